@@ -1,0 +1,322 @@
+//! `Entry` of the transfer log and its canonical bytes, and the chain that `log verify` walks.
+//!
+//! An entry says who delivered what when, with the agent's own signed header inside and the hub's
+//! signature around it. Accepted entries are committed with the rows they tell of; refused ones in
+//! a transaction of their own. A sequencer then gives committed entries gap-free numbers and links
+//! them: `link n = SHA-256(link n-1 · SHA-256(entry n))`. The Merkle log of a later issue takes
+//! the same entry bytes as leaves.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::batch::{SignedHeader, canonical_json};
+use crate::digest::Digest;
+use crate::fault::Code;
+use crate::ids::{AgentId, DatasetId, Epoch, Seq};
+use crate::keys::{PublicKey, Signature, SigningKey};
+use crate::time::Timestamp;
+
+/// What kind of transfer an entry tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A batch that was taken into the warehouse.
+    Push,
+    /// A delivery that was refused.
+    Refuse,
+    /// A contract that was applied.
+    Contract,
+}
+
+/// What is written down about one transfer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Form of this entry; 1.
+    pub v: u32,
+    /// What kind of transfer.
+    pub kind: Kind,
+    /// The transfer's identifier; rows name it in `_transfer`. Unique, rising, not gap-free.
+    pub transfer: u64,
+    /// Who delivered; absent when it could not be told.
+    pub agent: Option<AgentId>,
+    /// Which dataset; absent when it could not be told.
+    pub dataset: Option<DatasetId>,
+    /// The header as the agent signed it, letter by letter; absent when there was none to read.
+    pub header: Option<String>,
+    /// The agent's signature over `header`.
+    pub agent_signature: Option<Signature>,
+    /// Why it was refused.
+    pub refused: Option<Code>,
+    /// Fingerprint of the contract in force (for `contract`, of the one applied).
+    pub contract: Option<Digest>,
+    /// Bytes as received.
+    pub bytes: u64,
+    /// When it arrived, by the hub's clock.
+    pub received_at: Timestamp,
+    /// When it was committed, by the hub's clock.
+    pub committed_at: Timestamp,
+    /// Version of the hub's program.
+    pub hub_version: String,
+}
+
+/// An entry as it stands in an exported log, one JSON object a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogLine {
+    /// Its place in the log, from 1, without gaps.
+    pub number: u64,
+    /// The chain up to and including it.
+    pub link: Digest,
+    /// The entry's canonical JSON, letter by letter.
+    pub entry: String,
+    /// The hub's signature over `entry`.
+    pub hub_signature: Signature,
+}
+
+impl Entry {
+    /// The canonical bytes and the hub's signature over them.
+    #[must_use]
+    pub fn seal(&self, key: &SigningKey) -> (String, Signature) {
+        let bytes = canonical_json(self);
+        let signature = key.sign(&bytes);
+        (String::from_utf8(bytes).unwrap_or_default(), signature)
+    }
+}
+
+/// The link after `previous` for an entry with these bytes.
+#[must_use]
+pub fn link(previous: Digest, entry: &str) -> Digest {
+    Digest::of_pair(previous.as_bytes(), Digest::of(entry.as_bytes()).as_bytes())
+}
+
+/// The first thing in a log that is not as it must be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("entry {number}: {what}")]
+pub struct BrokenLog {
+    /// The place in the log where it was found.
+    pub number: u64,
+    /// What is wrong there.
+    pub what: String,
+}
+
+/// Walks a log from its beginning with nothing but public keys.
+///
+/// It finds: a number left out, repeated or moved; an entry or link altered; an entry not signed by
+/// the hub; an accepted batch not signed by its agent; a stream with a gap, a repeat or a broken
+/// chain of headers.
+#[derive(Debug)]
+pub struct LogVerifier {
+    hub: PublicKey,
+    agents: BTreeMap<AgentId, PublicKey>,
+    number: u64,
+    link: Digest,
+    streams: BTreeMap<(AgentId, DatasetId), (Epoch, Seq, Digest)>,
+    accepted: u64,
+    refused: u64,
+    rows: u64,
+}
+
+/// What a verified log holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LogSummary {
+    /// Entries in all.
+    pub entries: u64,
+    /// Batches taken into the warehouse.
+    pub accepted: u64,
+    /// Deliveries refused.
+    pub refused: u64,
+    /// Row changes in accepted batches.
+    pub rows: u64,
+    /// The last link: whoever keeps it can tell whether this log was ever cut or rewritten.
+    pub link: Digest,
+}
+
+impl LogVerifier {
+    /// Begins before entry 1, with the hub's key and the agents' keys.
+    #[must_use]
+    pub fn new(hub: PublicKey, agents: BTreeMap<AgentId, PublicKey>) -> Self {
+        Self {
+            hub,
+            agents,
+            number: 0,
+            link: Digest::ZERO,
+            streams: BTreeMap::new(),
+            accepted: 0,
+            refused: 0,
+            rows: 0,
+        }
+    }
+
+    /// Checks the next line.
+    ///
+    /// # Errors
+    /// [`BrokenLog`] naming the entry.
+    pub fn add(&mut self, line: &LogLine) -> Result<(), BrokenLog> {
+        self.check(line).map_err(|what| BrokenLog { number: line.number, what })
+    }
+
+    /// What the log holds, after its last line.
+    #[must_use]
+    pub fn summary(&self) -> LogSummary {
+        LogSummary {
+            entries: self.number,
+            accepted: self.accepted,
+            refused: self.refused,
+            rows: self.rows,
+            link: self.link,
+        }
+    }
+
+    fn check(&mut self, line: &LogLine) -> Result<(), String> {
+        if line.number != self.number + 1 {
+            return Err(format!("expected entry {} here", self.number + 1));
+        }
+        if link(self.link, &line.entry) != line.link {
+            return Err("the chain does not lead here: this entry or one before it was altered \
+                        or removed"
+                .to_owned());
+        }
+        if !self.hub.verifies(line.entry.as_bytes(), &line.hub_signature) {
+            return Err("not signed with the hub's key".to_owned());
+        }
+        let entry: Entry = serde_json::from_str(&line.entry)
+            .map_err(|_| "not an entry of version 1".to_owned())?;
+        match entry.kind {
+            Kind::Push => self.check_push(&entry)?,
+            Kind::Refuse => self.refused += 1,
+            Kind::Contract => {}
+        }
+        (self.number, self.link) = (line.number, line.link);
+        Ok(())
+    }
+
+    fn check_push(&mut self, entry: &Entry) -> Result<(), String> {
+        let (Some(header), Some(signature)) = (&entry.header, entry.agent_signature) else {
+            return Err("an accepted batch without its agent's header".to_owned());
+        };
+        let signed = SignedHeader::read(header.clone().into_bytes(), signature)
+            .map_err(|_| "the agent's header cannot be read".to_owned())?;
+        let header = &signed.header;
+        if entry.agent.as_ref() != Some(&header.agent)
+            || entry.dataset.as_ref() != Some(&header.dataset)
+        {
+            return Err("names another agent or dataset than the header inside it".to_owned());
+        }
+        let Some(key) = self.agents.get(&header.agent) else {
+            return Err(format!("no public key is known for agent {}", header.agent));
+        };
+        signed.verify(key).map_err(|_| format!("not signed by agent {}", header.agent))?;
+        let stream = (header.agent.clone(), header.dataset.clone());
+        let (epoch, seq, previous) = match self.streams.get(&stream) {
+            Some(&(epoch, seq, digest)) if epoch == header.epoch => (epoch, seq, digest),
+            Some(&(epoch, _, _)) if epoch > header.epoch => {
+                return Err(format!(
+                    "epoch {} of {} after epoch {epoch}",
+                    header.epoch, header.dataset
+                ));
+            }
+            Some(_) | None => (header.epoch, Seq::NONE, Digest::ZERO),
+        };
+        if header.seq != seq.next() || header.previous != previous {
+            return Err(format!(
+                "batch {} of {} epoch {epoch} does not follow batch {seq}",
+                header.seq, header.dataset
+            ));
+        }
+        self.accepted += 1;
+        self.rows += header.counts.total();
+        self.streams.insert(stream, (header.epoch, header.seq, signed.digest()));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::tests::{key, sample};
+
+    fn hub_key() -> SigningKey {
+        SigningKey::from_text("CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg=").unwrap()
+    }
+
+    fn push(signed: &SignedHeader, transfer: u64) -> Entry {
+        Entry {
+            v: 1,
+            kind: Kind::Push,
+            transfer,
+            agent: Some(signed.header.agent.clone()),
+            dataset: Some(signed.header.dataset.clone()),
+            header: Some(String::from_utf8(signed.bytes.clone()).unwrap()),
+            agent_signature: Some(signed.signature),
+            refused: None,
+            contract: Some(signed.header.contract),
+            bytes: 100,
+            received_at: Timestamp::UNIX_EPOCH,
+            committed_at: Timestamp::UNIX_EPOCH,
+            hub_version: "0.1.0".to_owned(),
+        }
+    }
+
+    fn chain(entries: &[Entry]) -> Vec<LogLine> {
+        let mut last = Digest::ZERO;
+        let line = |(index, entry): (usize, &Entry)| {
+            let (entry, hub_signature) = entry.seal(&hub_key());
+            last = link(last, &entry);
+            LogLine { number: index as u64 + 1, link: last, entry, hub_signature }
+        };
+        entries.iter().enumerate().map(line).collect()
+    }
+
+    fn log() -> Vec<LogLine> {
+        let (one, refused) = (sample(1, Digest::ZERO), sample(9, Digest::ZERO));
+        let two = sample(2, one.digest());
+        let mut refusal = push(&refused, 11);
+        (refusal.kind, refusal.refused) = (Kind::Refuse, Some(Code::BatchOutOfTurn));
+        chain(&[push(&one, 10), refusal, push(&two, 12)])
+    }
+
+    fn verify(lines: &[LogLine]) -> Result<LogSummary, BrokenLog> {
+        let agent = AgentId::try_from("H57.12/may-1".to_owned()).unwrap();
+        let mut verifier = LogVerifier::new(hub_key().public(), [(agent, key().public())].into());
+        lines.iter().try_for_each(|line| verifier.add(line))?;
+        Ok(verifier.summary())
+    }
+
+    #[test]
+    fn an_untouched_log_verifies() {
+        let summary = verify(&log()).unwrap();
+        assert_eq!(
+            (summary.entries, summary.accepted, summary.refused, summary.rows),
+            (3, 2, 1, 2)
+        );
+    }
+
+    #[test]
+    fn every_way_of_altering_a_log_is_named() {
+        let check = |what: &str, alter: fn(&mut Vec<LogLine>), number: u64| {
+            let mut lines = log();
+            alter(&mut lines);
+            assert_eq!(verify(&lines).map_err(|broken| broken.number), Err(number), "{what}");
+        };
+        check("flipped", |l| l[1].entry = l[1].entry.replace("100", "101"), 2);
+        check("dropped", |l| drop(l.remove(1)), 3);
+        check("reordered", |l| l.swap(0, 1), 2);
+        check("inserted", |l| l.insert(1, l[0].clone()), 1);
+        check("first cut off", |l| drop(l.remove(0)), 2);
+        let stranger =
+            |l: &mut Vec<LogLine>| l[2].hub_signature = key().sign(l[2].entry.as_bytes());
+        check("signed by a stranger", stranger, 3);
+    }
+
+    #[test]
+    fn a_hub_that_rewrites_its_chain_still_cannot_invent_or_drop_a_batch() {
+        let (one, two) = (sample(1, Digest::ZERO), sample(2, sample(1, Digest::ZERO).digest()));
+        let dropped = chain(&[push(&two, 12)]);
+        assert!(verify(&dropped).unwrap_err().what.contains("does not follow batch 0"));
+        let mut altered = push(&one, 10);
+        altered.header = altered.header.map(|h| h.replace("\"insert\":1", "\"insert\":2"));
+        assert!(verify(&chain(&[altered])).unwrap_err().what.contains("not signed by agent"));
+    }
+}

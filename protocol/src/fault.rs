@@ -1,0 +1,304 @@
+//! `Fault`: stable code, class (retry, operator, bug) and remedy; the same words at agent and hub.
+//!
+//! Whatever reaches a person is a fault: a code that never changes, what it means here, and what
+//! to do, in Vietnamese with English beside it. `docs/FAULTS.md` lists them all.
+
+use std::error::Error;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Who or what has to act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// It goes away by itself; the program tries again.
+    Retry,
+    /// A person must do something; the part concerned waits.
+    Operator,
+    /// The program is wrong.
+    Bug,
+}
+
+/// The stable code of a fault, written `source_can_write`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// A configuration file is wrong.
+    ConfigInvalid,
+    /// A password, key or certificate file cannot be read.
+    SecretUnreadable,
+    /// A contract file is wrong or contradicts itself.
+    ContractInvalid,
+    /// A field is classed as a state secret, which is never shared (CT-01).
+    StateSecret,
+    /// A mapping does not fit its contract or its table.
+    MappingInvalid,
+    /// The source database does not answer.
+    SourceUnreachable,
+    /// The source database refuses the login.
+    SourceLogin,
+    /// No trusted TLS connection to the source database.
+    SourceTls,
+    /// The login could change the agency's data (CT-16a).
+    SourceCanWrite,
+    /// The login lacks a right that capture needs.
+    SourceRights,
+    /// A table of the mapping does not exist at the source.
+    SourceTableMissing,
+    /// A mapped column does not exist at the source.
+    SourceColumnMissing,
+    /// The table has no usable key.
+    SourceKeyMissing,
+    /// A column's type cannot be carried exactly.
+    SourceTypeRefused,
+    /// This version of the server cannot do what the mapping asks.
+    SourceVersion,
+    /// A setting of the source server stands in the way.
+    SourceSetting,
+    /// The server did not create the replication slot in time.
+    SourceSlotWait,
+    /// Another process uses the agent's replication slot.
+    SourceSlotBusy,
+    /// The source's log no longer reaches back to where the stream stood; the dataset is read again in a new epoch.
+    SourceGap,
+    /// The slot held back more WAL than `slot_wal_max`; it was given up to protect the agency's database.
+    SourceSlotGivenUp,
+    /// A mapped column was dropped, renamed or retyped at the source (HU-07).
+    SourceSchema,
+    /// Rows do not fit their contract; they stay at the agency and are counted.
+    RowRejected,
+    /// A row is larger than `row_bytes_max`; it stays at the agency and is counted.
+    RowTooLarge,
+    /// The spool has reached its limit; reading has stopped.
+    SpoolFull,
+    /// The disk is full.
+    DiskFull,
+    /// A file operation failed.
+    DiskFailed,
+    /// A spool file was damaged and is set aside; what it covered is read again.
+    SpoolDamaged,
+    /// The hub does not answer: waiting for the network.
+    HubUnreachable,
+    /// The hub's certificate is not one this agent trusts.
+    HubCertificate,
+    /// The hub refuses this agent's certificate.
+    OwnCertificate,
+    /// The address is outside `allowed_networks` (CT-22).
+    NetworkNotAllowed,
+    /// The clocks of agent and hub differ.
+    ClockSkew,
+    /// Agent and hub speak different versions of the protocol.
+    ProtocolVersion,
+    /// The hub does not know this agent.
+    AgentUnknown,
+    /// The hub has suspended this agent (CT-40).
+    AgentSuspended,
+    /// The hub has no contract for this dataset.
+    DatasetUnknown,
+    /// Agent and hub hold different contracts for this dataset (CT-15).
+    ContractMismatch,
+    /// This agency is not the owner of the dataset (HU-21).
+    NotOwner,
+    /// The batch did not arrive as it was sent.
+    FrameDamaged,
+    /// The batch is not signed with this agent's key.
+    SignatureWrong,
+    /// The batch holds something the contract does not allow.
+    ContractViolation,
+    /// The batch is not the next of its stream.
+    BatchOutOfTurn,
+    /// A different batch with this number is already in the log.
+    BatchConflict,
+    /// The batch is larger than the hub accepts.
+    BatchTooLarge,
+    /// The hub asks to wait.
+    HubBusy,
+    /// The hub's storage is full.
+    HubStorageFull,
+    /// The hub's database does not answer.
+    WarehouseUnavailable,
+    /// The hub's database was made by another version.
+    WarehouseSchema,
+    /// The transfer log does not verify.
+    LogBroken,
+    /// Something happened that should be impossible.
+    Bug,
+}
+
+/// What is said of a code, in both languages.
+#[derive(Debug, Clone, Copy)]
+pub struct Words {
+    /// The code.
+    pub code: Code,
+    /// Its name in files, logs and answers.
+    pub name: &'static str,
+    /// Who has to act.
+    pub class: Class,
+    /// What it means, in Vietnamese.
+    pub meaning_vi: &'static str,
+    /// What it means, in English.
+    pub meaning_en: &'static str,
+    /// What to do, in Vietnamese.
+    pub remedy_vi: &'static str,
+    /// What to do, in English.
+    pub remedy_en: &'static str,
+}
+
+impl Code {
+    /// Everything that is said of this code.
+    #[must_use]
+    pub fn words(self) -> &'static Words {
+        let [first, ..] = &CATALOGUE;
+        CATALOGUE.iter().find(|words| words.code == self).unwrap_or(first)
+    }
+
+    /// Its name in files, logs and answers.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.words().name
+    }
+
+    /// Who has to act.
+    #[must_use]
+    pub fn class(self) -> Class {
+        self.words().class
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Something that went wrong, as it is shown to a person.
+#[derive(Debug)]
+pub struct Fault {
+    /// Which kind of thing.
+    pub code: Code,
+    /// What was tried on what. Never a row value, never the cause's own text.
+    pub what: String,
+    cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Fault {
+    /// A fault with no deeper cause.
+    #[must_use]
+    pub fn new(code: Code, what: impl Into<String>) -> Self {
+        Self { code, what: what.into(), cause: None }
+    }
+
+    /// A fault with the error that led to it. The error must not quote row values.
+    #[must_use]
+    pub fn because(
+        code: Code,
+        what: impl Into<String>,
+        cause: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self { code, what: what.into(), cause: Some(cause.into()) }
+    }
+
+    /// What was tried and every cause below it, on one line.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.what.clone();
+        let mut below: Option<&(dyn Error + 'static)> = self.source();
+        while let Some(error) = below {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            below = error.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl Error for Fault {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
+    }
+}
+
+/// What is said of every code, in the order of [`Code`].
+#[rustfmt::skip] // one code a line, so that the catalogue reads as a table
+pub const CATALOGUE: [Words; 50] = [
+    Words { code: Code::ConfigInvalid, name: "config_invalid", class: Class::Operator, meaning_vi: "Tệp cấu hình sai.", meaning_en: "A configuration file is wrong.", remedy_vi: "Sửa dòng được nêu rồi chạy lại `check`.", remedy_en: "Correct the line that is named and run `check` again." },
+    Words { code: Code::SecretUnreadable, name: "secret_unreadable", class: Class::Operator, meaning_vi: "Không đọc được tệp mật khẩu, khóa hoặc chứng thư.", meaning_en: "A password, key or certificate file cannot be read.", remedy_vi: "Kiểm tra tệp có tồn tại, thuộc người dùng của dịch vụ và có quyền 0600.", remedy_en: "Check that the file exists, belongs to the service's user and has mode 0600." },
+    Words { code: Code::ContractInvalid, name: "contract_invalid", class: Class::Operator, meaning_vi: "Tệp hợp đồng dữ liệu sai hoặc tự mâu thuẫn.", meaning_en: "A contract file is wrong or contradicts itself.", remedy_vi: "Sửa quy tắc được nêu; cơ quan và trung tâm phải giữ cùng một tệp.", remedy_en: "Correct the rule that is named; agency and hub must hold the same file." },
+    Words { code: Code::StateSecret, name: "state_secret", class: Class::Operator, meaning_vi: "Một trường được xếp loại bí mật nhà nước, không bao giờ được chia sẻ (CT-01).", meaning_en: "A field is classed as a state secret, which is never shared (CT-01).", remedy_vi: "Bỏ trường này khỏi ánh xạ và hợp đồng. Chưa có gì được đọc hoặc gửi.", remedy_en: "Remove the field from mapping and contract. Nothing was read or sent." },
+    Words { code: Code::MappingInvalid, name: "mapping_invalid", class: Class::Operator, meaning_vi: "Ánh xạ không khớp với hợp đồng hoặc bảng nguồn.", meaning_en: "A mapping does not fit its contract or its table.", remedy_vi: "Sửa trường được nêu trong tệp của bộ dữ liệu.", remedy_en: "Correct the field that is named in the dataset's file." },
+    Words { code: Code::SourceUnreachable, name: "source_unreachable", class: Class::Retry, meaning_vi: "Cơ sở dữ liệu nguồn không trả lời.", meaning_en: "The source database does not answer.", remedy_vi: "Không mất dữ liệu; tác tử tự thử lại. Nếu kéo dài, kiểm tra máy chủ, cổng và tường lửa.", remedy_en: "Nothing is lost; the agent tries again by itself. If it lasts, check host, port and firewall." },
+    Words { code: Code::SourceLogin, name: "source_login", class: Class::Operator, meaning_vi: "Cơ sở dữ liệu nguồn từ chối đăng nhập.", meaning_en: "The source database refuses the login.", remedy_vi: "Kiểm tra người dùng, tệp mật khẩu và pg_hba.conf.", remedy_en: "Check user, password file and pg_hba.conf." },
+    Words { code: Code::SourceTls, name: "source_tls", class: Class::Operator, meaning_vi: "Không lập được kết nối TLS tin cậy tới cơ sở dữ liệu nguồn.", meaning_en: "No trusted TLS connection to the source database.", remedy_vi: "Khai báo CA đã ký chứng thư của máy chủ trong `tls_ca_file`.", remedy_en: "Name the CA that signed the server's certificate in `tls_ca_file`." },
+    Words { code: Code::SourceCanWrite, name: "source_can_write", class: Class::Operator, meaning_vi: "Tài khoản này có thể thay đổi dữ liệu của cơ quan (CT-16a).", meaning_en: "The login could change the agency's data (CT-16a).", remedy_vi: "Dùng tài khoản chỉ có SELECT và REPLICATION; `check` in sẵn các câu lệnh. Hoặc nêu lý do trong `login_may_write_because`.", remedy_en: "Use a login with SELECT and REPLICATION only; `check` prints the statements. Or say in `login_may_write_because` why it may." },
+    Words { code: Code::SourceRights, name: "source_rights", class: Class::Operator, meaning_vi: "Tài khoản thiếu một quyền cần cho việc đọc.", meaning_en: "The login lacks a right that capture needs.", remedy_vi: "Nhờ quản trị cơ sở dữ liệu chạy các câu lệnh mà `check` in ra.", remedy_en: "Let the database administrator run the statements that `check` prints." },
+    Words { code: Code::SourceTableMissing, name: "source_table_missing", class: Class::Operator, meaning_vi: "Bảng trong ánh xạ không tồn tại ở nguồn.", meaning_en: "A table of the mapping does not exist at the source.", remedy_vi: "Sửa `table` trong tệp của bộ dữ liệu, hoặc khôi phục bảng.", remedy_en: "Correct `table` in the dataset's file, or restore the table." },
+    Words { code: Code::SourceColumnMissing, name: "source_column_missing", class: Class::Operator, meaning_vi: "Cột trong ánh xạ không tồn tại ở nguồn.", meaning_en: "A mapped column does not exist at the source.", remedy_vi: "Sửa `from` trong tệp của bộ dữ liệu, hoặc khôi phục cột.", remedy_en: "Correct `from` in the dataset's file, or restore the column." },
+    Words { code: Code::SourceKeyMissing, name: "source_key_missing", class: Class::Operator, meaning_vi: "Bảng không có khóa dùng được.", meaning_en: "The table has no usable key.", remedy_vi: "Thêm khóa chính, hoặc chỉ mục duy nhất trên cột NOT NULL và khai báo bằng ALTER TABLE … REPLICA IDENTITY USING INDEX.", remedy_en: "Add a primary key, or a unique index on NOT NULL columns and name it with ALTER TABLE … REPLICA IDENTITY USING INDEX." },
+    Words { code: Code::SourceTypeRefused, name: "source_type_refused", class: Class::Operator, meaning_vi: "Kiểu của một cột không thể chuyển chính xác.", meaning_en: "A column's type cannot be carried exactly.", remedy_vi: "Bỏ cột khỏi ánh xạ, hoặc ánh xạ sang kiểu mà `check` đề xuất.", remedy_en: "Remove the column from the mapping, or map it to the type that `check` proposes." },
+    Words { code: Code::SourceVersion, name: "source_version", class: Class::Operator, meaning_vi: "Phiên bản máy chủ này không làm được điều ánh xạ yêu cầu.", meaning_en: "This version of the server cannot do what the mapping asks.", remedy_vi: "Dùng cách đọc mà `check` đề xuất cho máy chủ này.", remedy_en: "Use the capture that `check` proposes for this server." },
+    Words { code: Code::SourceSetting, name: "source_setting", class: Class::Operator, meaning_vi: "Một thiết lập của máy chủ nguồn cản trở việc đọc.", meaning_en: "A setting of the source server stands in the way.", remedy_vi: "Nhờ quản trị cơ sở dữ liệu đổi thiết lập được nêu.", remedy_en: "Let the database administrator change the setting that is named." },
+    Words { code: Code::SourceSlotWait, name: "source_slot_wait", class: Class::Retry, meaning_vi: "Máy chủ không tạo được khe nhân bản kịp thời.", meaning_en: "The server did not create the replication slot in time.", remedy_vi: "Trên máy dự phòng, chạy `select pg_log_standby_snapshot()` ở máy chính; trên máy chính, kết thúc giao dịch cũ được nêu. Tác tử tự thử lại.", remedy_en: "On a standby run `select pg_log_standby_snapshot()` on the primary; on a primary end the old transaction that is named. The agent tries again by itself." },
+    Words { code: Code::SourceSlotBusy, name: "source_slot_busy", class: Class::Retry, meaning_vi: "Tiến trình khác đang dùng khe nhân bản của tác tử.", meaning_en: "Another process uses the agent's replication slot.", remedy_vi: "Bảo đảm chỉ một tác tử mang tên này đang chạy. Tác tử tự thử lại.", remedy_en: "Make sure that only one agent of this name runs. The agent tries again by itself." },
+    Words { code: Code::SourceGap, name: "source_gap", class: Class::Retry, meaning_vi: "Nhật ký nguồn không còn đến vị trí cũ; bộ dữ liệu được đọc lại trong kỷ mới.", meaning_en: "The source's log no longer reaches back to where the stream stood; the dataset is read again in a new epoch.", remedy_vi: "Không cần làm gì. Nếu lặp lại, tăng max_slot_wal_keep_size hoặc `slot_wal_max`.", remedy_en: "Nothing need be done. If it happens often, raise max_slot_wal_keep_size or `slot_wal_max`." },
+    Words { code: Code::SourceSlotGivenUp, name: "source_slot_given_up", class: Class::Retry, meaning_vi: "Khe giữ lại nhiều WAL hơn `slot_wal_max` nên đã được bỏ để bảo vệ cơ sở dữ liệu của cơ quan.", meaning_en: "The slot held back more WAL than `slot_wal_max`; it was given up to protect the agency's database.", remedy_vi: "Bộ dữ liệu tự được đọc lại. Tìm nguyên nhân tác tử bị chậm.", remedy_en: "The dataset is read again by itself. Find out why the agent fell behind." },
+    Words { code: Code::SourceSchema, name: "source_schema", class: Class::Operator, meaning_vi: "Cột đã ánh xạ bị xóa, đổi tên hoặc đổi kiểu ở nguồn (HU-07).", meaning_en: "A mapped column was dropped, renamed or retyped at the source (HU-07).", remedy_vi: "Sửa tệp của bộ dữ liệu (và hợp đồng nếu ý nghĩa thay đổi). Các bộ dữ liệu khác vẫn chạy.", remedy_en: "Adapt the dataset's file (and the contract, if the meaning changed). Other datasets go on." },
+    Words { code: Code::RowRejected, name: "row_rejected", class: Class::Operator, meaning_vi: "Một số bản ghi không hợp với hợp đồng; chúng ở lại cơ quan và được đếm.", meaning_en: "Rows do not fit their contract; they stay at the agency and are counted.", remedy_vi: "Xem tệp bản ghi bị loại để biết khóa và quy tắc, sửa ở nguồn; sau đó chúng tự được gửi.", remedy_en: "See the rejects file for key and rule, correct the rows at the source; they then travel by themselves." },
+    Words { code: Code::RowTooLarge, name: "row_too_large", class: Class::Operator, meaning_vi: "Một bản ghi lớn hơn `row_bytes_max`; nó ở lại cơ quan và được đếm.", meaning_en: "A row is larger than `row_bytes_max`; it stays at the agency and is counted.", remedy_vi: "Tăng `row_bytes_max`, hoặc bỏ cột lớn khỏi ánh xạ.", remedy_en: "Raise `row_bytes_max`, or take the large column out of the mapping." },
+    Words { code: Code::SpoolFull, name: "spool_full", class: Class::Operator, meaning_vi: "Hàng đợi đã đầy; việc đọc đã dừng.", meaning_en: "The spool has reached its limit; reading has stopped.", remedy_vi: "Không mất dữ liệu. Khôi phục kết nối tới trung tâm, hoặc tăng `spool_bytes_max`.", remedy_en: "Nothing is lost. Restore the connection to the hub, or raise `spool_bytes_max`." },
+    Words { code: Code::DiskFull, name: "disk_full", class: Class::Operator, meaning_vi: "Ổ đĩa đã đầy.", meaning_en: "The disk is full.", remedy_vi: "Không mất dữ liệu. Giải phóng dung lượng; công việc tự tiếp tục.", remedy_en: "Nothing is lost. Free some space; work resumes by itself." },
+    Words { code: Code::DiskFailed, name: "disk_failed", class: Class::Operator, meaning_vi: "Thao tác tệp thất bại.", meaning_en: "A file operation failed.", remedy_vi: "Kiểm tra ổ đĩa và quyền trên thư mục được nêu.", remedy_en: "Check the disk and the rights on the folder that is named." },
+    Words { code: Code::SpoolDamaged, name: "spool_damaged", class: Class::Retry, meaning_vi: "Một tệp hàng đợi bị hỏng và được để riêng; phần đó được đọc lại.", meaning_en: "A spool file was damaged and is set aside; what it covered is read again.", remedy_vi: "Kiểm tra ổ đĩa. Tệp được giữ trong `quarantine/`.", remedy_en: "Check the disk. The file is kept in `quarantine/`." },
+    Words { code: Code::HubUnreachable, name: "hub_unreachable", class: Class::Retry, meaning_vi: "Trung tâm không trả lời: đang chờ mạng.", meaning_en: "The hub does not answer: waiting for the network.", remedy_vi: "Không mất dữ liệu; hàng đợi lớn lên rồi tự vơi.", remedy_en: "Nothing is lost; the spool grows and empties by itself." },
+    Words { code: Code::HubCertificate, name: "hub_certificate", class: Class::Operator, meaning_vi: "Chứng thư của trung tâm không được tác tử này tin cậy.", meaning_en: "The hub's certificate is not one this agent trusts.", remedy_vi: "Đối chiếu dấu vân tay CA với người vận hành trung tâm; không tiếp tục nếu khác nhau.", remedy_en: "Compare the CA's fingerprint with the hub's operator; do not go on if it differs." },
+    Words { code: Code::OwnCertificate, name: "own_certificate", class: Class::Operator, meaning_vi: "Trung tâm từ chối chứng thư của tác tử này.", meaning_en: "The hub refuses this agent's certificate.", remedy_vi: "Chứng thư có thể đã hết hạn hoặc bị thu hồi; xin người vận hành trung tâm cấp lại.", remedy_en: "The certificate may have expired or been revoked; ask the hub's operator for a new one." },
+    Words { code: Code::NetworkNotAllowed, name: "network_not_allowed", class: Class::Operator, meaning_vi: "Địa chỉ nằm ngoài `allowed_networks` (CT-22).", meaning_en: "The address is outside `allowed_networks` (CT-22).", remedy_vi: "Kết nối qua mạng chuyên dùng, hoặc sửa `allowed_networks`.", remedy_en: "Connect over the dedicated network, or correct `allowed_networks`." },
+    Words { code: Code::ClockSkew, name: "clock_skew", class: Class::Operator, meaning_vi: "Đồng hồ của tác tử và trung tâm lệch nhau.", meaning_en: "The clocks of agent and hub differ.", remedy_vi: "Chỉnh đồng hồ. Thứ tự không phụ thuộc vào nó, nhưng chứng thư thì có.", remedy_en: "Set the clock. Order does not depend on it, but certificates do." },
+    Words { code: Code::ProtocolVersion, name: "protocol_version", class: Class::Operator, meaning_vi: "Tác tử và trung tâm dùng phiên bản giao thức khác nhau.", meaning_en: "Agent and hub speak different versions of the protocol.", remedy_vi: "Cập nhật bên cũ hơn.", remedy_en: "Update the older of the two." },
+    Words { code: Code::AgentUnknown, name: "agent_unknown", class: Class::Operator, meaning_vi: "Trung tâm không biết tác tử này.", meaning_en: "The hub does not know this agent.", remedy_vi: "Nhờ người vận hành trung tâm đăng ký tác tử.", remedy_en: "Let the hub's operator register the agent." },
+    Words { code: Code::AgentSuspended, name: "agent_suspended", class: Class::Operator, meaning_vi: "Trung tâm đã tạm ngừng tác tử này (CT-40).", meaning_en: "The hub has suspended this agent (CT-40).", remedy_vi: "Hỏi người vận hành trung tâm về lý do.", remedy_en: "Ask the hub's operator for the reason." },
+    Words { code: Code::DatasetUnknown, name: "dataset_unknown", class: Class::Operator, meaning_vi: "Trung tâm không có hợp đồng cho bộ dữ liệu này.", meaning_en: "The hub has no contract for this dataset.", remedy_vi: "Nhờ người vận hành trung tâm áp dụng hợp đồng.", remedy_en: "Let the hub's operator apply the contract." },
+    Words { code: Code::ContractMismatch, name: "contract_mismatch", class: Class::Operator, meaning_vi: "Tác tử và trung tâm giữ hợp đồng khác nhau cho bộ dữ liệu này (CT-15).", meaning_en: "Agent and hub hold different contracts for this dataset (CT-15).", remedy_vi: "So sánh hai tệp; hai bên phải giữ đúng bản đã thống nhất.", remedy_en: "Compare the two files; both sides must hold the version that was agreed." },
+    Words { code: Code::NotOwner, name: "not_owner", class: Class::Operator, meaning_vi: "Cơ quan này không phải chủ quản của bộ dữ liệu (HU-21).", meaning_en: "This agency is not the owner of the dataset (HU-21).", remedy_vi: "Chỉ cơ quan chủ quản nêu trong hợp đồng được gửi.", remedy_en: "Only the owner named in the contract may send it." },
+    Words { code: Code::FrameDamaged, name: "frame_damaged", class: Class::Retry, meaning_vi: "Lô dữ liệu không đến nguyên vẹn.", meaning_en: "The batch did not arrive as it was sent.", remedy_vi: "Lô được tự gửi lại. Nếu lặp lại, có gì đó trên đường truyền làm thay đổi dữ liệu.", remedy_en: "It is sent again by itself. If it repeats, something on the way changes data." },
+    Words { code: Code::SignatureWrong, name: "signature_wrong", class: Class::Operator, meaning_vi: "Lô dữ liệu không được ký bằng khóa của tác tử này.", meaning_en: "The batch is not signed with this agent's key.", remedy_vi: "Khóa ở tác tử không phải khóa đã đăng ký ở trung tâm; hãy đăng ký đúng khóa.", remedy_en: "The key at the agent is not the one registered at the hub; register the right one." },
+    Words { code: Code::ContractViolation, name: "contract_violation", class: Class::Operator, meaning_vi: "Lô dữ liệu chứa điều hợp đồng không cho phép.", meaning_en: "The batch holds something the contract does not allow.", remedy_vi: "Lô không được áp dụng. Sửa ánh xạ hoặc bản ghi; xem mục tương ứng trong nhật ký.", remedy_en: "The batch was not applied. Correct the mapping or the row; see the entry in the transfer log." },
+    Words { code: Code::BatchOutOfTurn, name: "batch_out_of_turn", class: Class::Retry, meaning_vi: "Lô dữ liệu không phải lô kế tiếp của luồng.", meaning_en: "The batch is not the next of its stream.", remedy_vi: "Tác tử và trung tâm tự tìm đúng lô.", remedy_en: "Agent and hub find the right one by themselves." },
+    Words { code: Code::BatchConflict, name: "batch_conflict", class: Class::Retry, meaning_vi: "Trong nhật ký đã có một lô khác mang số này.", meaning_en: "A different batch with this number is already in the log.", remedy_vi: "Tác tử tự mở kỷ mới. Nếu lặp lại, có thể hai tác tử trùng tên.", remedy_en: "The agent opens a new epoch by itself. If it repeats, two agents may share one name." },
+    Words { code: Code::BatchTooLarge, name: "batch_too_large", class: Class::Operator, meaning_vi: "Lô dữ liệu lớn hơn mức trung tâm nhận.", meaning_en: "The batch is larger than the hub accepts.", remedy_vi: "Giảm `batch_bytes_max` hoặc `row_bytes_max` ở tác tử.", remedy_en: "Lower `batch_bytes_max` or `row_bytes_max` at the agent." },
+    Words { code: Code::HubBusy, name: "hub_busy", class: Class::Retry, meaning_vi: "Trung tâm yêu cầu chờ.", meaning_en: "The hub asks to wait.", remedy_vi: "Không cần làm gì.", remedy_en: "Nothing need be done." },
+    Words { code: Code::HubStorageFull, name: "hub_storage_full", class: Class::Retry, meaning_vi: "Kho lưu trữ của trung tâm đã đầy.", meaning_en: "The hub's storage is full.", remedy_vi: "Người vận hành trung tâm phải giải phóng dung lượng; các tác tử chờ và không mất gì.", remedy_en: "The hub's operator must free space; agents wait and lose nothing." },
+    Words { code: Code::WarehouseUnavailable, name: "warehouse_unavailable", class: Class::Retry, meaning_vi: "Cơ sở dữ liệu của trung tâm không trả lời.", meaning_en: "The hub's database does not answer.", remedy_vi: "Các tác tử chờ và không mất gì. Xem nhật ký của trung tâm.", remedy_en: "Agents wait and lose nothing. See the hub's log." },
+    Words { code: Code::WarehouseSchema, name: "warehouse_schema", class: Class::Operator, meaning_vi: "Cơ sở dữ liệu của trung tâm do phiên bản khác tạo.", meaning_en: "The hub's database was made by another version.", remedy_vi: "Chạy `phusa-hub migrate` bằng phiên bản phù hợp.", remedy_en: "Run `phusa-hub migrate` with the version that fits." },
+    Words { code: Code::LogBroken, name: "log_broken", class: Class::Operator, meaning_vi: "Nhật ký truyền nhận không kiểm chứng được.", meaning_en: "The transfer log does not verify.", remedy_vi: "Ngừng mọi thay đổi, giữ một bản sao và đối chiếu với biên nhận của các tác tử.", remedy_en: "Stop changing anything, keep a copy, and compare with the agents' receipts." },
+    Words { code: Code::Bug, name: "bug", class: Class::Bug, meaning_vi: "Đã xảy ra điều lẽ ra không thể.", meaning_en: "Something happened that should be impossible.", remedy_vi: "Hãy báo lại kèm các dòng nhật ký liên quan; chúng không chứa giá trị bản ghi.", remedy_en: "Report it with the log lines around it; they hold no row values." },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_words_in_both_languages() {
+        for (index, words) in CATALOGUE.iter().enumerate() {
+            assert_eq!(words.code as usize, index, "{}", words.name);
+            assert_eq!(serde_json::to_value(words.code).unwrap(), words.name);
+            let texts = [words.meaning_vi, words.meaning_en, words.remedy_vi, words.remedy_en];
+            assert!(texts.iter().all(|text| text.ends_with('.')), "{}", words.name);
+        }
+        assert_eq!(Code::Bug as usize, CATALOGUE.len() - 1);
+    }
+
+    #[test]
+    fn a_fault_shows_what_was_tried_and_its_causes_below() {
+        let cause = std::io::Error::other("permission denied");
+        let fault = Fault::because(Code::DiskFailed, "cannot write batch 42 of ho_khau", cause);
+        assert_eq!(fault.to_string(), "cannot write batch 42 of ho_khau");
+        assert_eq!(fault.chain(), "cannot write batch 42 of ho_khau: permission denied");
+    }
+}

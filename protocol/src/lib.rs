@@ -1,0 +1,27 @@
+//! What an agent and the hub agree on: plain values, plain bytes, pure decisions.
+//!
+//! There is no I/O here, no async, and no clock but in [`time`]. Reading order follows a row:
+//! its names ([`ids`]), its fields ([`value`], [`row`]), what happened to it ([`change`]), the
+//! agreement that lets it travel ([`contract`]), the batch it travels in ([`batch`], [`frame`]),
+//! who may send what next ([`hello`], [`delivery`]) and what is written down about it
+//! ([`receipt`], [`entry`]).
+
+pub mod ids;
+pub mod time;
+pub mod units;
+pub mod keys;
+pub mod value;
+pub mod row;
+pub mod change;
+pub mod contract;
+pub mod digest;
+pub mod batch;
+pub mod frame;
+pub mod hello;
+pub mod delivery;
+pub mod receipt;
+pub mod entry;
+pub mod fault;
+
+/// The version of the wire protocol this crate speaks; a hub and an agent must share it.
+pub const PROTOCOL_VERSION: u32 = 1;

@@ -1,0 +1,115 @@
+//! `Timestamp` (UTC, microseconds); the only file allowed to read the system clock.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A moment in UTC, in microseconds since 1970-01-01; shown and stored as RFC 3339.
+///
+/// It is for people and for the log; order never comes from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Timestamp(i64);
+
+/// Microseconds between 1970-01-01 and 2000-01-01, where PostgreSQL counts from.
+const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+impl Timestamp {
+    /// 1970-01-01T00:00:00Z.
+    pub const UNIX_EPOCH: Self = Self(0);
+
+    /// The system clock, now.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place where the clock is read")]
+    pub fn now() -> Self {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Self(since.map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// From microseconds since 1970-01-01.
+    #[must_use]
+    pub fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since 1970-01-01.
+    #[must_use]
+    pub fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// From PostgreSQL's own count: microseconds since 2000-01-01.
+    #[must_use]
+    pub fn from_postgres_micros(micros: i64) -> Self {
+        Self(micros.saturating_add(POSTGRES_EPOCH_MICROS))
+    }
+
+    /// In PostgreSQL's own count: microseconds since 2000-01-01.
+    #[must_use]
+    pub fn postgres_micros(self) -> i64 {
+        self.0.saturating_sub(POSTGRES_EPOCH_MICROS)
+    }
+
+    /// How long after `earlier` this is; zero when it is not after it.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// This moment and `span` more, at most the end of time.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
+    }
+}
+
+/// A text that is not an RFC 3339 moment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a moment such as 2026-11-21T08:30:00Z")]
+pub struct BadTimestamp(String);
+
+impl TryFrom<String> for Timestamp {
+    type Error = BadTimestamp;
+    fn try_from(text: String) -> Result<Self, BadTimestamp> {
+        match text.parse::<jiff::Timestamp>() {
+            Ok(moment) => Ok(Self(moment.as_microsecond())),
+            Err(_) => Err(BadTimestamp(text)),
+        }
+    }
+}
+
+impl From<Timestamp> for String {
+    fn from(moment: Timestamp) -> Self {
+        moment.to_string()
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(moment) => write!(f, "{moment:.6}"),
+            Err(_) => write!(f, "{}us", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_form_is_rfc_3339_and_comes_back() {
+        let moment = Timestamp::from_micros(1_795_250_600_123_456);
+        let text = moment.to_string();
+        assert_eq!(text, "2026-11-21T08:43:20.123456Z");
+        assert_eq!(Timestamp::try_from(text), Ok(moment));
+        assert_eq!(Timestamp::from_postgres_micros(0).to_string(), "2000-01-01T00:00:00.000000Z");
+    }
+
+    #[test]
+    fn a_span_is_never_negative() {
+        let early = Timestamp::from_micros(5);
+        assert_eq!(early.since(early.after(Duration::from_secs(1))), Duration::ZERO);
+    }
+}
