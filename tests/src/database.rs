@@ -14,7 +14,7 @@ use tokio_postgres::{Client, NoTls};
 use tokio_util::task::TaskTracker;
 
 use crate::folder::Folder;
-use crate::process::{run, wait_until_blocking};
+use crate::process::{is_running, run, wait_until_blocking};
 
 /// Which server programs; `packaging/setup --tests` installs them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -296,7 +296,7 @@ impl Server {
         for id in &ids {
             let _ = Command::new("kill").args(["-9", &id.to_string()]).output();
         }
-        let gone = || ids.iter().all(|id| !Path::new(&format!("/proc/{id}/mem")).exists());
+        let gone = || !ids.iter().any(|id| is_running(*id));
         wait_until_blocking("the killed server to be gone", Duration::from_secs(20), gone);
         let _ = fs::remove_file(self.data().join("postmaster.pid"));
     }
@@ -492,6 +492,6 @@ mod tests {
         let (data, id) = (server.data(), server.process_id().unwrap());
         drop(server);
         assert!(!data.exists());
-        assert!(!Path::new(&format!("/proc/{id}/mem")).exists());
+        assert!(!is_running(id));
     }
 }

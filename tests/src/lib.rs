@@ -11,3 +11,5 @@ pub mod canary;
 pub mod random;
 pub mod registry;
 pub mod workload;
+pub mod latency;
+pub mod sums;

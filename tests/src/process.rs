@@ -86,6 +86,14 @@ fn read_all(file: &mut File) -> Vec<u8> {
     bytes
 }
 
+/// Whether a process with this id runs; one that has ended and only waits to be noticed does not.
+#[must_use]
+pub fn is_running(id: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
 /// Waits until `condition` holds.
 ///
 /// # Panics
