@@ -7,6 +7,7 @@
 pub mod folder;
 pub mod database;
 pub mod process;
+pub mod province;
 pub mod canary;
 pub mod random;
 pub mod registry;
