@@ -75,9 +75,11 @@ pub struct Reader<'a> {
     pub settings: &'a str,
 }
 
-/// One line of `verify --json` or `warehouse digest --json`.
+/// What `verify --json` prints of each dataset, and `warehouse digest --json` of the one it is
+/// asked for, which it does not name.
 #[derive(Debug, Deserialize)]
 struct Counted {
+    #[serde(default)]
     dataset: String,
     rows: u64,
     sum: String,
@@ -220,13 +222,13 @@ impl Province {
         output(self.hub_command().args(arguments))
     }
 
-    /// Starts the hub, waits until it answers and brings the contracts of all agents into force.
+    /// Brings the contracts of all agents into force, starts the hub and waits until it answers.
     ///
     /// # Panics
     /// When it does not come up.
     pub fn start_hub(&mut self) {
-        self.start_hub_with(&[]);
         self.apply_contracts();
+        self.start_hub_with(&[]);
     }
 
     /// Starts the hub with these environment variables and waits until it answers.
@@ -394,7 +396,7 @@ fn counted(output: &Output, dataset: &str) -> Option<RowsDigest> {
         };
         found.extend(several.into_iter().filter_map(|one| serde_json::from_value(one).ok()));
     }
-    let of = found.iter().find(|counted| counted.dataset == dataset)?;
+    let of = found.iter().find(|one| one.dataset == dataset || one.dataset.is_empty())?;
     Some(RowsDigest { rows: of.rows, sum: u128::from_str_radix(&of.sum, 16).ok()? })
 }
 
