@@ -1,1 +1,16 @@
-//! stub
+//! A province in one folder: throwaway databases, agents and a hub as real processes, the data
+//! they carry, and the questions a test asks of them.
+//!
+//! What fails here is a failed test, so these modules panic with a sentence where a test would.
+//! `docs/ARCHITECTURE.md` shows where each part of the system stands.
+
+pub mod folder;
+pub mod database;
+pub mod process;
+pub mod province;
+pub mod canary;
+pub mod random;
+pub mod registry;
+pub mod workload;
+pub mod latency;
+pub mod sums;

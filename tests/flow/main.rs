@@ -1,0 +1,4 @@
+//! Whole ways through the system against real databases: what is written at an agency stands in
+//! the warehouse, exactly once, and in the log.
+
+mod arrival;

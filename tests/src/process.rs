@@ -1,0 +1,248 @@
+//! Real processes of agent and hub: built once, started with a log file, stopped, killed, and
+//! waited for with a deadline.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::folder::Folder;
+
+/// How often a condition is looked at while waiting for it.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long a process may take to end by itself.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+/// The file of one of the project's programs, built if it is not up to date.
+///
+/// # Panics
+/// When it does not build.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let path = build_folder().join(name);
+    assert!(path.exists(), "cargo built no {}", path.display());
+    path
+}
+
+/// `target/<profile>`, beside which this test program was built; agent and hub are built there
+/// once, so that `cargo test -p phusa-tests` alone suffices.
+fn build_folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let own = std::env::current_exe().expect("the path of this program");
+        let deps = own.parent().expect("its folder");
+        let is_test = deps.file_name() == Some(OsStr::new("deps"));
+        let folder = if is_test { deps.parent().expect("a profile's folder") } else { deps };
+        let is_release = folder.file_name() == Some(OsStr::new("release"));
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--quiet", "--bins", "-p", "phusa-agent", "-p", "phusa-hub"]);
+        cargo.args(is_release.then_some("--release")).arg("--target-dir");
+        cargo.arg(folder.parent().expect("the target folder"));
+        run(cargo.current_dir(env!("CARGO_MANIFEST_DIR")));
+        folder.to_owned()
+    })
+}
+
+/// Runs a command to its end and returns what it printed.
+///
+/// # Panics
+/// With all it said, when it cannot be run or fails.
+pub fn run(command: &mut Command) -> String {
+    let output = output(command);
+    assert!(
+        output.status.success(),
+        "{command:?} failed with {}:\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs a command to its end, whatever that is.
+///
+/// Output goes through files, not pipes: a server that a command leaves running keeps its output
+/// open, and reading a pipe would wait for that server's end.
+///
+/// # Panics
+/// When it cannot be run.
+pub fn output(command: &mut Command) -> Output {
+    let mut stdout = tempfile::tempfile().expect("a temporary file");
+    let mut stderr = tempfile::tempfile().expect("a temporary file");
+    command.stdin(Stdio::null());
+    command.stdout(stdout.try_clone().expect("another handle"));
+    command.stderr(stderr.try_clone().expect("another handle"));
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    Output { status, stdout: read_all(&mut stdout), stderr: read_all(&mut stderr) }
+}
+
+fn read_all(file: &mut File) -> Vec<u8> {
+    use std::io::{Read as _, Seek as _};
+    let mut bytes = Vec::new();
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("a readable temporary file");
+    bytes
+}
+
+/// Whether a process with this id runs; one that has ended and only waits to be noticed does not.
+#[must_use]
+pub fn is_running(id: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// When it does not within `limit`.
+pub fn wait_until_blocking(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < limit, "waited {limit:?} in vain for {what}");
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Waits until `condition` gives a value, without holding up other tasks.
+///
+/// # Panics
+/// When it does not within `limit`.
+pub async fn wait_until<T>(
+    what: &str,
+    limit: Duration,
+    mut condition: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(start.elapsed() < limit, "waited {limit:?} in vain for {what}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// A running process that ends with this value.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    folder: Arc<Folder>,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command` as `name`; what it prints is added to `<folder>/<name>.log`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start(folder: &Arc<Folder>, name: &str, command: &mut Command) -> Self {
+        let log = folder.path().join(format!("{name}.log"));
+        let file = File::options().create(true).append(true).open(&log).expect("a log file");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("another handle"))
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        folder.adopt(name, child.id());
+        Self { name: name.to_owned(), child, folder: Arc::clone(folder), log }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All it has printed, in this and earlier lives.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Panics
+    /// When the system cannot say.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("the state of a child")
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.ended().is_none()
+    }
+
+    /// `kill -9`, and waits for its end.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.folder.release(&self.name);
+    }
+
+    /// Asks it to stop (SIGTERM) and waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end within 30 s.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal(rustix::process::Signal::TERM);
+        self.wait(STOP_WITHIN)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        if let Some(id) =
+            i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw)
+        {
+            let _ = rustix::process::kill_process(id, signal);
+        }
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// With its log, when it does not end within `limit`.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.ended() {
+                self.folder.release(&self.name);
+                return status;
+            }
+            let late = start.elapsed() >= limit;
+            assert!(!late, "{} did not end within {limit:?}:\n{}", self.name, self.log());
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Waits until its log contains `text`.
+    ///
+    /// # Panics
+    /// With its log, when that does not happen within `limit` or it ends before.
+    pub async fn wait_for_log(&mut self, text: &str, limit: Duration) {
+        let start = Instant::now();
+        while !self.log().contains(text) {
+            let waits = start.elapsed() < limit && self.is_running();
+            assert!(waits, "{} did not say {text:?}; it said:\n{}", self.name, self.log());
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            use std::io::Write as _;
+            let log = self.log();
+            let tail = log.char_indices().rev().nth(8_000).map_or(0, |(at, _)| at);
+            let said = log.get(tail..).unwrap_or_default();
+            let _ = writeln!(std::io::stderr(), "--- {} said:\n{said}", self.name);
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! `Province`: one hub and its agencies as real processes with real files in one folder, and the
+//! question whether both ends hold the same.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+
+use phusa_protocol::digest::RowsDigest;
+use serde::Deserialize;
+
+use crate::database::{Database, free_port};
+use crate::folder::Folder;
+use crate::process::{Process, output, program, run, wait_until, wait_until_blocking};
+
+/// How long a change may take from source to warehouse on a busy machine.
+pub const ARRIVES_WITHIN: Duration = Duration::from_secs(120);
+
+/// How long hub or agent may take to be there.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// A dataset of one agency: its two files as text.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// Its id, `theme.table`.
+    pub id: String,
+    /// The contract.
+    pub contract: String,
+    /// The mapping; its `contract` is `../contracts/<id>.toml`.
+    pub mapping: String,
+}
+
+impl Dataset {
+    /// A table of the invented registry.
+    #[must_use]
+    pub fn of_registry(
+        table: crate::registry::Table,
+        owner: &str,
+        share: crate::registry::Share,
+    ) -> Self {
+        let id = table.dataset().to_owned();
+        let mapping = table.mapping(&format!("../contracts/{id}.toml"), share);
+        Self { contract: table.contract(owner, share), mapping, id }
+    }
+}
+
+/// A hub, its agents, and all their files in a folder that goes away.
+#[derive(Debug)]
+pub struct Province {
+    folder: Arc<Folder>,
+    listen: u16,
+    metrics: u16,
+    hub: Option<Process>,
+    agents: BTreeMap<String, Agent>,
+}
+
+/// One agent's place in a province.
+#[derive(Debug)]
+struct Agent {
+    folder: PathBuf,
+    process: Option<Process>,
+}
+
+/// Whose data an agent reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Reader<'a> {
+    /// The agency, such as `H57.12`.
+    pub agency: &'a str,
+    /// The database it reads.
+    pub database: &'a Database,
+    /// Added to `agent.toml`: `[batch]`, `[guard]` and the like.
+    pub settings: &'a str,
+}
+
+/// What `verify --json` prints of each dataset, and `warehouse digest --json` of the one it is
+/// asked for, which it does not name.
+#[derive(Debug, Deserialize)]
+struct Counted {
+    #[serde(default)]
+    dataset: String,
+    rows: u64,
+    sum: String,
+}
+
+impl Province {
+    /// Writes a hub's files; its warehouse is its own embedded PostgreSQL. Nothing runs yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_warehouse("")
+    }
+
+    /// As [`Province::new`], with the given lines as `[warehouse]` part of `hub.toml`.
+    ///
+    /// # Panics
+    /// When the files cannot be written.
+    #[must_use]
+    pub fn with_warehouse(lines: &str) -> Self {
+        let province = Self {
+            folder: Arc::new(Folder::new()),
+            listen: free_port(),
+            metrics: free_port(),
+            hub: None,
+            agents: BTreeMap::new(),
+        };
+        province.make_certificates(&[]);
+        let Self { listen, metrics, .. } = province;
+        let text = format!(
+            "state_dir = \"state\"\nlisten = \"127.0.0.1:{listen}\"\n\
+             allowed_networks = [\"127.0.0.0/8\"]\nca_file = \"ca.pem\"\n\
+             certificate_file = \"hub.pem\"\nkey_file = \"hub.key\"\n\
+             signing_key_file = \"signing.key\"\nagents_dir = \"agents\"\n\
+             metrics_listen = \"127.0.0.1:{metrics}\"\n\n[warehouse]\n{lines}\n"
+        );
+        fs::create_dir_all(province.hub_folder().join("state")).expect("the hub's state folder");
+        fs::write(province.hub_config(), text).expect("hub.toml");
+        province
+    }
+
+    /// The folder of everything.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The hub's files.
+    #[must_use]
+    pub fn hub_folder(&self) -> PathBuf {
+        self.path().join("certs/hub")
+    }
+
+    /// `hub.toml`.
+    #[must_use]
+    pub fn hub_config(&self) -> PathBuf {
+        self.hub_folder().join("hub.toml")
+    }
+
+    /// The files of agent `may-1` of `agency`.
+    ///
+    /// # Panics
+    /// When there is no such agent.
+    #[must_use]
+    pub fn agent_folder(&self, agency: &str) -> &Path {
+        &self.agents.get(agency).expect("an agent of this agency").folder
+    }
+
+    /// `agent.toml` of `agency`.
+    #[must_use]
+    pub fn agent_config(&self, agency: &str) -> PathBuf {
+        self.agent_folder(agency).join("agent.toml")
+    }
+
+    /// Writes the files of an agent that shares `datasets`, lets the hub know it, and gives its
+    /// login at the source exactly the rights that `check` asks for. Nothing runs yet.
+    ///
+    /// # Panics
+    /// When that cannot be done.
+    pub fn add_agent(&mut self, reader: Reader<'_>, datasets: &[Dataset]) {
+        let agency = reader.agency;
+        self.make_certificates(&[agency]);
+        let folder = self.path().join(format!("certs/agents/{agency}__may-1"));
+        for part in ["datasets", "contracts", "state"] {
+            fs::create_dir_all(folder.join(part)).expect("an agent's folder");
+        }
+        for dataset in datasets {
+            let file = |part: &str| folder.join(part).join(format!("{}.toml", dataset.id));
+            fs::write(file("contracts"), &dataset.contract).expect("a contract");
+            fs::write(file("datasets"), &dataset.mapping).expect("a mapping");
+        }
+        fs::write(folder.join("source.password"), "bi-mat").expect("a password file");
+        fs::write(folder.join("agent.toml"), self.agent_text(reader)).expect("agent.toml");
+        private(&folder.join("source.password"));
+        self.agents.insert(agency.to_owned(), Agent { folder, process: None });
+        self.admit(reader);
+    }
+
+    fn agent_text(&self, reader: Reader<'_>) -> String {
+        let Reader { agency, database, settings } = reader;
+        let (port, name, user) = (database.server().port(), database.name(), login(database));
+        format!(
+            "agency = \"{agency}\"\nagent = \"may-1\"\nstate_dir = \"state\"\n\
+             datasets_dir = \"datasets\"\nallowed_networks = [\"127.0.0.0/8\"]\n\n\
+             [hub]\nurl = \"https://127.0.0.1:{}\"\nca_file = \"ca.pem\"\n\
+             certificate_file = \"agent.pem\"\nkey_file = \"agent.key\"\n\
+             signing_key_file = \"signing.key\"\nhub_key_file = \"hub.pub\"\n\n\
+             [spool]\nkey_file = \"spool.key\"\n\n\
+             [source]\nengine = \"postgresql\"\nhost = \"127.0.0.1\"\nport = {port}\n\
+             database = \"{name}\"\nuser = \"{user}\"\npassword_file = \"source.password\"\n\
+             tls = \"off\"\n\n{settings}",
+            self.listen
+        )
+    }
+
+    /// Runs what `check` prints as the administrator of the source would, until nothing is missing.
+    fn admit(&self, reader: Reader<'_>) {
+        let user = login(reader.database);
+        for _ in 0..3 {
+            let checked = self.agent(reader.agency, &["check"]);
+            let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+            let wanted = statements(&said);
+            if wanted.is_empty() {
+                let errors = String::from_utf8_lossy(&checked.stderr);
+                assert!(checked.status.success(), "check failed:\n{said}{errors}");
+                return;
+            }
+            reader.database.psql(&wanted);
+            reader.database.psql(&format!("alter role {user} password 'bi-mat'"));
+        }
+    }
+
+    /// Runs a command of an agent to its end.
+    #[must_use]
+    pub fn agent(&self, agency: &str, arguments: &[&str]) -> Output {
+        output(agent_command(&self.agent_config(agency)).args(arguments))
+    }
+
+    /// Runs a command of the hub to its end.
+    #[must_use]
+    pub fn hub(&self, arguments: &[&str]) -> Output {
+        output(self.hub_command().args(arguments))
+    }
+
+    /// Brings the contracts of all agents into force, starts the hub and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_hub(&mut self) {
+        self.apply_contracts();
+        self.start_hub_with(&[]);
+    }
+
+    /// Starts the hub with these environment variables and waits until it answers.
+    ///
+    /// # Panics
+    /// With its log, when it does not come up.
+    pub fn start_hub_with(&mut self, environment: &[(&str, &str)]) {
+        let mut command = self.hub_command();
+        command.arg("serve").envs(environment.iter().copied());
+        let mut hub = Process::start(&self.folder, "hub", &mut command);
+        let listen = self.listen;
+        wait_until_blocking("the hub to listen", STARTS_WITHIN, || {
+            assert!(hub.is_running(), "the hub ended:\n{}", hub.log());
+            TcpStream::connect(("127.0.0.1", listen)).is_ok()
+        });
+        self.hub = Some(hub);
+    }
+
+    /// Brings the contracts of all agents into force.
+    ///
+    /// # Panics
+    /// When the hub refuses one.
+    pub fn apply_contracts(&self) {
+        let folders = self.agents.values().map(|agent| agent.folder.join("contracts"));
+        let files = folders.flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
+        let mut command = self.hub_command();
+        run(command.args(["contract", "apply"]).args(files.map(|entry| entry.path())));
+    }
+
+    /// The running hub.
+    ///
+    /// # Panics
+    /// When it was not started.
+    pub fn hub_process(&mut self) -> &mut Process {
+        self.hub.as_mut().expect("a started hub")
+    }
+
+    /// Starts the agent of `agency`.
+    pub fn start_agent(&mut self, agency: &str) {
+        self.start_agent_with(agency, &[]);
+    }
+
+    /// Starts the agent of `agency` with these environment variables.
+    ///
+    /// # Panics
+    /// When there is no such agent.
+    pub fn start_agent_with(&mut self, agency: &str, environment: &[(&str, &str)]) {
+        let mut command = agent_command(&self.agent_config(agency));
+        command.arg("run").envs(environment.iter().copied());
+        let process = Process::start(&self.folder, &format!("agent-{agency}"), &mut command);
+        let agent = self.agents.get_mut(agency).expect("an agent of this agency");
+        agent.process = Some(process);
+    }
+
+    /// The running agent of `agency`.
+    ///
+    /// # Panics
+    /// When it was not started.
+    pub fn agent_process(&mut self, agency: &str) -> &mut Process {
+        let agent = self.agents.get_mut(agency).expect("an agent of this agency");
+        agent.process.as_mut().expect("a started agent")
+    }
+
+    /// Rows and digest of a dataset as mapped from the source of `agency`, and as the warehouse
+    /// has it; `None` where an end cannot be asked just now.
+    #[must_use]
+    pub fn both_ends(&self, agency: &str, dataset: &str) -> [Option<RowsDigest>; 2] {
+        [
+            counted(&self.agent(agency, &["verify", "--json"]), dataset),
+            counted(&self.hub(&["warehouse", "digest", dataset, "--json"]), dataset),
+        ]
+    }
+
+    /// Waits until source and warehouse hold the same rows of `dataset`; returns how many.
+    ///
+    /// # Panics
+    /// With both digests, when that does not happen within [`ARRIVES_WITHIN`].
+    pub async fn wait_until_identical(&self, agency: &str, dataset: &str) -> u64 {
+        wait_until(&format!("{dataset} to be identical"), ARRIVES_WITHIN, async || {
+            match self.both_ends(agency, dataset) {
+                [Some(source), Some(warehouse)] if source == warehouse => Some(source.rows),
+                _ => None,
+            }
+        })
+        .await
+    }
+
+    /// Checks the whole transfer log with public keys alone.
+    ///
+    /// # Panics
+    /// With what is wrong, when it does not verify.
+    pub fn verify_log(&self) {
+        run(self.hub_command().args(["log", "verify"]));
+    }
+
+    /// Asks the hub for a page of its loopback port, such as `/metrics`; empty when it is away.
+    #[must_use]
+    pub fn page(&self, path: &str) -> String {
+        use std::io::{Read as _, Write as _};
+        let mut text = String::new();
+        let asked = TcpStream::connect(("127.0.0.1", self.metrics)).and_then(|mut stream| {
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n")?;
+            stream.read_to_string(&mut text)
+        });
+        asked.map(|_| text).unwrap_or_default()
+    }
+
+    fn hub_command(&self) -> Command {
+        let mut command = Command::new(program("phusa-hub"));
+        command.arg("--config").arg(self.hub_config());
+        command
+    }
+
+    fn make_certificates(&self, agencies: &[&str]) {
+        let mut command = Command::new(program("phusa-hub"));
+        command.args(["dev-certs", "--hub-name", "127.0.0.1", "--dir"]);
+        command.arg(self.path().join("certs"));
+        for agency in agencies {
+            command.arg("--agent").arg(format!("{agency}/may-1"));
+        }
+        run(&mut command);
+    }
+}
+
+impl Default for Province {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn agent_command(config: &Path) -> Command {
+    let mut command = Command::new(program("phusa-agent"));
+    command.arg("--config").arg(config);
+    command
+}
+
+/// The agent's login at the source; logins are shared by all databases of a server.
+fn login(database: &Database) -> String {
+    format!("phusa_{}", database.name())
+}
+
+fn private(file: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("a private file");
+}
+
+/// The SQL statements among the lines that `check` prints.
+fn statements(said: &str) -> String {
+    let is_statement = |line: &&str| {
+        let first = line.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
+        ["create", "alter", "grant", "revoke"].contains(&first.as_str()) && line.ends_with(';')
+    };
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(is_statement).collect();
+    lines.join("\n")
+}
+
+/// The dataset's line among those a command printed, be it one object, several, or an array.
+fn counted(output: &Output, dataset: &str) -> Option<RowsDigest> {
+    let mut found: Vec<Counted> = Vec::new();
+    for value in serde_json::Deserializer::from_slice(&output.stdout).into_iter() {
+        let value: serde_json::Value = value.ok()?;
+        let several = match value {
+            serde_json::Value::Array(values) => values,
+            one => vec![one],
+        };
+        found.extend(several.into_iter().filter_map(|one| serde_json::from_value(one).ok()));
+    }
+    let of = found.iter().find(|one| one.dataset == dataset || one.dataset.is_empty())?;
+    Some(RowsDigest { rows: of.rows, sum: u128::from_str_radix(&of.sum, 16).ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_found_among_what_check_says() {
+        let said = "missing rights:\n  CREATE ROLE phusa LOGIN;\n  grant select (id) on a to phusa;\nfine\n";
+        assert_eq!(statements(said), "CREATE ROLE phusa LOGIN;\ngrant select (id) on a to phusa;");
+    }
+}
