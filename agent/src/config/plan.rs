@@ -280,7 +280,7 @@ impl Check<'_> {
 
     /// A name is looked up on connecting, and its address checked there; an address is known now.
     fn hub_is_allowed(&mut self, url: &Spanned<String>, hub: &HubAddress, allowed: &[Network]) {
-        let Some(address) = hub.address() else { return };
+        let Some(address) = hub.address().filter(|_| !allowed.is_empty()) else { return };
         if !allowed.iter().any(|network| network.contains(address)) {
             let rule =
                 format!("the hub's address {address} lies outside `allowed_networks` (CT-22)");

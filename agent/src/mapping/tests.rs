@@ -24,7 +24,7 @@ fn column(name: &str, native: Native) -> Column {
     Column { name: name.to_owned(), type_name: format!("{native:?}"), native, nullable: true }
 }
 
-/// id int4 → ma int4 (key), name text → ten text (required), note text → ghi_chu text.
+/// id int4 → ma int4 (key), name text → ten text (required), note text → `ghi_chu` text.
 fn rules(filter: Option<&str>) -> Rules {
     Rules {
         fields: vec![

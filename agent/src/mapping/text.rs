@@ -251,6 +251,45 @@ mod tests {
         check(range, &moments, "[\"2000-01-01 00:00:00\",)");
     }
 
+    fn native(name: &str) -> Native {
+        if let Some(bound) = name.strip_prefix("range ") {
+            return Native::Range(Box::new(native(bound)));
+        }
+        match name {
+            "bool" => Native::Bool,
+            "int2" => Native::Int2,
+            "int4" => Native::Int4,
+            "int8" => Native::Int8,
+            "numeric" => Native::Numeric,
+            "date" => Native::Date,
+            "time" => Native::Time,
+            "timetz" => Native::Timetz,
+            "timestamp" => Native::Timestamp,
+            "timestamptz" => Native::Timestamptz,
+            "interval" => Native::Interval,
+            "uuid" => Native::Uuid,
+            "json" => Native::Json,
+            "jsonb" => Native::Jsonb,
+            "inet" => Native::Inet,
+            "cidr" => Native::Cidr,
+            "macaddr" => Native::Macaddr,
+            other => panic!("{other} is no type"),
+        }
+    }
+
+    /// Lines of `type|send(value) in hexadecimal|value::text`, as PostgreSQL 15 printed them.
+    #[test]
+    fn a_real_server_prints_the_same() {
+        for line in include_str!("text/postgresql.txt").lines() {
+            let mut parts = line.splitn(3, '|');
+            let (name, hex) = (parts.next().unwrap(), parts.next().unwrap());
+            let (pairs, _) = hex.as_bytes().as_chunks::<2>();
+            let pair = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16);
+            let bytes: Vec<u8> = pairs.iter().map(|digits| pair(digits).unwrap()).collect();
+            assert_eq!(text(&native(name), &bytes).as_deref(), Ok(parts.next().unwrap()), "{line}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_printed_or_refused(
