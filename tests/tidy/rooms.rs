@@ -27,7 +27,13 @@ fn a_module_uses_only_those_that_stand_before_it_in_the_flow() {
         for (path, text) in below(&format!("{krate}/src"), ".rs") {
             let room = path.split('/').nth(2).unwrap_or("").trim_end_matches(".rs").to_owned();
             let Some(place) = rooms.iter().position(|name| *name == room) else { continue };
-            for used in after_each(without_tests(&text), "crate::", is_name) {
+            // The plan is made of the checked forms that each room takes, so it names them all.
+            if path.contains("/config/plan") || path.ends_with("/tests.rs") {
+                continue;
+            }
+            let code = |line: &&str| !line.trim_start().starts_with("//");
+            let code: Vec<&str> = without_tests(&text).lines().filter(code).collect();
+            for used in after_each(&code.join("\n"), "crate::", is_name) {
                 if rooms.iter().position(|name| name == used).is_some_and(|later| later > place) {
                     wrong.push(format!("{path} uses crate::{used}, which comes after it"));
                 }
