@@ -150,8 +150,7 @@ mod tests {
     }
 
     fn place() -> Place {
-        let following =
-            Following { at: Lsn(100), open: None, settle_until: None, told_live: true };
+        let following = Following { at: Lsn(100), open: None, settle_until: None, told_live: true };
         let stage = Stage::Following(following);
         Place { identity: identity(), slot: "phusa_1".to_owned(), stage }
     }

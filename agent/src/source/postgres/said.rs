@@ -41,7 +41,7 @@ fn fault(what: String, error: tokio_postgres::Error, words: bool) -> Fault {
     if let Some(said) = error.as_db_error() {
         let message = words.then(|| said.message().to_owned());
         let state = said.code().code().to_owned();
-        return Fault::because(of_state(&state), what, Said { state, message });
+        return Fault::because(of_state(&state, words), what, Said { state, message });
     }
     let shown = error.to_string();
     let code = if shown.contains("TLS") || speaks_of_tls(&error) {
@@ -72,7 +72,7 @@ pub(super) fn of_replication(what: impl Into<String>, error: PgWireError, words:
         let (message, state) = text.rsplit_once(" (SQLSTATE ").unwrap_or((text, "unknown)"));
         let state = state.trim_end_matches(')').to_owned();
         let message = words.then(|| message.to_owned());
-        return Fault::because(of_state(&state), what, Said { state, message });
+        return Fault::because(of_state(&state, words), what, Said { state, message });
     }
     let code = if error.is_tls() {
         Code::SourceTls
@@ -85,8 +85,10 @@ pub(super) fn of_replication(what: impl Into<String>, error: PgWireError, words:
 }
 
 /// The code of a SQLSTATE: by itself where it says enough, otherwise by its class.
-fn of_state(state: &str) -> Code {
+fn of_state(state: &str, words: bool) -> Code {
     match state {
+        // While the log is read, "not in the state for this" is a slot that lost its log.
+        "55000" if !words => Code::SourceGap,
         "42501" => Code::SourceRights,
         "42P01" | "3F000" => Code::SourceTableMissing,
         "42703" => Code::SourceColumnMissing,
@@ -111,7 +113,7 @@ mod tests {
 
     #[test]
     fn each_state_has_the_code_that_helps() {
-        let check = |state: &str, code: Code| assert_eq!(of_state(state), code, "{state}");
+        let check = |state: &str, code: Code| assert_eq!(of_state(state, true), code, "{state}");
         check("28P01", Code::SourceLogin);
         check("28000", Code::SourceLogin);
         check("42501", Code::SourceRights);

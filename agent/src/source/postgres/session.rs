@@ -223,12 +223,13 @@ impl CopiedRows {
     async fn message(&mut self) -> Result<Option<Bytes>, Fault> {
         // A timer for each row would cost more than the row; only a server that makes us wait
         // gets one.
-        let message = match self.stream.next().now_or_never() {
-            Some(message) => message,
-            None => tokio::time::timeout(self.silence_max, self.stream.next()).await.map_err(
-                |_| Fault::new(Code::SourceUnreachable, format!("{}: silence", self.doing)),
-            )?,
-        };
+        let message =
+            match self.stream.next().now_or_never() {
+                Some(message) => message,
+                None => tokio::time::timeout(self.silence_max, self.stream.next()).await.map_err(
+                    |_| Fault::new(Code::SourceUnreachable, format!("{}: silence", self.doing)),
+                )?,
+            };
         message.transpose().map_err(|error| said::of_rows(&*self.doing, error))
     }
 }
