@@ -497,14 +497,15 @@ mod tests {
         check(&Native::Timestamp, "1999-12-31 23:59:59.5", &(-500_000_i64).to_be_bytes());
         check(&Native::Timestamptz, "2000-01-01 00:00:01+00", &1_000_000_i64.to_be_bytes());
         check(&Native::Timestamptz, "-infinity", &i64::MIN.to_be_bytes());
-        let zoned = [60_000_000_i64.to_be_bytes().as_slice(), &(-25_200_i32).to_be_bytes()];
-        check(&Native::Timetz, "00:01:00+07", &zoned.concat());
+        let zoned = [&60_000_000_i64.to_be_bytes()[..], &(-25_200_i32).to_be_bytes()].concat();
+        check(&Native::Timetz, "00:01:00+07", &zoned);
         let interval = [
-            (-500_000_i64 + 3_600_000_000).to_be_bytes().as_slice(),
+            &(-500_000_i64 + 3_600_000_000).to_be_bytes()[..],
             &(-3_i32).to_be_bytes(),
             &14_i32.to_be_bytes(),
-        ];
-        check(&Native::Interval, "P1Y2M-3DT1H-0.5S", &interval.concat());
+        ]
+        .concat();
+        check(&Native::Interval, "P1Y2M-3DT1H-0.5S", &interval);
         check(&Native::Interval, "PT0S", &[0; 16]);
         refuse(&Native::Timestamp, "2000-01-01");
     }
