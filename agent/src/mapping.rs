@@ -31,6 +31,7 @@ use self::step::{Pseudonym, Step};
 use crate::source::Column;
 
 pub use self::bound::{Bound, Mapped};
+pub use self::quality::{Reject, Rule};
 pub use self::shareable::{Envelope, Shareable};
 
 /// The rules of one dataset with the keys they need.

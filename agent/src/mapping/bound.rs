@@ -85,7 +85,7 @@ impl Bound {
     /// # Errors
     /// `source_schema` when the block's columns are not the ones joined; `bug` when its bytes are
     /// not a body.
-    pub fn apply(&mut self, block: &Block) -> Result<Mapped, Fault> {
+    pub fn apply(&self, block: &Block) -> Result<Mapped, Fault> {
         if *self.columns != *block.columns {
             return Err(Fault::new(Code::SourceSchema, "the columns of the table have changed"));
         }

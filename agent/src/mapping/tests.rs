@@ -106,7 +106,7 @@ const KINDS: [Kind; 3] = [Kind::Int4, Kind::Text, Kind::Text];
 /// What leaves, one line per change, and what stays, `rule field`.
 fn map(rules: &Rules, rows: &[(Op, Vec<Vec<Field<'_>>>)]) -> (Vec<String>, Vec<String>) {
     let columns = columns();
-    let mut bound = Mapping::new(rules).unwrap().bind(&columns).unwrap();
+    let bound = Mapping::new(rules).unwrap().bind(&columns).unwrap();
     let mapped = bound.apply(&block(&columns, rows)).unwrap();
     let rejects = mapped.rejects.iter();
     let rejects = rejects.map(|reject| {
@@ -141,7 +141,7 @@ fn rows_that_all_pass_are_copied_as_they_lie() {
         (Op::Snapshot, vec![vec![id(2), text("Huế"), text("")]]),
     ];
     let block = block(&columns, &rows);
-    let mut bound = Mapping::new(&rules(None)).unwrap().bind(&columns).unwrap();
+    let bound = Mapping::new(&rules(None)).unwrap().bind(&columns).unwrap();
     let shareable = bound.apply(&block).unwrap().shareable;
     assert_eq!(shareable.body(), block.body);
     let (_, envelope) = shareable.into_parts();
@@ -204,7 +204,7 @@ fn fields_find_their_columns_whatever_the_order() {
     rules.fields.push(rule("ten_lai", Kind::Text, true, Some("name")));
     let columns = [column("name", Native::Text), column("id", Native::Int4)];
     let rows = [(Op::Insert, vec![vec![text("An"), id(1)]]), (Op::Delete, vec![vec![id(1)]])];
-    let mut bound = Mapping::new(&rules).unwrap().bind(&columns).unwrap();
+    let bound = Mapping::new(&rules).unwrap().bind(&columns).unwrap();
     let mapped = bound.apply(&block(&columns, &rows)).unwrap();
     let kinds = [Kind::Int8, Kind::Text, Kind::Text, Kind::Text];
     let sent = lines(mapped.shareable.body(), &kinds, &[Kind::Int8]);
@@ -240,7 +240,7 @@ fn columns_that_cannot_be_carried_are_refused_by_name() {
 
 #[test]
 fn a_block_of_another_shape_is_not_mapped() {
-    let mut bound = Mapping::new(&rules(None)).unwrap().bind(&columns()).unwrap();
+    let bound = Mapping::new(&rules(None)).unwrap().bind(&columns()).unwrap();
     let other = block(&columns()[..2], &[]);
     assert_eq!(bound.apply(&other).unwrap_err().code, Code::SourceSchema);
     let short = block(&columns(), &[(Op::Insert, vec![vec![id(1)]])]);
@@ -254,7 +254,7 @@ fn a_block_of_another_shape_is_not_mapped() {
 fn nothing_that_is_printed_shows_a_row() {
     let columns = columns();
     let rows = [(Op::Insert, vec![vec![id(1), Field::Null, text("canary")]])];
-    let mut bound = Mapping::new(&rules(None)).unwrap().bind(&columns).unwrap();
+    let bound = Mapping::new(&rules(None)).unwrap().bind(&columns).unwrap();
     let mapped = bound.apply(&block(&columns, &rows)).unwrap();
     assert_eq!(mapped.rejects[0].rule, Rule::RequiredNull);
     let shown = format!("{mapped:?} {bound:?}");
@@ -293,7 +293,7 @@ proptest! {
             .collect();
         let rules = rules(filtered.then_some("name <> 'a' and id > 0"));
         let columns = columns();
-        let mut bound = Mapping::new(&rules).unwrap().bind(&columns).unwrap();
+        let bound = Mapping::new(&rules).unwrap().bind(&columns).unwrap();
         let mapped = bound.apply(&block(&columns, &rows)).unwrap();
         for run in runs(mapped.shareable.body()) {
             for change in run.unwrap().changes() {
@@ -322,7 +322,7 @@ proptest! {
         let mut row = vec![id(key), text("An"), text("x")];
         row.insert(if before { 0 } else { 3 }, text("canary"));
         let rows = [(Op::Insert, vec![row.clone()]), (Op::Update, vec![row])];
-        let mut bound = Mapping::new(&rules(None)).unwrap().bind(&columns).unwrap();
+        let bound = Mapping::new(&rules(None)).unwrap().bind(&columns).unwrap();
         let mapped = bound.apply(&block(&columns, &rows)).unwrap();
         let body = mapped.shareable.body();
         prop_assert_eq!(mapped.shareable.counts().total(), 2);
