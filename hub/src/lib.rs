@@ -1,1 +1,3 @@
-//! stub
+//! Receives batches, keeps the shared warehouse, logs every transfer.
+
+pub mod warehouse;
