@@ -135,7 +135,7 @@ impl Catalog {
         if rows.len() == known.0.len() && rows.iter().all(is_known) {
             return Ok(());
         }
-        let sql = "select body::text from phusa.contracts where in_force";
+        let sql = "select body from phusa.contracts where in_force";
         let mut contracts = BTreeMap::new();
         for row in client.query(sql, &[]).await.map_err(not_read)? {
             let agreed = Agreed::of(read_body(&row)?);
@@ -158,7 +158,7 @@ impl Catalog {
         let lock = "lock table phusa.contracts in share row exclusive mode";
         tx.batch_execute(lock).await.map_err(not_applied)?;
         let dataset = new.contract.dataset.to_string();
-        let sql = "select body::text from phusa.contracts where dataset = $1 and in_force";
+        let sql = "select body from phusa.contracts where dataset = $1 and in_force";
         let old = tx.query_opt(sql, &[&dataset]).await.map_err(not_applied)?;
         let old = old.as_ref().map(read_body).transpose()?.map(Agreed::of);
         let (applied, statements) = match &old {
@@ -190,7 +190,7 @@ async fn put_in_force(
     let (fingerprint, body) = (new.fingerprint.to_string(), body_of(&new.contract));
     let sql = "insert into phusa.contracts \
                (dataset, version, fingerprint, body, applied_at, in_force) \
-               values ($1, $2, $3, $4::text::jsonb, now(), true) \
+               values ($1, $2, $3, $4, now(), true) \
                on conflict (dataset, fingerprint) do update set in_force = true, applied_at = now()";
     tx.execute(sql, &[&dataset, &version, &fingerprint, &body]).await?;
     Ok(())

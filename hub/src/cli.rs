@@ -31,7 +31,7 @@ pub struct Cli {
     /// The configuration file.
     #[arg(long, global = true, default_value = "/etc/phusa/hub.toml")]
     config: PathBuf,
-    /// Log lines as JSON instead of text. What is logged: RUST_LOG, default `info`.
+    /// Log lines as JSON instead of text. What is logged: `RUST_LOG`, default `info`.
     #[arg(long, global = true)]
     log_json: bool,
     #[command(subcommand)]

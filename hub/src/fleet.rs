@@ -1,11 +1,13 @@
 //! Who has said hello, where the streams stand, and how far behind they are.
 
+use std::net::IpAddr;
+use std::time::SystemTime;
+
 use deadpool_postgres::Object;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::hello::Hello;
 use phusa_protocol::time::Timestamp;
 use serde::Serialize;
-use std::time::SystemTime;
 use tokio_postgres::Row;
 
 use crate::error::database_fault;
@@ -41,6 +43,8 @@ pub struct AgentRow {
     pub last_hello_at: Option<Timestamp>,
     /// Its program's version.
     pub version: String,
+    /// Where it came from then.
+    pub address: String,
     /// Its clock minus the hub's, in milliseconds, network time included.
     pub skew_ms: i64,
     /// Its streams.
@@ -51,14 +55,19 @@ pub struct AgentRow {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn seen(client: &Object, hello: &Hello, now: Timestamp) -> Result<(), Fault> {
+pub async fn seen(
+    client: &Object,
+    hello: &Hello,
+    address: IpAddr,
+    now: Timestamp,
+) -> Result<(), Fault> {
     let skew_ms = hello.sent_at.micros().saturating_sub(now.micros()) / 1_000;
-    let sql = "insert into phusa.agents_seen (agent, last_hello_at, version, skew_ms) \
-               values ($1, $2, $3, $4) on conflict (agent) do update \
-               set last_hello_at = $2, version = $3, skew_ms = $4";
+    let sql = "insert into phusa.agents_seen (agent, last_hello_at, version, skew_ms, address) \
+               values ($1, $2, $3, $4, $5) on conflict (agent) do update \
+               set last_hello_at = $2, version = $3, skew_ms = $4, address = $5";
     let (agent, at) = (hello.agent.to_string(), system_time(now));
     let version: String = hello.agent_version.chars().take(VERSION_CHARS_MAX).collect();
-    let done = client.execute(sql, &[&agent, &at, &version, &skew_ms]).await;
+    let done = client.execute(sql, &[&agent, &at, &version, &skew_ms, &address.to_string()]).await;
     done.map_err(not_read)?;
     Ok(())
 }
@@ -82,7 +91,7 @@ pub async fn streams(client: &Object, now: Timestamp) -> Result<Vec<StreamRow>, 
 /// # Errors
 /// When the database does not answer.
 pub async fn agents(client: &Object, now: Timestamp) -> Result<Vec<AgentRow>, Fault> {
-    let sql = "select agent, last_hello_at, version, skew_ms::bigint from phusa.agents_seen \
+    let sql = "select agent, last_hello_at, version, skew_ms, address from phusa.agents_seen \
                order by agent";
     let rows = client.query(sql, &[]).await.map_err(not_read)?;
     let agents = rows.iter().map(agent).collect::<Result<Vec<_>, _>>();
@@ -94,6 +103,7 @@ pub async fn agents(client: &Object, now: Timestamp) -> Result<Vec<AgentRow>, Fa
                 agent: stream.agent.clone(),
                 last_hello_at: None,
                 version: String::new(),
+                address: String::new(),
                 skew_ms: 0,
                 streams: vec![stream],
             }),
@@ -205,8 +215,9 @@ fn agent(row: &Row) -> Result<AgentRow, tokio_postgres::Error> {
     Ok(AgentRow {
         agent: row.try_get(0)?,
         last_hello_at: hello.map(from_system_time),
-        version: row.try_get::<_, Option<String>>(2)?.unwrap_or_default(),
-        skew_ms: row.try_get::<_, Option<i64>>(3)?.unwrap_or_default(),
+        version: row.try_get(2)?,
+        skew_ms: row.try_get(3)?,
+        address: row.try_get(4)?,
         streams: Vec::new(),
     })
 }
@@ -240,6 +251,7 @@ mod tests {
             agent: "H57.12/may-1".to_owned(),
             last_hello_at: Some(Timestamp::UNIX_EPOCH),
             version: "0.1.0".to_owned(),
+            address: "10.0.0.7".to_owned(),
             skew_ms: 3,
             streams: vec![stream],
         };

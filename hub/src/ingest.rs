@@ -315,7 +315,7 @@ impl Ingest {
         }
         self.catalog.refresh().await?;
         let client = self.warehouse.client().await?;
-        fleet::seen(&client, hello, now).await?;
+        fleet::seen(&client, hello, caller.address, now).await?;
         let mut datasets = Vec::with_capacity(hello.datasets.len());
         for offer in &hello.datasets {
             datasets.push(self.terms(&client, caller, offer).await?);

@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::HubFile;
 use super::network::Network;
 use super::register::Register;
-use crate::warehouse::{Settings, Url};
+use crate::warehouse::{Password, Settings, Url};
 
 /// Everything `hub.toml` and what it points at say, checked.
 #[derive(Debug)]
@@ -147,7 +147,7 @@ impl Check<'_> {
     fn warehouse(&mut self, file: &HubFile, state_dir: &Path) -> Option<Settings> {
         let part = &file.warehouse;
         let url = match part.url.get_ref().as_str() {
-            "embedded" => Some(Url::Embedded { dir: state_dir.join("postgresql") }),
+            "embedded" => Some(Url::Embedded { dir: state_dir.to_path_buf() }),
             url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
                 Some(Url::External(url.to_owned()))
             }
@@ -164,7 +164,7 @@ impl Check<'_> {
         let password = match &part.password_file {
             Some(path) => {
                 let bytes = self.private("password_file", path)?;
-                Some(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+                Some(Password::new(String::from_utf8_lossy(&bytes).trim_end()))
             }
             None => None,
         };
@@ -254,9 +254,7 @@ agents_dir = "agents"
         assert_eq!(plan.listen.port(), 7443);
         assert_eq!(plan.metrics_listen.to_string(), "127.0.0.1:7480");
         assert_eq!(plan.disk_reserve.to_string(), "1GiB");
-        assert!(
-            matches!(plan.warehouse.url, Url::Embedded { ref dir } if dir.ends_with("state/postgresql"))
-        );
+        assert!(matches!(plan.warehouse.url, Url::Embedded { ref dir } if dir.ends_with("state")));
     }
 
     #[test]

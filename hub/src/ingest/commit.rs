@@ -20,10 +20,6 @@ use crate::ingest::check::Refused;
 use crate::transfers::Arrived;
 use crate::warehouse::apply::{self, Delivery};
 
-/// How long a statement waits for a lock before the batch is sent again: longer than the largest
-/// batch takes to apply.
-const BEGIN: &str = "set local lock_timeout = '30s'";
-
 impl Ingest {
     /// Commits a checked batch when its turn comes. `begun` is what was known of the stream before
     /// anything was done for it.
@@ -114,10 +110,12 @@ impl Ingest {
         let locked = stream::lock(&tx, &header.agent, &header.dataset).await?;
         let standing = match (stream::judge(locked.as_ref(), header), locked) {
             (Judgement::Next, Some(standing)) => standing,
-            (Judgement::NewEpoch, _) => match stream::begin_epoch(&tx, header).await? {
-                Some(standing) => standing,
-                None => return Ok(Err(Judgement::Early)),
-            },
+            (Judgement::NewEpoch, _) => {
+                match stream::begin_epoch(&tx, header, &work.agreed.shape).await? {
+                    Some(standing) => standing,
+                    None => return Ok(Err(Judgement::Early)),
+                }
+            }
             (judgement, _) => return Ok(Err(judgement)),
         };
         if header.tx_open {
@@ -201,10 +199,8 @@ impl Ingest {
 }
 
 async fn begin(client: &mut Object) -> Result<Transaction<'_>, Fault> {
-    let cannot = |error| database_fault("cannot begin a batch's transaction", &error);
-    let tx = client.transaction().await.map_err(cannot)?;
-    tx.batch_execute(BEGIN).await.map_err(cannot)?;
-    Ok(tx)
+    let begun = client.transaction().await;
+    begun.map_err(|error| database_fault("cannot begin a batch's transaction", &error))
 }
 
 fn delivery<'a>(agreed: &'a Agreed, header: &'a Header, standing: &Standing) -> Delivery<'a> {

@@ -9,7 +9,7 @@ use phusa_protocol::ids::AgentId;
 use tokio::time::Instant;
 
 /// Entries per agent and minute: far above what a broken stream makes, far below a flood.
-pub const ENTRIES_PER_MINUTE: u32 = 30;
+pub(super) const ENTRIES_PER_MINUTE: u32 = 30;
 
 /// Agents remembered at once; certificates are issued by hand, so this is never reached honestly.
 const AGENTS_MAX: usize = 10_000;
@@ -18,7 +18,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// Whether a refusal becomes an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// Write it down; so many before it were not.
     Write {
         /// Refusals of this agent that were left out since the last entry.
@@ -30,7 +30,7 @@ pub enum Verdict {
 
 /// The count of refusals per agent.
 #[derive(Debug, Default)]
-pub struct Budget {
+pub(super) struct Budget {
     agents: Mutex<BTreeMap<Option<AgentId>, Spent>>,
 }
 
@@ -43,7 +43,7 @@ struct Spent {
 
 impl Budget {
     /// Judges one refusal of `agent` (`None` = a certificate that names none) at `now`.
-    pub fn take(&self, agent: Option<&AgentId>, now: Instant) -> Verdict {
+    pub(super) fn take(&self, agent: Option<&AgentId>, now: Instant) -> Verdict {
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         if agents.len() >= AGENTS_MAX && !agents.contains_key(&agent.cloned()) {
             agents.retain(|_, spent| now.duration_since(spent.minute_began) < MINUTE);

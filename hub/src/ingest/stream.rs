@@ -12,6 +12,8 @@ use tokio_postgres::Row;
 
 use crate::error::database_fault;
 use crate::transfers::{digest_of, system_time, to_i64};
+use crate::warehouse::apply;
+use crate::warehouse::tables::Shape;
 
 /// A stream as the database has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,10 +87,13 @@ pub async fn lock(
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn begin_epoch(tx: &Transaction<'_>, header: &Header) -> Result<Option<Standing>, Fault> {
+pub async fn begin_epoch(
+    tx: &Transaction<'_>,
+    header: &Header,
+    shape: &Shape,
+) -> Result<Option<Standing>, Fault> {
     let (agent, dataset) = (header.agent.to_string(), header.dataset.to_string());
-    // The dataset's name is made of checked identifiers that need no quotes.
-    let sql = format!("select exists (select from {dataset} where _agency = $1)");
+    let sql = format!("select exists (select from {} where _agency = $1)", shape.table());
     let row = tx.query_one(&sql, &[&header.agent.agency().as_str()]).await.map_err(not_moved)?;
     let initial_load = !row.try_get::<_, bool>(0).map_err(not_moved)?;
     let sql = "insert into phusa.streams \
@@ -105,6 +110,7 @@ pub async fn begin_epoch(tx: &Transaction<'_>, header: &Header) -> Result<Option
     let Some(row) = row else { return Ok(None) };
     let stream_key: i64 = row.try_get(0).map_err(not_moved)?;
     discard_staged(tx, stream_key).await?;
+    apply::begin_epoch(tx, stream_key).await?;
     let committed = Committed { epoch: header.epoch, seq: Seq::NONE, header: header.previous };
     Ok(Some(Standing { stream_key, committed, initial_load, tx_open: false }))
 }

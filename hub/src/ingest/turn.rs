@@ -26,29 +26,29 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What this process knows of one stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Known {
+pub(super) struct Known {
     /// Where it stood last; `None` = not looked yet, or nothing committed.
-    pub standing: Option<Standing>,
+    pub(super) standing: Option<Standing>,
     /// How many batches failed when it was their turn; those waiting behind them need not wait on.
     failures: u64,
 }
 
 /// Every stream this process has met. One small record per agent and dataset.
 #[derive(Debug, Default)]
-pub struct Turns {
+pub(super) struct Turns {
     streams: Mutex<BTreeMap<(AgentId, DatasetId), watch::Sender<Known>>>,
 }
 
 impl Turns {
     /// What is known of this batch's stream.
     #[must_use]
-    pub fn known(&self, header: &Header) -> Known {
+    pub(super) fn known(&self, header: &Header) -> Known {
         *self.stream(header).borrow()
     }
 
     /// A batch was committed, or the database was looked at. Never goes back: a slow look must not
     /// hide a commit that came after it.
-    pub fn publish(&self, header: &Header, standing: Standing) {
+    pub(super) fn publish(&self, header: &Header, standing: Standing) {
         let place = |s: &Standing| (s.committed.epoch, s.committed.seq);
         self.stream(header).send_if_modified(|known| {
             let is_newer = known.standing.is_none_or(|old| place(&old) < place(&standing));
@@ -60,7 +60,7 @@ impl Turns {
     }
 
     /// A batch failed in its turn: those behind it are told at once.
-    pub fn fail(&self, header: &Header) {
+    pub(super) fn fail(&self, header: &Header) {
         self.stream(header).send_modify(|known| known.failures += 1);
     }
 
@@ -69,7 +69,7 @@ impl Turns {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn wait(
+    pub(super) async fn wait(
         &self,
         header: &Header,
         begun: Known,

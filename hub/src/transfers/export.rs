@@ -148,7 +148,7 @@ fn csv_line(line: &LogLine) -> Option<String> {
         name(entry.agent.map(String::from)),
         name(entry.dataset.map(String::from)),
         entry.bytes,
-        entry.refused.map(|code| code.name()).unwrap_or_default(),
+        entry.refused.map(Code::name).unwrap_or_default(),
         entry.received_at,
         entry.committed_at,
     ))

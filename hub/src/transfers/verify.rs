@@ -8,7 +8,7 @@ use std::io::BufRead;
 
 use phusa_protocol::entry::{BrokenLog, Entry, LogLine, LogSummary, LogVerifier};
 use phusa_protocol::fault::{Code, Fault};
-use phusa_protocol::ids::{AgentId, DatasetId};
+use phusa_protocol::ids::AgentId;
 use phusa_protocol::keys::PublicKey;
 use serde::Serialize;
 
@@ -16,6 +16,7 @@ use super::export::{Filter, Pages};
 use crate::catalog::Catalog;
 use crate::error::statement_fault;
 use crate::warehouse::Warehouse;
+use crate::warehouse::tables::Shape;
 
 /// What was verified, and what is still on its way into the chain.
 #[derive(Debug, Clone, Serialize)]
@@ -78,7 +79,7 @@ pub async fn verify_database(
     let catalog = Catalog::open(warehouse.clone()).await?;
     let contracts = catalog.current();
     for agreed in contracts.iter() {
-        check_rows(&client, &agreed.contract.dataset).await?;
+        check_rows(&client, &agreed.shape).await?;
     }
     let sql = "select count(*) from phusa.transfers where number is null";
     let row = client.query_one(sql, &[]).await.map_err(not_compared)?;
@@ -119,11 +120,11 @@ async fn check_streams(client: &deadpool_postgres::Object) -> Result<(), Fault> 
     Err(Fault::new(Code::LogBroken, what))
 }
 
-async fn check_rows(client: &deadpool_postgres::Object, dataset: &DatasetId) -> Result<(), Fault> {
-    // Both halves of a dataset's name are checked identifiers that need no quotes.
+async fn check_rows(client: &deadpool_postgres::Object, shape: &Shape) -> Result<(), Fault> {
+    let (table, dataset) = (shape.table(), shape.dataset());
     let sql = format!(
-        "select r._transfer from (select distinct _transfer from {dataset} \
-         union select distinct _version from {dataset}) as r \
+        "select r._transfer from (select distinct _transfer from {table} \
+         union select distinct _version from {table}) as r \
          where not exists (select from phusa.transfers as t where t.transfer = r._transfer \
          and t.kind = 'push' and t.dataset = $1) limit 1"
     );
