@@ -124,8 +124,8 @@ impl FieldRule {
     #[inline]
     fn breach(&self, field: Field<'_>, may_be_unchanged: bool) -> Option<&'static str> {
         let fits = match (field, self.length) {
-            (Field::Value(bytes), Some(length)) if bytes.len() != length => false,
-            (Field::Value(bytes), _) => self.kind.fits(bytes),
+            (Field::Value(bytes), Some(length)) => bytes.len() == length,
+            (Field::Value(bytes), None) => self.kind.fits(bytes),
             (Field::Null, _) if self.nullable => true,
             (Field::Null, _) => return Some("is null"),
             (Field::Unchanged, _) if may_be_unchanged && !self.is_key => true,
@@ -305,7 +305,7 @@ field = [
         row(&[(Insert, &[&[Null, NAME, Null]])], "run 0, row 0: field 0 is null");
         row(&[(Insert, &[&[ID, NAME, Unchanged]])], "run 0, row 0: field 2 is left out");
         let wrong = "run 0, row 0: field 0 has not the bytes of its type";
-        row(&[(Insert, &[&[NAME, NAME, Null]])], wrong);
+        row(&[(Insert, &[&[Field::Value(b"7"), NAME, Null]])], wrong);
         row(&[(Delete, full)], "run 0, row 0: 3 fields where the contract has 1");
         row(&[(Snapshot, full)], "run 0: no S in phase Live");
         check(Phase::Read, &[(Insert, full)], Err("run 0: no I in phase Read"));
