@@ -4,7 +4,7 @@
 //! 70 a bug, 75 worth trying again, 78 wrong configuration.
 
 use std::fs::File;
-use std::io::{BufReader, Write};
+use std::io::{BufReader, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -21,7 +21,7 @@ use crate::config::register::Register;
 use crate::transfers::export::{Filter, Format, export};
 use crate::transfers::verify::{Verified, verify_database, verify_file};
 use crate::transfers::{Log, sequence};
-use crate::warehouse::{Warehouse, apply};
+use crate::warehouse::{Url, Warehouse, apply};
 use crate::{fleet, identity, service};
 
 /// Receives batches from agencies, keeps the shared warehouse and logs every transfer.
@@ -193,7 +193,10 @@ fn exit_code(faults: &[Fault]) -> ExitCode {
 fn set_up_logging(json: bool) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // A second set-up in one process (tests) is no fault.
     let _already = if json { lines.json().try_init() } else { lines.try_init() };
 }
@@ -258,11 +261,14 @@ async fn check(config: &Path) -> Result<(), Vec<Fault>> {
         plan.listen
     );
     one(print(&text))?;
+    if matches!(plan.warehouse.url, Url::Embedded { .. }) {
+        // Opening it would make and start it, and `check` changes nothing.
+        return Ok(());
+    }
     with_warehouse(&plan, async |warehouse| {
         let contracts = Catalog::open(warehouse.clone()).await?.current().iter().count();
-        print(&format!(
-            "Kho dữ liệu sẵn sàng (warehouse is ready): {contracts} hợp đồng (contracts)"
-        ))
+        let ready = "Kho dữ liệu sẵn sàng (warehouse is ready)";
+        print(&format!("{ready}: {contracts} hợp đồng (contracts)"))
     })
     .await
 }

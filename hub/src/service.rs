@@ -49,6 +49,12 @@ const PROBE_MAX: Duration = Duration::from_secs(3);
 /// # Errors
 /// When it does not open or is of another version.
 pub async fn open_warehouse(plan: &Plan) -> Result<Warehouse, Fault> {
+    // Not private: the embedded database runs as another user where the hub is root, and keeps
+    // its own folder below to itself.
+    std::fs::create_dir_all(&plan.state_dir).map_err(|error| {
+        let what = format!("cannot make state_dir {}", plan.state_dir.display());
+        Fault::because(Code::DiskFailed, what, error)
+    })?;
     let warehouse = Warehouse::open(&plan.warehouse).await?;
     let ready = match plan.warehouse.url {
         Url::Embedded { .. } => warehouse.migrate().await,
