@@ -17,7 +17,10 @@ use tokio_postgres::{Config, NoTls};
 pub mod tables;
 mod refusal;
 mod cluster;
+mod compact;
+mod digest;
 pub mod apply;
+pub mod history;
 
 use cluster::Cluster;
 
