@@ -92,6 +92,21 @@ impl Province {
         Self::with_warehouse("")
     }
 
+    /// Writes a hub's files; its warehouse is `database`. Nothing runs yet.
+    ///
+    /// # Panics
+    /// When the files cannot be written.
+    #[must_use]
+    pub fn with_external(database: &Database) -> Self {
+        let (url, password) = database.server().url_and_password(database.name());
+        let lines = format!("url = \"{url}\"\npassword_file = \"warehouse.password\"");
+        let province = Self::with_warehouse(&lines);
+        let file = province.hub_folder().join("warehouse.password");
+        fs::write(&file, password).expect("a password file");
+        private(&file);
+        province
+    }
+
     /// As [`Province::new`], with the given lines as `[warehouse]` part of `hub.toml`.
     ///
     /// # Panics
