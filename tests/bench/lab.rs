@@ -32,10 +32,12 @@ max_wal_senders = 20
 max_replication_slots = 20
 ";
 
+/// The last line lets a subscription's worker start again at once; by default it may wait for 5 s.
 const TARGET: &str = "
 wal_level = replica
 max_logical_replication_workers = 8
 max_sync_workers_per_subscription = 2
+wal_retrieve_retry_interval = 100ms
 ";
 
 /// The same data for every run.
