@@ -1,4 +1,16 @@
-//! The agent as a story in reading order: configuration, source, mapping, spool, transport; then
-//! what it says of itself.
+//! The agent as a story in reading order: configuration, source, mapping, spool, ledger, transport;
+//! then what it says of itself, and the pipeline that wires it all.
 
+pub mod failpoint;
+pub mod service;
+pub mod trouble;
+pub mod config;
 pub mod source;
+pub mod mapping;
+pub mod spool;
+pub mod ledger;
+pub mod rejects;
+pub mod transport;
+pub mod status;
+pub mod pipeline;
+pub mod cli;

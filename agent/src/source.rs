@@ -5,6 +5,10 @@
 //! [`phusa_protocol::change`], with fields still in the source's own types, each block with the
 //! place to resume from once it is durable. It knows nothing of contracts, masks, spool or hub.
 
+pub mod guard;
+pub mod snapshot;
+pub mod postgres;
+
 use std::sync::Arc;
 
 use phusa_protocol::batch::Phase;

@@ -6,6 +6,9 @@
 //! answered with its receipt; one out of turn with the number expected; a side that finds the other
 //! further or further behind than it can be opens a new epoch and says why. Elapsed time is
 //! monotonic (since the process started), so a clock that jumps changes nothing.
+//!
+//! Whether the two sides still fit together is decided by greetings alone, which are sent when
+//! nothing else is on its way: any other answer may be older than it looks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,6 +22,11 @@ use crate::ids::{Epoch, Seq};
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 /// No wait is longer than this.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// The longest wait a hub can ask for; a wrong number must not silence an agent.
+pub const WAIT_MAX: Duration = Duration::from_secs(600);
+/// A sender that has nothing to send greets again after this, because a hub restored from a backup
+/// says nothing by itself.
+pub const GREET_AGAIN: Duration = Duration::from_secs(60);
 /// How many batches of one stream may be on their way at once: one is applied while the next
 /// travels and is unpacked. The hub refuses batches further ahead than this.
 pub const WINDOW: u64 = 4;
@@ -34,9 +42,14 @@ pub enum EpochReason {
     Superseded,
     /// The hub holds another batch under this number.
     Conflict,
+    /// A batch without a receipt is missing from the spool or cannot be read.
+    SpoolDamaged,
 }
 
 /// What a sender is told.
+///
+/// Whoever drives it answers every [`Action::Greet`] with one `Greeted` or `NotGreeted`, and every
+/// [`Action::Send`] with one `Answered` or `Damaged`, within a bounded time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// Batch `Seq`, whose header has this digest, is durable in the spool.
@@ -47,6 +60,8 @@ pub enum Input {
     Answered(Seq, Answer),
     /// The greeting got no answer.
     NotGreeted,
+    /// Batch `Seq` cannot be read from the spool; its file is set aside.
+    Damaged(Seq),
     /// Time has passed.
     Tick,
 }
@@ -56,14 +71,10 @@ pub enum Input {
 pub enum Answer {
     /// A receipt that verified.
     Receipt,
-    /// Not the next one; this is.
-    OutOfTurn {
-        /// The epoch the hub is in.
-        epoch: Epoch,
-        /// The number it expects.
-        expected: Seq,
-    },
-    /// Try again after this long.
+    /// Not the next one. What the hub expects is asked for in a greeting, because this answer may
+    /// have been overtaken by receipts.
+    OutOfTurn,
+    /// Try again after this long, at most [`WAIT_MAX`].
     Wait(Duration),
     /// Refused, and the reason.
     Refused(Code),
@@ -87,7 +98,9 @@ pub enum Action {
     Greet,
     /// Send batch `Seq`.
     Send(Seq),
-    /// The receipt of batch `Seq` has come: record it, then delete the spool file.
+    /// The receipts of batch `Seq` and of all before it have come: record that of `Seq`, then delete
+    /// its spool file. Released in order, so that the spool never has a hole; a receipt that comes
+    /// early (of at most [`WINDOW`] - 1 batches) is kept by the driver until then.
     Release(Seq),
     /// Begin the stream anew, in an epoch after both its own and this one.
     OpenEpoch(EpochReason, Epoch),
@@ -101,8 +114,8 @@ enum Link {
     Down { until: Duration },
     /// The greeting is on its way.
     Greeting,
-    /// Batches may be sent, after this time.
-    Up { not_before: Duration },
+    /// Batches may be sent from `not_before` on; without any, greet again at `greet_at`.
+    Up { not_before: Duration, greet_at: Duration },
     /// A new epoch was asked for; this sender is finished.
     Over,
 }
@@ -113,27 +126,29 @@ pub struct Sender {
     epoch: Epoch,
     /// Every batch up to here has its receipt recorded.
     released: Seq,
-    /// Receipts that came before those of earlier batches.
-    released_early: BTreeSet<Seq>,
-    /// Batches in the spool that have no receipt yet, with the digests of their headers.
+    /// Digest of the header of batch `released`; all zero before the first.
+    released_header: Digest,
+    /// Batches whose receipts came before those of earlier ones.
+    receipts_early: BTreeSet<Seq>,
+    /// Batches in the spool that are not released, with the digests of their headers.
     spooled: BTreeMap<Seq, Digest>,
-    last_spooled: Seq,
     in_flight: BTreeSet<Seq>,
     link: Link,
     failures: u32,
 }
 
 impl Sender {
-    /// A sender of `epoch` whose receipts up to `released` are recorded; what lies in the spool is
-    /// told by [`Input::Spooled`], oldest first. The first action is to greet.
+    /// A sender of `epoch` whose receipts up to `released` are recorded; `released_header` is the
+    /// digest of that batch's header, all zero when there is none. What lies in the spool is told by
+    /// [`Input::Spooled`], oldest first. The first action is to greet.
     #[must_use]
-    pub fn new(epoch: Epoch, released: Seq) -> Self {
+    pub fn new(epoch: Epoch, released: Seq, released_header: Digest) -> Self {
         Self {
             epoch,
             released,
-            released_early: BTreeSet::new(),
+            released_header,
+            receipts_early: BTreeSet::new(),
             spooled: BTreeMap::new(),
-            last_spooled: released,
             in_flight: BTreeSet::new(),
             link: Link::Down { until: Duration::ZERO },
             failures: 0,
@@ -145,8 +160,9 @@ impl Sender {
         let mut actions = Vec::new();
         match input {
             Input::Spooled(seq, header) => {
-                self.spooled.insert(seq, header);
-                self.last_spooled = self.last_spooled.max(seq);
+                if seq > self.released {
+                    self.spooled.insert(seq, header);
+                }
             }
             Input::Greeted(terms) => self.on_terms(&terms, now, &mut actions),
             Input::Answered(seq, answer) => {
@@ -154,6 +170,10 @@ impl Sender {
                 self.on_answer(seq, answer, now, &mut actions);
             }
             Input::NotGreeted => self.fall_back(now),
+            Input::Damaged(seq) => {
+                self.in_flight.remove(&seq);
+                self.give_over(EpochReason::SpoolDamaged, self.epoch, &mut actions);
+            }
             Input::Tick => {}
         }
         self.go_on(now.elapsed, &mut actions);
@@ -164,10 +184,9 @@ impl Sender {
     #[must_use]
     pub fn wake_at(&self) -> Option<Duration> {
         match self.link {
-            Link::Down { until } => Some(until),
-            Link::Up { not_before } => {
-                (self.next_to_send().is_some() && self.in_flight.is_empty()).then_some(not_before)
-            }
+            Link::Down { until } => self.in_flight.is_empty().then_some(until),
+            Link::Up { not_before, .. } if self.next_to_send().is_some() => Some(not_before),
+            Link::Up { greet_at, .. } => self.is_idle().then_some(greet_at),
             Link::Greeting | Link::Over => None,
         }
     }
@@ -178,7 +197,7 @@ impl Sender {
         self.released
     }
 
-    /// Whether everything spooled has its receipt.
+    /// Whether everything spooled is released.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.spooled.is_empty()
@@ -189,82 +208,84 @@ impl Sender {
             return;
         }
         if let Some(code) = terms.refused {
-            self.link = Link::Down { until: now.elapsed.saturating_add(BACKOFF_MAX) };
-            actions.push(Action::Report(code));
+            self.refused(code, now, actions);
             return;
         }
         if let Some(reason) = self.disagreement(terms.committed.as_ref()) {
             self.give_over(reason, terms.committed.map_or(Epoch(0), |c| c.epoch), actions);
             return;
         }
-        self.failures = 0;
-        self.link = Link::Up { not_before: now.elapsed };
+        // `failures` stays: only a receipt shows that batches get through.
+        self.link = Link::Up {
+            not_before: now.elapsed,
+            greet_at: now.elapsed.saturating_add(jitter(GREET_AGAIN, now.entropy)),
+        };
     }
 
     /// Whether what the hub holds can be continued from what this agent holds.
     fn disagreement(&self, committed: Option<&Committed>) -> Option<EpochReason> {
-        let Some(committed) = committed.filter(|c| c.epoch >= self.epoch) else {
+        if let Some(committed) = committed.filter(|c| c.epoch >= self.epoch) {
+            if committed.epoch > self.epoch {
+                return Some(EpochReason::Superseded);
+            }
+            if committed.seq < self.released {
+                return Some(EpochReason::HubBehind);
+            }
+            if committed.seq > self.last_spooled() {
+                return Some(EpochReason::HubAhead);
+            }
+            if self.header(committed.seq).is_some_and(|header| header != committed.header) {
+                return Some(EpochReason::Conflict);
+            }
+        } else if self.released > Seq::NONE {
             // The hub has nothing of this epoch: right before the first receipt, a loss after it.
-            return (self.released > Seq::NONE).then_some(EpochReason::HubBehind);
-        };
-        if committed.epoch > self.epoch {
-            return Some(EpochReason::Superseded);
-        }
-        if committed.seq < self.released {
             return Some(EpochReason::HubBehind);
         }
-        if committed.seq > self.last_spooled {
-            return Some(EpochReason::HubAhead);
+        let mut expected = self.released;
+        let mut is_next = |seq: &Seq| {
+            expected = expected.next();
+            *seq == expected
+        };
+        (!self.spooled.keys().all(&mut is_next)).then_some(EpochReason::SpoolDamaged)
+    }
+
+    fn header(&self, seq: Seq) -> Option<Digest> {
+        if seq == self.released {
+            return Some(self.released_header);
         }
-        match self.spooled.get(&committed.seq) {
-            Some(header) if *header != committed.header => Some(EpochReason::Conflict),
-            _ => None,
-        }
+        self.spooled.get(&seq).copied()
+    }
+
+    fn last_spooled(&self) -> Seq {
+        self.spooled.keys().next_back().copied().unwrap_or(self.released)
     }
 
     fn on_answer(&mut self, seq: Seq, answer: Answer, now: Moment, actions: &mut Vec<Action>) {
         match answer {
-            Answer::Receipt => self.release(seq, actions),
-            Answer::OutOfTurn { epoch, .. } if epoch > self.epoch => {
-                self.give_over(EpochReason::Superseded, epoch, actions);
-            }
-            Answer::OutOfTurn { epoch, expected } => {
-                let hub_has_less = epoch < self.epoch && self.released > Seq::NONE
-                    || epoch == self.epoch && expected <= self.released;
-                if hub_has_less {
-                    self.give_over(EpochReason::HubBehind, epoch, actions);
-                } else if epoch == self.epoch && expected > self.last_spooled.next() {
-                    self.give_over(EpochReason::HubAhead, epoch, actions);
-                } else {
-                    // Another of the window was lost on its way; begin again from the oldest.
-                    self.wait(BACKOFF_FIRST / 10, now);
-                }
-            }
+            Answer::Receipt => self.release(seq, now, actions),
             Answer::Wait(span) => self.wait(span, now),
             Answer::Refused(Code::BatchConflict) => {
                 self.give_over(EpochReason::Conflict, self.epoch, actions);
             }
-            Answer::Refused(code) => {
-                actions.push(Action::Report(code));
-                if code.class() == Class::Retry {
-                    self.fall_back(now);
-                } else if self.link != Link::Over {
-                    self.link = Link::Down { until: now.elapsed.saturating_add(BACKOFF_MAX) };
-                }
-            }
-            Answer::Unreachable => self.fall_back(now),
+            Answer::Refused(code) => self.refused(code, now, actions),
+            Answer::OutOfTurn | Answer::Unreachable => self.fall_back(now),
         }
     }
 
-    fn release(&mut self, seq: Seq, actions: &mut Vec<Action>) {
+    fn release(&mut self, seq: Seq, now: Moment, actions: &mut Vec<Action>) {
         self.failures = 0;
-        if self.spooled.remove(&seq).is_none() {
-            return;
+        if self.spooled.contains_key(&seq) {
+            self.receipts_early.insert(seq);
         }
-        actions.push(Action::Release(seq));
-        self.released_early.insert(seq);
-        while self.released_early.remove(&self.released.next()) {
+        while self.receipts_early.remove(&self.released.next()) {
             self.released = self.released.next();
+            if let Some(header) = self.spooled.remove(&self.released) {
+                self.released_header = header;
+            }
+            actions.push(Action::Release(self.released));
+        }
+        if let Link::Up { greet_at, .. } = &mut self.link {
+            *greet_at = now.elapsed.saturating_add(jitter(GREET_AGAIN, now.entropy));
         }
     }
 
@@ -275,43 +296,69 @@ impl Sender {
         }
     }
 
-    fn fall_back(&mut self, now: Moment) {
-        if self.link == Link::Over {
-            return;
-        }
-        let until = now.elapsed.saturating_add(backoff(self.failures, now.entropy));
-        // Several batches of one window fail together; they count as one failure.
-        if !matches!(self.link, Link::Down { until } if until > now.elapsed) {
-            self.failures = self.failures.saturating_add(1);
-            self.link = Link::Down { until };
+    fn refused(&mut self, code: Code, now: Moment, actions: &mut Vec<Action>) {
+        actions.push(Action::Report(code));
+        if code.class() == Class::Retry {
+            self.fall_back(now);
+        } else {
+            self.go_down(now.elapsed.saturating_add(jitter(BACKOFF_MAX, now.entropy)));
         }
     }
 
+    fn fall_back(&mut self, now: Moment) {
+        // The batches of one window fail together, some of them late; they count as one failure.
+        if matches!(self.link, Link::Greeting | Link::Up { .. }) {
+            let span = backoff(self.failures, now.entropy);
+            self.failures = self.failures.saturating_add(1);
+            self.go_down(now.elapsed.saturating_add(span));
+        }
+    }
+
+    /// Sends nothing more and greets at `until`, or later if that was already agreed.
+    fn go_down(&mut self, until: Duration) {
+        let agreed = match self.link {
+            Link::Over => return,
+            Link::Greeting => Duration::ZERO,
+            Link::Down { until } => until,
+            Link::Up { not_before, .. } => not_before,
+        };
+        self.link = Link::Down { until: until.max(agreed) };
+    }
+
     fn wait(&mut self, span: Duration, now: Moment) {
-        if let Link::Up { not_before } = &mut self.link {
-            *not_before = (*not_before).max(now.elapsed.saturating_add(jitter(span, now.entropy)));
+        let span = jitter(span.clamp(BACKOFF_FIRST, WAIT_MAX), now.entropy);
+        let end = now.elapsed.saturating_add(span);
+        match &mut self.link {
+            Link::Up { not_before: agreed, .. } | Link::Down { until: agreed } => {
+                *agreed = end.max(*agreed);
+            }
+            Link::Greeting | Link::Over => {}
         }
     }
 
     fn go_on(&mut self, elapsed: Duration, actions: &mut Vec<Action>) {
-        match self.link {
-            Link::Down { until } if until <= elapsed && self.in_flight.is_empty() => {
-                self.link = Link::Greeting;
-                actions.push(Action::Greet);
+        let greet = match self.link {
+            Link::Down { until } => until <= elapsed && self.in_flight.is_empty(),
+            Link::Up { greet_at, .. } => greet_at <= elapsed && self.is_idle(),
+            Link::Greeting | Link::Over => false,
+        };
+        if greet {
+            self.link = Link::Greeting;
+            actions.push(Action::Greet);
+        }
+        if matches!(self.link, Link::Up { not_before, .. } if not_before <= elapsed) {
+            while let Some(seq) = self.next_to_send() {
+                self.in_flight.insert(seq);
+                actions.push(Action::Send(seq));
             }
-            Link::Up { not_before } if not_before <= elapsed => {
-                while let Some(seq) = self.next_to_send() {
-                    self.in_flight.insert(seq);
-                    actions.push(Action::Send(seq));
-                }
-            }
-            Link::Down { .. } | Link::Greeting | Link::Up { .. } | Link::Over => {}
         }
     }
 
     fn next_to_send(&self) -> Option<Seq> {
         let furthest = Seq(self.released.0.saturating_add(WINDOW));
-        let waiting = |seq: &&Seq| !self.in_flight.contains(*seq) && **seq <= furthest;
+        let waiting = |seq: &&Seq| {
+            **seq <= furthest && !self.in_flight.contains(seq) && !self.receipts_early.contains(seq)
+        };
         self.spooled.keys().find(waiting).copied()
     }
 }
@@ -337,7 +384,8 @@ pub enum Judgement {
     NewEpoch,
     /// Already committed: answer with its receipt, if the stored header is the same.
     Repeat,
-    /// A little early: wait for those before it.
+    /// A little early: wait for those before it, for a bounded time; then answer that it is out of
+    /// turn, with [`Receiver::expected`].
     Early,
     /// Not the next one; this is.
     OutOfTurn {
@@ -355,34 +403,38 @@ pub enum Judgement {
 pub struct Receiver(pub Option<Committed>);
 
 impl Receiver {
+    /// The epoch the hub is in, or would be in after the first batch of `epoch`, and the number
+    /// expected in it.
+    #[must_use]
+    pub fn expected(&self, epoch: Epoch) -> (Epoch, Seq) {
+        match self.0 {
+            Some(c) if c.epoch >= epoch => (c.epoch, c.seq.next()),
+            Some(_) | None => (epoch, Seq(1)),
+        }
+    }
+
     /// Judges a batch by its epoch, its number and the header it says it follows.
     #[must_use]
     pub fn judge(&self, epoch: Epoch, seq: Seq, previous: Digest) -> Judgement {
-        let (current, last, header) = match self.0 {
-            Some(c) => (c.epoch, c.seq, c.header),
-            None => (Epoch(0), Seq::NONE, Digest::ZERO),
-        };
-        if epoch > current {
-            return match seq.0 {
-                1 if previous == Digest::ZERO => Judgement::NewEpoch,
-                1 => Judgement::Conflict,
-                n if n > 1 && n <= WINDOW => Judgement::Early,
-                _ => Judgement::OutOfTurn { epoch, expected: Seq(1) },
-            };
-        }
+        let (current, expected) = self.expected(epoch);
+        let out_of_turn = Judgement::OutOfTurn { epoch: current, expected };
         if epoch < current || seq == Seq::NONE {
-            return Judgement::OutOfTurn { epoch: current, expected: last.next() };
+            return out_of_turn;
         }
-        if seq <= last {
+        if seq < expected {
             return Judgement::Repeat;
         }
-        if seq == last.next() {
-            return if previous == header { Judgement::Next } else { Judgement::Conflict };
+        if seq > expected {
+            let near = seq.0 - expected.0 < WINDOW;
+            return if near { Judgement::Early } else { out_of_turn };
         }
-        if seq.0 - last.0 <= WINDOW {
-            return Judgement::Early;
+        let continued = self.0.filter(|committed| committed.epoch == epoch);
+        let header = continued.map_or(Digest::ZERO, |committed| committed.header);
+        match continued {
+            _ if previous != header => Judgement::Conflict,
+            Some(_) => Judgement::Next,
+            None => Judgement::NewEpoch,
         }
-        Judgement::OutOfTurn { epoch: current, expected: last.next() }
     }
 }
 
@@ -406,7 +458,7 @@ mod tests {
 
     /// A greeted sender of epoch 2 with receipts up to `released` and a spool up to `last`.
     fn sender(released: u64, last: u64) -> Sender {
-        let mut sender = Sender::new(Epoch(2), Seq(released));
+        let mut sender = Sender::new(Epoch(2), Seq(released), header(released));
         for seq in released + 1..=last {
             sender.step(Input::Spooled(Seq(seq), header(seq)), START);
         }
@@ -439,26 +491,27 @@ mod tests {
         assert_eq!(greeted(3, 5, terms(7, 1)), [OpenEpoch(Superseded, Epoch(8))]);
         let mut other = terms(2, 4);
         other.committed.as_mut().unwrap().header = Digest::ZERO;
-        assert_eq!(greeted(3, 5, other), [OpenEpoch(Conflict, Epoch(3))]);
+        assert_eq!(greeted(3, 5, other.clone()), [OpenEpoch(Conflict, Epoch(3))]);
+        assert_eq!(greeted(4, 4, other), [OpenEpoch(Conflict, Epoch(3))]);
     }
 
     #[test]
-    fn receipts_release_in_any_order_and_open_the_window() {
+    fn receipts_come_in_any_order_and_release_in_order() {
         let mut sender = sender(0, 6);
         sender.step(Input::Tick, START);
         sender.step(Input::Greeted(terms(0, 0)), NOW);
-        let second = sender.step(Input::Answered(Seq(2), Answer::Receipt), NOW);
-        assert_eq!(second, [Action::Release(Seq(2))]);
+        assert_eq!(sender.step(Input::Answered(Seq(2), Answer::Receipt), NOW), []);
         assert_eq!(sender.released(), Seq(0));
         let first = sender.step(Input::Answered(Seq(1), Answer::Receipt), NOW);
+        let releases = [Action::Release(Seq(1)), Action::Release(Seq(2))];
         let sends = [Action::Send(Seq(5)), Action::Send(Seq(6))];
-        assert_eq!(first, [vec![Action::Release(Seq(1))], sends.to_vec()].concat());
+        assert_eq!(first, [releases, sends].concat());
         assert_eq!(sender.released(), Seq(2));
     }
 
     #[test]
     fn failures_back_off_and_greet_again() {
-        let mut sender = Sender::new(Epoch(2), Seq::NONE);
+        let mut sender = Sender::new(Epoch(2), Seq::NONE, Digest::ZERO);
         assert_eq!(sender.step(Input::Tick, START), [Action::Greet]);
         assert_eq!(sender.step(Input::NotGreeted, NOW), []);
         let until = NOW.elapsed + BACKOFF_FIRST;

@@ -1,0 +1,178 @@
+//! Commands of the agent: check, preview, run, status, verify, spool, version.
+//!
+//! What people see is Vietnamese with English beside it; `--json` is for programs. Exit codes: 0 as
+//! it should be, 1 a fault, 2 wrong arguments.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use phusa_protocol::fault::{Class, Code, Fault};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::plan::Plan;
+use crate::pipeline::wiring;
+use crate::source::postgres::PostgresSource;
+
+mod look;
+mod report;
+
+/// Tác tử Phù Sa đứng cạnh cơ sở dữ liệu của cơ quan · the agent beside an agency's database.
+#[derive(Debug, Parser)]
+#[command(name = "phusa-agent", version, disable_version_flag = true)]
+pub struct Cli {
+    /// Tệp cấu hình · the configuration file.
+    #[arg(long, short, global = true, default_value = "/etc/phusa/agent.toml")]
+    config: PathBuf,
+    /// Nhật ký dạng JSON · log lines as JSON.
+    #[arg(long, global = true)]
+    log_json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Kiểm tra cấu hình, tài khoản, bảng và trung tâm; không đọc bản ghi nào · check everything, read no rows.
+    Check {
+        /// Không hỏi trung tâm · do not ask the hub.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Xem trước các bản ghi đúng như sẽ được gửi; không gửi gì · show rows as they would be sent, send nothing.
+    Preview {
+        /// Chỉ bộ dữ liệu này · only this dataset.
+        dataset: Option<String>,
+        /// Số bản ghi · number of rows.
+        #[arg(long, default_value_t = 20)]
+        rows: u64,
+    },
+    /// Chạy tác tử · run the agent.
+    Run,
+    /// Hỏi tác tử đang chạy · ask the running agent.
+    Status {
+        /// Dạng JSON · as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Dạng Prometheus · as Prometheus text.
+        #[arg(long, conflicts_with = "json")]
+        prometheus: bool,
+    },
+    /// Tính số bản ghi và mã tóm lược của nguồn sau ánh xạ · rows and digest of the source after mapping.
+    Verify {
+        /// Chỉ bộ dữ liệu này · only this dataset.
+        dataset: Option<String>,
+        /// Dạng JSON, mỗi bộ một dòng · JSON, one dataset a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Xem hàng đợi: lô nào đang chờ · what waits in the spool.
+    Spool {
+        /// Dạng JSON · as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Phiên bản · version.
+    Version,
+}
+
+impl Cli {
+    /// Runs the command and says how it ended.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        self.start_log();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let what = "cannot start the asynchronous runtime";
+                return report::faults(&[Fault::because(Code::Bug, what, error)]);
+            }
+        };
+        match runtime.block_on(self.command()) {
+            Ok(code) => code,
+            Err(faults) => report::faults(&faults),
+        }
+    }
+
+    fn start_log(&self) {
+        let filter = EnvFilter::try_from_env("PHUSA_LOG")
+            .unwrap_or_else(|_| EnvFilter::new("info,pgwire_replication=warn"));
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        if self.log_json {
+            log.json().init();
+        } else {
+            log.with_target(false).init();
+        }
+    }
+
+    async fn command(self) -> Result<ExitCode, Vec<Fault>> {
+        if matches!(self.command, Command::Version) {
+            say(&format!("phusa-agent {}", env!("CARGO_PKG_VERSION")));
+            return Ok(ExitCode::SUCCESS);
+        }
+        let plan = Arc::new(Plan::load(&self.config)?);
+        let one = |fault| vec![fault];
+        match self.command {
+            Command::Check { offline } => look::check(&plan, offline).await.map_err(one),
+            Command::Preview { dataset, rows } => {
+                look::preview(&plan, dataset.as_deref(), rows).await.map_err(one)
+            }
+            Command::Run => run(plan).await.map_err(one),
+            Command::Status { json, prometheus } => {
+                report::status(&plan, json, prometheus).await.map_err(one)
+            }
+            Command::Verify { dataset, json } => {
+                look::verify(&plan, dataset.as_deref(), json).await.map_err(one)
+            }
+            Command::Spool { json } => report::spool(&plan, json).map_err(one),
+            Command::Version => Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+async fn run(plan: Arc<Plan>) -> Result<ExitCode, Fault> {
+    let source = Arc::new(PostgresSource::new(wiring::source_settings(&plan)?));
+    let stop = CancellationToken::new();
+    let signals = {
+        use tokio::signal::unix::{SignalKind, signal};
+        let failed = |error| Fault::because(Code::Bug, "cannot listen for signals", error);
+        (
+            signal(SignalKind::terminate()).map_err(failed)?,
+            signal(SignalKind::interrupt()).map_err(failed)?,
+        )
+    };
+    let (mut terminate, mut interrupt) = signals;
+    let stopping = stop.clone();
+    let wait = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("Stopping");
+        stopping.cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        ended = crate::pipeline::run(plan, source, stop) => ended.map(|()| ExitCode::SUCCESS),
+        () = wait => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Writes one line for a person or a program to standard output.
+pub(crate) fn say(line: &str) {
+    // A reader that has gone away is no reason to fail.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// The exit code of a set of faults: faults that pass by themselves do not fail a check.
+pub(crate) fn exit_code(faults: &[Fault]) -> ExitCode {
+    if faults.iter().any(|fault| fault.code.class() != Class::Retry) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}

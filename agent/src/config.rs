@@ -1,0 +1,329 @@
+//! The TOML files exactly as written by a person; unknown keys are errors.
+//!
+//! `agent.toml` says who the agent is, where it sends and how hard it may work; each file of
+//! `datasets/` says what it shares of one table. Nothing is checked here but form: the rules that
+//! span keys are in [`plan`]. Paths are relative to the file they stand in.
+
+pub mod secret;
+pub mod plan;
+
+use phusa_protocol::contract::Class;
+use phusa_protocol::ids::{AgencyId, DatasetId};
+use phusa_protocol::units::{ByteSize, Span};
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+/// `agent.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentFile {
+    /// The agency's electronic identifier (QCVN 102:2016). Required. Example `"H57.12"`.
+    pub agency: AgencyId,
+    /// This installation's name within its agency, 1 to 40 of `a-z 0-9 -`. Required. Example
+    /// `"may-1"`.
+    pub agent: Spanned<String>,
+    /// Folder of spool, ledger, status socket and rejects; belongs to the agent alone. Required.
+    /// Example `"/var/lib/phusa-agent"`.
+    pub state_dir: String,
+    /// Folder of the dataset files, every `*.toml` in it. Default `"datasets"`.
+    #[serde(default = "AgentFile::datasets_dir")]
+    pub datasets_dir: Spanned<String>,
+    /// Networks in CIDR form that the agent may connect to the hub in (CT-22). Required, at least
+    /// one. Example `["10.0.0.0/8"]`.
+    pub allowed_networks: Spanned<Vec<Spanned<String>>>,
+    /// Where the hub is and who both sides are.
+    pub hub: HubFile,
+    /// Where batches wait until the hub has them.
+    pub spool: SpoolFile,
+    /// When a batch is closed. Default: every key's own.
+    #[serde(default)]
+    pub batch: BatchFile,
+    /// The database that is read.
+    pub source: SourceFile,
+    /// How hard the database may be worked. Default: every key's own.
+    #[serde(default)]
+    pub guard: GuardFile,
+}
+
+impl AgentFile {
+    fn datasets_dir() -> Spanned<String> {
+        Spanned::new(0..0, "datasets".to_owned())
+    }
+}
+
+/// Section `[hub]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HubFile {
+    /// Address of the hub, https only, without a path. An IP address must lie inside
+    /// `allowed_networks`; a name's address is checked on connecting. Required. Example
+    /// `"https://10.1.2.3:7443"`.
+    pub url: Spanned<String>,
+    /// Certificates (PEM) that the hub's certificate must descend from. Required. Example
+    /// `"ca.pem"`.
+    pub ca_file: String,
+    /// The agent's own certificate chain (PEM). Required. Example `"agent.pem"`.
+    pub certificate_file: String,
+    /// The private key of that certificate (PEM), mode 0600, or `credential:<name>`. Required.
+    /// Example `"agent.key"`.
+    pub key_file: String,
+    /// The Ed25519 key that signs batches, mode 0600, or `credential:<name>`. Required. Example
+    /// `"signing.key"`.
+    pub signing_key_file: String,
+    /// The hub's public key that signs receipts. Required. Example `"hub.pub"`.
+    pub hub_key_file: String,
+    /// How hard bodies are packed with zstd, 1 to 19; 0 sends them as they are. Default `1`.
+    #[serde(default = "HubFile::compression_level")]
+    pub compression_level: Spanned<u32>,
+    /// How long one request may take, at least `1s`, at most `1h`. Default `"60s"`.
+    #[serde(default = "HubFile::request_timeout")]
+    pub request_timeout: Spanned<Span>,
+}
+
+impl HubFile {
+    fn compression_level() -> Spanned<u32> {
+        Spanned::new(0..0, 1)
+    }
+
+    fn request_timeout() -> Spanned<Span> {
+        seconds(60)
+    }
+}
+
+/// Section `[spool]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpoolFile {
+    /// The key that seals spool files at rest (CB-09): 32 bytes in base64, mode 0600, or
+    /// `credential:<name>`. Required. Example `"spool.key"`.
+    pub key_file: String,
+    /// How much the spool may hold before reading stops, at least `64MiB`. Default `"2GiB"`.
+    #[serde(default = "SpoolFile::spool_bytes_max")]
+    pub spool_bytes_max: Spanned<ByteSize>,
+    /// How much of the disk is left free for others. Default `"256MiB"`.
+    #[serde(default = "SpoolFile::disk_reserve")]
+    pub disk_reserve: ByteSize,
+}
+
+impl SpoolFile {
+    fn spool_bytes_max() -> Spanned<ByteSize> {
+        Spanned::new(0..0, ByteSize::mib(2_048))
+    }
+
+    fn disk_reserve() -> ByteSize {
+        ByteSize::mib(256)
+    }
+}
+
+/// Section `[batch]`: a batch is closed by whichever comes first.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BatchFile {
+    /// Bytes of rows in a batch, `64KiB` to `64MiB`. Default `"4MiB"`.
+    pub batch_bytes_max: Spanned<ByteSize>,
+    /// Rows in a batch, 1 to 1,000,000. Default `50000`.
+    pub batch_rows_max: Spanned<u64>,
+    /// How long a change may wait for others to join it, at most `60s`. Default `"50ms"`.
+    pub batch_linger: Spanned<Span>,
+    /// The largest row that is carried, `1KiB` to `64MiB`; larger ones stay at the agency, counted.
+    /// Default `"32MiB"`.
+    pub row_bytes_max: Spanned<ByteSize>,
+}
+
+impl Default for BatchFile {
+    fn default() -> Self {
+        Self {
+            batch_bytes_max: Spanned::new(0..0, ByteSize::mib(4)),
+            batch_rows_max: Spanned::new(0..0, 50_000),
+            batch_linger: Spanned::new(0..0, Span(std::time::Duration::from_millis(50))),
+            row_bytes_max: Spanned::new(0..0, ByteSize::mib(32)),
+        }
+    }
+}
+
+/// Section `[source]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceFile {
+    /// Which kind of database. Required. Only `"postgresql"`.
+    pub engine: Engine,
+    /// Host name or address, or the folder of a Unix socket. Required. Example `"127.0.0.1"`.
+    pub host: Spanned<String>,
+    /// TCP port, or the socket's number. Default `5432`.
+    #[serde(default = "SourceFile::port")]
+    pub port: u16,
+    /// The database to read. Required. Example `"hotich"`.
+    pub database: String,
+    /// The login, which must not be able to write (CT-16a). Required. Example `"phusa"`.
+    pub user: String,
+    /// File with the login's password, mode 0600, or `credential:<name>`. Default
+    /// `"source.password"` where that file exists; otherwise no password is offered.
+    pub password_file: Option<String>,
+    /// `"verify"`: TLS, and the server's certificate must be trusted; `"off"`: none, only to
+    /// loopback or a Unix socket. Default `"verify"`.
+    #[serde(default = "SourceFile::tls")]
+    pub tls: Spanned<TlsMode>,
+    /// Certificates (PEM) that the server's certificate must descend from; read for
+    /// `tls = "verify"`. Default `"source-ca.pem"`.
+    #[serde(default = "SourceFile::tls_ca_file")]
+    pub tls_ca_file: String,
+    /// Why this login is used although it could write; empty means that such a login is refused.
+    /// Default `""`. Example `"the vendor allows one login only, contract 12/2026"`.
+    #[serde(default)]
+    pub login_may_write_because: String,
+    /// How much of the database's log may be kept for the agent before it gives its slot up, at
+    /// least `64MiB`. Default `"8GiB"`.
+    #[serde(default = "SourceFile::slot_wal_max")]
+    pub slot_wal_max: Spanned<ByteSize>,
+    /// How long the creation of a replication slot may take. Default `"60s"`.
+    #[serde(default = "SourceFile::slot_wait")]
+    pub slot_wait: Span,
+    /// Lag above which catching up goes through the slot functions instead of streaming. Default
+    /// `"64MiB"`.
+    #[serde(default = "SourceFile::catch_up_bytes")]
+    pub catch_up_bytes: ByteSize,
+}
+
+impl SourceFile {
+    fn port() -> u16 {
+        5_432
+    }
+
+    fn tls() -> Spanned<TlsMode> {
+        Spanned::new(0..0, TlsMode::Verify)
+    }
+
+    fn tls_ca_file() -> String {
+        "source-ca.pem".to_owned()
+    }
+
+    fn slot_wal_max() -> Spanned<ByteSize> {
+        Spanned::new(0..0, ByteSize::mib(8_192))
+    }
+
+    fn slot_wait() -> Span {
+        Span(std::time::Duration::from_secs(60))
+    }
+
+    fn catch_up_bytes() -> ByteSize {
+        ByteSize::mib(64)
+    }
+}
+
+/// Kinds of database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// PostgreSQL 12 and later.
+    Postgresql,
+}
+
+/// Whether the connection to the database is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsMode {
+    /// Encrypted, and the server is known by its certificate.
+    Verify,
+    /// In the clear, on this machine only.
+    Off,
+}
+
+/// Section `[guard]`: how hard the agency's database may be worked.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GuardFile {
+    /// Rows a second in a full read; 0 sets no cap. Default `0`.
+    pub rows_per_second_max: u64,
+    /// Connections that read chunks at once, 1 to 16. Default `2`.
+    pub snapshot_workers: Spanned<usize>,
+    /// Rows in a chunk of a full read, 100 to 10,000,000. Default `50000`.
+    pub chunk_rows: Spanned<u64>,
+    /// How long one statement may run at the source. Default `"5m"`.
+    pub statement_timeout: Spanned<Span>,
+    /// How long a statement may wait for a lock at the source. Default `"5s"`.
+    pub lock_timeout: Spanned<Span>,
+}
+
+impl Default for GuardFile {
+    fn default() -> Self {
+        Self {
+            rows_per_second_max: 0,
+            snapshot_workers: Spanned::new(0..0, 2),
+            chunk_rows: Spanned::new(0..0, 50_000),
+            statement_timeout: seconds(300),
+            lock_timeout: seconds(5),
+        }
+    }
+}
+
+fn seconds(count: u64) -> Spanned<Span> {
+    Spanned::new(0..0, Span(std::time::Duration::from_secs(count)))
+}
+
+/// One file of `datasets/`: what is shared of one table. A column that it does not name is not
+/// read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetFile {
+    /// The dataset it feeds, the same as in the contract. Required. Example
+    /// `"cong_dan.citizens"`.
+    pub dataset: Spanned<DatasetId>,
+    /// The contract file. Required. Example `"../contracts/cong_dan.citizens.toml"`.
+    pub contract: Spanned<String>,
+    /// Schema and table at the source, as the catalogue writes them. Required. Example
+    /// `"public.citizens"`.
+    pub table: Spanned<String>,
+    /// How changes are found: `"auto"` lets the agent choose, `"log"` insists on the database's
+    /// log. Default `"auto"`.
+    #[serde(default)]
+    pub capture: Capture,
+    /// Which rows are shared; a condition over columns that stand under a `from` below. Default:
+    /// all. Example `"ward_code = '31000' and gender_code in (1, 2)"`.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Spanned<String>>,
+    /// What is shared, one `[[field]]` each. Required, at least one.
+    #[serde(rename = "field")]
+    pub fields: Vec<FieldFile>,
+}
+
+/// One `[[field]]` of a dataset file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FieldFile {
+    /// The column at the source. Required. Example `"national_id"`.
+    pub from: Spanned<String>,
+    /// The contract's field. Required. Example `"so_dinh_danh"`.
+    pub to: Spanned<String>,
+    /// How sensitive it is: `P` public, `I` internal, `B` basic personal, `X` sensitive, `N`
+    /// identifier; must equal the contract's class. Required. Example `"N"`.
+    pub class: Spanned<Class>,
+    /// What is hidden of it. Default: nothing. Example `{ keep_last = 4 }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Spanned<MaskFile>>,
+}
+
+/// A mask as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaskFile {
+    /// `"drop"`: null is sent and the column is not even read.
+    Drop,
+    /// `"year"`: of a date or timestamp only the year.
+    Year,
+    /// `{ keep_last = 4 }`: that many characters at the end; the rest become `*`.
+    KeepLast(usize),
+    /// `{ hmac = "hmac.key" }`: a pseudonym by HMAC-SHA-256 under the key in this file (32 bytes in
+    /// base64, mode 0600), or `credential:<name>`.
+    Hmac(String),
+}
+
+/// How changes are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Capture {
+    /// The best the source allows.
+    #[default]
+    Auto,
+    /// The database's log, or a fault.
+    Log,
+}

@@ -1,0 +1,287 @@
+//! `Bound`: rules joined to columns, and what they make of a block.
+
+use phusa_protocol::change::{BodyWriter, Change, Op, runs};
+use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::row::{Tuple, begin_tuple};
+use phusa_protocol::value::Field;
+
+use super::field::Rules;
+use super::filter::{BoundFilter, Verdict};
+use super::preview;
+use super::quality::{Reject, Rule};
+use super::shareable::Shareable;
+use super::step::Step;
+use crate::source::{Block, Column};
+
+/// Rules joined to the columns of a table.
+pub struct Bound {
+    columns: Vec<Column>,
+    /// One per contract field.
+    steps: Vec<Step>,
+    /// Names of the contract fields.
+    names: Vec<String>,
+    /// Which steps make the key, in key order.
+    key: Vec<usize>,
+    /// Where the key's columns stand in a row, in key order.
+    key_columns: Vec<usize>,
+    filter: Option<BoundFilter>,
+    /// Whether a row whose fields all pass may be copied as it lies.
+    whole: bool,
+    row_bytes_max: usize,
+}
+
+/// What became of a block.
+#[derive(Debug)]
+pub struct Mapped {
+    /// What may leave the agency; perhaps without any row.
+    pub shareable: Shareable,
+    /// What stays, and why.
+    pub rejects: Vec<Reject>,
+}
+
+/// What is being made of a block.
+struct Work<'b> {
+    out: BodyWriter,
+    rejects: Vec<Reject>,
+    /// The fields of the row at hand.
+    fields: Vec<Field<'b>>,
+}
+
+/// A broken rule and the contract field that broke it.
+struct Flaw {
+    rule: Rule,
+    field: Option<usize>,
+}
+
+impl Bound {
+    pub(super) fn new(
+        rules: &Rules,
+        columns: &[Column],
+        steps: Vec<Step>,
+        filter: Option<BoundFilter>,
+    ) -> Self {
+        let in_order = steps.iter().enumerate().all(|(index, step)| step.is_passing(index));
+        let key_column = |&index: &usize| steps.get(index).and_then(|step| step.column);
+        Self {
+            key_columns: rules.key.iter().filter_map(key_column).collect(),
+            whole: in_order && steps.len() == columns.len(),
+            columns: columns.to_vec(),
+            names: rules.fields.iter().map(|field| field.name.clone()).collect(),
+            key: rules.key.clone(),
+            row_bytes_max: rules.row_bytes_max,
+            filter,
+            steps,
+        }
+    }
+
+    /// The columns it was joined to.
+    #[must_use]
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// Maps a block. The result has the block's envelope, even when no row is left.
+    ///
+    /// # Errors
+    /// `source_schema` when the block's columns are not the ones joined; `bug` when its bytes are
+    /// not a body.
+    pub fn apply(&self, block: &Block) -> Result<Mapped, Fault> {
+        if *self.columns != *block.columns {
+            return Err(Fault::new(Code::SourceSchema, "the columns of the table have changed"));
+        }
+        let capacity = block.body.len() + block.body.len() / 16;
+        let fields = Vec::with_capacity(self.columns.len());
+        let out = BodyWriter::with_capacity(capacity);
+        let mut work = Work { out, rejects: Vec::new(), fields };
+        let damaged = |bad| {
+            Fault::because(
+                Code::Bug,
+                format!("the source's block {} is damaged", block.number),
+                bad,
+            )
+        };
+        for run in runs(&block.body) {
+            for change in run.map_err(damaged)?.changes() {
+                self.change(change.map_err(damaged)?, &mut work)?;
+            }
+        }
+        let (body, counts) = work.out.finish();
+        let shareable = Shareable::new(body, counts, block);
+        Ok(Mapped { shareable, rejects: work.rejects })
+    }
+
+    fn change<'b>(&self, change: Change<'b>, work: &mut Work<'b>) -> Result<(), Fault> {
+        self.fits(change)?;
+        let mapped = match change {
+            Change::Snapshot(row) => self.row(Op::Snapshot, row, work),
+            Change::Insert(row) => self.row(Op::Insert, row, work),
+            Change::Update(row) => self.row(Op::Update, row, work),
+            Change::Delete(key) => self.delete(key, work),
+            Change::Truncate => {
+                work.out.begin_row(Op::Truncate);
+                Ok(())
+            }
+            Change::Rekey { old, new } => self.rekey(old, new, work),
+        };
+        if let Err(flaw) = mapped {
+            let reject = self.reject(change, &flaw);
+            work.rejects.push(reject);
+        }
+        Ok(())
+    }
+
+    /// Whether rows have as many fields as columns, and keys as many as key columns.
+    fn fits(&self, change: Change<'_>) -> Result<(), Fault> {
+        let row = |row: Tuple<'_>| row.field_count() == self.columns.len();
+        let key = |key: Tuple<'_>| key.field_count() == self.key_columns.len();
+        let fits = match change {
+            Change::Snapshot(new) | Change::Insert(new) | Change::Update(new) => row(new),
+            Change::Delete(old) => key(old),
+            Change::Truncate => true,
+            Change::Rekey { old, new } => key(old) && row(new),
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(Fault::new(Code::Bug, "the source handed on a row with a wrong number of fields"))
+    }
+
+    fn row<'b>(&self, op: Op, row: Tuple<'b>, work: &mut Work<'b>) -> Result<(), Flaw> {
+        work.fields.clear();
+        if let Some(filter) = &self.filter {
+            work.fields.extend(row.fields());
+            match filter.judge(&work.fields) {
+                Verdict::Shared => {}
+                Verdict::Unknown => return Err(Flaw { rule: Rule::FilterUnknown, field: None }),
+                Verdict::NotShared if op == Op::Update => return self.forget(work),
+                Verdict::NotShared => return Ok(()),
+            }
+        }
+        if self.passes_whole(op, row) {
+            work.out.begin_row(op).extend_from_slice(row.as_bytes());
+            return Ok(());
+        }
+        if work.fields.is_empty() {
+            work.fields.extend(row.fields());
+        }
+        let out = work.out.begin_row(op);
+        let written = self.put_row(&work.fields, op == Op::Update, out);
+        keep_or_take_back(written, &mut work.out)
+    }
+
+    fn passes_whole(&self, op: Op, row: Tuple<'_>) -> bool {
+        let unchanged_allowed = op == Op::Update;
+        let mut pairs = self.steps.iter().zip(row.fields());
+        self.whole
+            && row.as_bytes().len() <= self.row_bytes_max
+            && pairs.all(|(step, field)| step.keeps(field, unchanged_allowed))
+    }
+
+    fn put_row(
+        &self,
+        fields: &[Field<'_>],
+        unchanged_allowed: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Flaw> {
+        let start = out.len();
+        begin_tuple(out, self.steps.len());
+        for (index, step) in self.steps.iter().enumerate() {
+            let field = step.column.and_then(|column| fields.get(column));
+            let field = field.copied().unwrap_or(Field::Null);
+            let put = step.put(field, unchanged_allowed, out);
+            put.map_err(|rule| Flaw { rule, field: Some(index) })?;
+        }
+        if out.len() - start > self.row_bytes_max {
+            return Err(Flaw { rule: Rule::RowBytesMax, field: None });
+        }
+        Ok(())
+    }
+
+    /// The row at hand is shared no longer: for the warehouse that is a delete.
+    fn forget(&self, work: &mut Work<'_>) -> Result<(), Flaw> {
+        let fields = &work.fields;
+        let key = self.key_columns.iter().filter_map(|&column| fields.get(column).copied());
+        let written = self.put_key(key, work.out.begin_row(Op::Delete));
+        keep_or_take_back(written, &mut work.out)
+    }
+
+    fn delete(&self, key: Tuple<'_>, work: &mut Work<'_>) -> Result<(), Flaw> {
+        let written = self.put_key(key.fields(), work.out.begin_row(Op::Delete));
+        keep_or_take_back(written, &mut work.out)
+    }
+
+    fn put_key<'f>(
+        &self,
+        fields: impl Iterator<Item = Field<'f>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Flaw> {
+        begin_tuple(out, self.key.len());
+        for (&index, field) in self.key.iter().zip(fields) {
+            let Some(step) = self.steps.get(index) else { continue };
+            step.put(field, false, out).map_err(|rule| Flaw { rule, field: Some(index) })?;
+        }
+        Ok(())
+    }
+
+    /// A row that may not travel under its new key is gone under its old one all the same.
+    fn rekey<'b>(&self, old: Tuple<'b>, new: Tuple<'b>, work: &mut Work<'b>) -> Result<(), Flaw> {
+        work.fields.clear();
+        work.fields.extend(new.fields());
+        let verdict = self.filter.as_ref().map(|filter| filter.judge(&work.fields));
+        let flaw = match verdict {
+            None | Some(Verdict::Shared) => {
+                let out = work.out.begin_row(Op::Rekey);
+                let written = self.put_key(old.fields(), out);
+                let written = written.and_then(|()| self.put_row(&work.fields, true, out));
+                match keep_or_take_back(written, &mut work.out) {
+                    Ok(()) => return Ok(()),
+                    Err(flaw) => Some(flaw),
+                }
+            }
+            Some(Verdict::NotShared) => None,
+            Some(Verdict::Unknown) => Some(Flaw { rule: Rule::FilterUnknown, field: None }),
+        };
+        let deleted = self.delete(old, work);
+        flaw.map_or(deleted, Err)
+    }
+
+    /// Only now, off the common way, is the key put into words.
+    fn reject(&self, change: Change<'_>, flaw: &Flaw) -> Reject {
+        let fields: Vec<Field<'_>> = match change {
+            Change::Snapshot(row) | Change::Insert(row) | Change::Update(row) => {
+                let row: Vec<Field<'_>> = row.fields().collect();
+                let key = self.key_columns.iter().filter_map(|&column| row.get(column).copied());
+                key.collect()
+            }
+            Change::Delete(key) | Change::Rekey { old: key, .. } => key.fields().collect(),
+            Change::Truncate => Vec::new(),
+        };
+        let columns = self.key_columns.iter().filter_map(|&column| self.columns.get(column));
+        let words = columns.zip(fields).map(|(column, field)| {
+            format!("{}={}", column.name, preview::render_native(&column.native, field))
+        });
+        Reject {
+            key: words.collect::<Vec<_>>().join(", "),
+            rule: flaw.rule,
+            field: flaw.field.and_then(|index| self.names.get(index).cloned()),
+        }
+    }
+}
+
+/// A row that broke a rule half written leaves no trace.
+fn keep_or_take_back(written: Result<(), Flaw>, out: &mut BodyWriter) -> Result<(), Flaw> {
+    if written.is_err() {
+        out.take_back_row();
+    }
+    written
+}
+
+impl std::fmt::Debug for Bound {
+    /// Without the keys of its masks.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bound")
+            .field("names", &self.names)
+            .field("whole", &self.whole)
+            .finish_non_exhaustive()
+    }
+}

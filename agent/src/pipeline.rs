@@ -1,0 +1,81 @@
+//! Wires the tasks of one agent with bounded channels and stops them in order: the picture of the
+//! README as code.
+//!
+//! Per dataset: capture → blocks → mapping and packing → spool → delivery. A dataset that fails
+//! stops alone. Stopping goes with the flow: sources first, then what they left is made durable,
+//! then requests under way are let go (they are sent again at the next start).
+
+pub mod dataset;
+pub mod progress;
+pub mod wiring;
+
+use std::sync::Arc;
+
+use phusa_protocol::fault::Fault;
+use phusa_protocol::time::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::dataset::{Dataset, Shown};
+use crate::config::plan::Plan;
+use crate::source::Source;
+use crate::spool::Spool;
+use crate::spool::disk::RealDisk;
+use crate::status::{self, AgentStatus};
+use crate::transport::https::Hub;
+
+/// Runs every dataset of the plan until `stop` is cancelled.
+///
+/// # Errors
+/// A fault that concerns the whole agent: keys, spool folder, status socket. Faults of one dataset
+/// are shown in its status and tried again.
+pub async fn run<S: Source>(
+    plan: Arc<Plan>,
+    source: Arc<S>,
+    stop: CancellationToken,
+) -> Result<(), Fault> {
+    let tasks = TaskTracker::new();
+    let spool = Spool::open(wiring::spool_settings(&plan)?, Arc::new(RealDisk))?;
+    let hub = Arc::new(Hub::new(wiring::hub_settings(&plan)?)?);
+    let signing_key = wiring::signing_key(&plan)?;
+    let mut shown = Vec::new();
+    for (index, dataset) in plan.datasets.iter().enumerate() {
+        let (show, seen) = watch::channel(Shown::new(dataset.dataset()));
+        shown.push(seen);
+        let dataset = Dataset {
+            plan: Arc::clone(&plan),
+            index,
+            source: Arc::clone(&source),
+            spool: spool.clone(),
+            hub: Arc::clone(&hub),
+            signing_key: signing_key.clone(),
+            show,
+            tasks: tasks.clone(),
+            stop: stop.child_token(),
+        };
+        tasks.spawn(dataset.supervise());
+    }
+    let snapshot = {
+        let (plan, spool, shown) = (Arc::clone(&plan), spool.clone(), shown.clone());
+        let started_at = Timestamp::now();
+        move || AgentStatus {
+            agent: plan.agent.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at,
+            at: Timestamp::now(),
+            spool_bytes: spool.used_bytes(),
+            spool_bytes_max: spool.bytes_max(),
+            datasets: shown.iter().map(|seen| seen.borrow().status()).collect(),
+        }
+    };
+    tasks.spawn(progress::show(shown, stop.child_token()));
+    crate::service::notify("READY=1");
+    tracing::info!(agent = %plan.agent, datasets = plan.datasets.len(), "Agent {} is running", plan.agent);
+    let served = status::serve(&plan.state_dir, snapshot, &tasks, &stop).await;
+    stop.cancel();
+    crate::service::notify("STOPPING=1");
+    tasks.close();
+    tasks.wait().await;
+    served
+}

@@ -1,0 +1,110 @@
+//! From the plan to what each room wants to know, secrets read on the way.
+
+use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::keys::{PublicKey, SigningKey};
+
+use crate::config::plan::Plan;
+use crate::config::secret::SecretFile;
+use crate::source::guard::Guard;
+use crate::source::postgres;
+use crate::spool::record::SealKey;
+use crate::transport::identity::{Files, client_config};
+use crate::{spool, transport};
+
+/// What the spool wants to know.
+///
+/// # Errors
+/// `secret_unreadable` for its key.
+pub fn spool_settings(plan: &Plan) -> Result<spool::Settings, Fault> {
+    Ok(spool::Settings {
+        state_dir: plan.state_dir.clone(),
+        key: SealKey::new(&plan.spool.key_file.load_key()?),
+        spool_bytes_max: plan.spool.spool_bytes_max,
+        disk_reserve: plan.spool.disk_reserve,
+    })
+}
+
+/// What the transport wants to know.
+///
+/// # Errors
+/// `secret_unreadable` for a certificate or key, `config_invalid` for the URL.
+pub fn hub_settings(plan: &Plan) -> Result<transport::https::Settings, Fault> {
+    let hub = &plan.hub;
+    let (host, port) = (hub.address.host(), hub.address.port());
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let url = reqwest::Url::parse(&format!("https://{host}:{port}")).map_err(|error| {
+        Fault::because(Code::ConfigInvalid, format!("cannot use the hub's address {host}"), error)
+    })?;
+    let key = hub.key_file.load()?;
+    let files = Files { ca: &hub.ca_file, certificate: &hub.certificate_file, key: key.bytes() };
+    let unreadable = |error: Box<dyn std::error::Error + Send + Sync>| {
+        let what = format!("cannot use {}", hub.hub_key_file.display());
+        Fault::because(Code::SecretUnreadable, what, error)
+    };
+    let hub_key = std::fs::read_to_string(&hub.hub_key_file).map_err(|e| unreadable(e.into()))?;
+    let hub_key = PublicKey::try_from(hub_key).map_err(|e| unreadable(e.into()))?;
+    Ok(transport::https::Settings {
+        url,
+        allowed_networks: plan.allowed_networks.clone(),
+        tls: client_config(files)?,
+        hub_key,
+        request_timeout: hub.request_timeout,
+    })
+}
+
+/// The key that signs headers.
+///
+/// # Errors
+/// `secret_unreadable`.
+pub fn signing_key(plan: &Plan) -> Result<SigningKey, Fault> {
+    let file = &plan.hub.signing_key_file;
+    let text = file.load()?;
+    let key = text.text().map(SigningKey::from_text);
+    let key = key.and_then(Result::ok);
+    key.ok_or_else(|| unusable(file))
+}
+
+fn unusable(file: &SecretFile) -> Fault {
+    Fault::new(Code::SecretUnreadable, format!("{file:?} holds no signing key in base64"))
+}
+
+/// What the source wants to know.
+///
+/// # Errors
+/// `secret_unreadable` for its password.
+pub fn source_settings(plan: &Plan) -> Result<postgres::Settings, Fault> {
+    let (source, guard) = (&plan.source, &plan.guard);
+    let mut settings =
+        postgres::Settings::new(&source.host, &source.database, &source.user, plan.agent.clone());
+    settings.port = source.port;
+    settings.password = source.password_file.as_ref().map(password).transpose()?;
+    if let Some(ca_file) = &source.tls_ca_file {
+        settings.tls = postgres::Tls::Verify { ca_file: ca_file.clone() };
+    }
+    settings.login_may_write_because.clone_from(&source.login_may_write_because);
+    settings.slot_wal_max = source.slot_wal_max;
+    settings.slot_wait = source.slot_wait;
+    settings.catch_up_bytes = source.catch_up_bytes;
+    settings.batch = postgres::Limits {
+        bytes_max: plan.batch.batch_bytes_max,
+        rows_max: plan.batch.batch_rows_max,
+        linger: plan.batch.batch_linger,
+        row_bytes_max: plan.batch.row_bytes_max,
+    };
+    settings.guard = Guard {
+        rows_per_second_max: guard.rows_per_second_max.unwrap_or(0),
+        snapshot_workers: guard.snapshot_workers,
+        chunk_rows: guard.chunk_rows,
+        statement_timeout: guard.statement_timeout,
+        lock_timeout: guard.lock_timeout,
+    };
+    Ok(settings)
+}
+
+fn password(file: &SecretFile) -> Result<postgres::Password, Fault> {
+    let secret = file.load()?;
+    let text = secret.text().map(|text| postgres::Password::new(text.trim_end_matches('\n')));
+    text.ok_or_else(|| {
+        Fault::new(Code::SecretUnreadable, format!("{file:?} holds no text in UTF-8"))
+    })
+}

@@ -1,0 +1,464 @@
+//! PostgreSQL 12 to 18: connect, full read by binary COPY, changes by logical decoding.
+//!
+//! Reading order: the settings here; what the server is and what the login may do ([`probe`],
+//! [`login`], [`catalogue`]); the slot ([`slot`]); the full read ([`read`]); the log ([`follow`],
+//! with [`decode`], [`text`] and [`assemble`], which are pure). Everything a restart needs is in
+//! [`place`].
+
+mod assemble;
+mod catalogue;
+pub mod decode;
+mod follow;
+mod login;
+mod outbox;
+mod place;
+mod probe;
+mod read;
+mod said;
+mod session;
+mod slot;
+mod target;
+pub mod text;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use phusa_protocol::batch::Phase;
+use phusa_protocol::change::Op;
+use phusa_protocol::digest::Digest;
+use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::ids::{AgentId, DatasetId};
+use phusa_protocol::units::ByteSize;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use self::assemble::Assembler;
+use self::follow::Follower;
+use self::outbox::{Filler, Outbox, Sealed};
+use self::place::{Following, Identity, Lsn, Place, Stage};
+use self::probe::Server;
+use self::read::FullRead;
+use self::session::Session;
+use self::target::Target;
+use super::guard::Guard;
+use super::snapshot::Reading;
+use super::{Block, Findings, Intake, Resume, Selection, Source, Start};
+
+/// A password; it is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// Keeps `password` from being shown.
+    #[must_use]
+    pub fn new(password: impl Into<String>) -> Self {
+        Self(password.into())
+    }
+
+    fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+/// How the connection to the server is protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tls {
+    /// Not at all: for loopback and Unix sockets only, which the configuration checks.
+    Off,
+    /// TLS 1.2 or 1.3; the server's certificate must be signed by a CA of this PEM file and carry
+    /// the host's name.
+    Verify {
+        /// The file with the CA certificates.
+        ca_file: PathBuf,
+    },
+}
+
+/// When a block is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a body at which it is closed; it is longer by at most its last row. Default 4 MiB.
+    pub bytes_max: ByteSize,
+    /// Rows of a body at which it is closed, at least 1. Default 50,000.
+    pub rows_max: u64,
+    /// How long the first change of a block may wait for others. Default 50 ms.
+    pub linger: Duration,
+    /// From this length on a row of the full read has a block of its own. Default 32 MiB.
+    pub row_bytes_max: ByteSize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bytes_max: ByteSize::mib(4),
+            rows_max: 50_000,
+            linger: Duration::from_millis(50),
+            row_bytes_max: ByteSize::mib(32),
+        }
+    }
+}
+
+/// Everything the engine needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Host name, address, or the folder of a Unix socket (beginning with `/`).
+    pub host: String,
+    /// Port. Default 5432.
+    pub port: u16,
+    /// Database.
+    pub database: String,
+    /// Login.
+    pub user: String,
+    /// Its password, where the server asks for one.
+    pub password: Option<Password>,
+    /// How the connection is protected.
+    pub tls: Tls,
+    /// Who reads: part of the names of slots and publications.
+    pub agent: AgentId,
+    /// Why the login may be one that can write, in the agency's own words; `None` refuses it.
+    pub login_may_write_because: Option<String>,
+    /// Bytes of log a slot may hold back before it is given up. Default 8 GiB.
+    pub slot_wal_max: ByteSize,
+    /// How long making a slot may take. Default 60 s.
+    pub slot_wait: Duration,
+    /// Lag above which the log is read through the slot functions. Default 64 MiB.
+    pub catch_up_bytes: ByteSize,
+    /// When a block is closed.
+    pub batch: Limits,
+    /// How hard the database may be worked.
+    pub guard: Guard,
+    /// Asks for the log in text form although the server has the binary one. Default false; both
+    /// forms give the same bytes, and servers before 14 have text only.
+    pub log_as_text: bool,
+}
+
+impl Settings {
+    /// Settings with every default, for this server, login and agent.
+    #[must_use]
+    pub fn new(host: &str, database: &str, user: &str, agent: AgentId) -> Self {
+        Self {
+            host: host.to_owned(),
+            port: 5432,
+            database: database.to_owned(),
+            user: user.to_owned(),
+            password: None,
+            tls: Tls::Off,
+            agent,
+            login_may_write_because: None,
+            slot_wal_max: ByteSize(8 << 30),
+            slot_wait: Duration::from_secs(60),
+            catch_up_bytes: ByteSize::mib(64),
+            batch: Limits::default(),
+            guard: Guard::default(),
+            log_as_text: false,
+        }
+    }
+
+    /// The server as it is named in messages.
+    fn server(&self) -> String {
+        format!("{}:{}/{}", self.host, self.port, self.database)
+    }
+
+    /// A name for a login that can only read, beside one that can write.
+    fn fresh_role(&self) -> String {
+        format!("{}_reader", self.user)
+    }
+}
+
+/// Bytes of an identifier that the server keeps.
+const NAME_BYTES_MAX: usize = 63;
+
+/// The name of the replication slot, and of the publication, of one dataset: `phusa_`, eight
+/// digits that stand for the agent, and the dataset as far as it fits.
+#[must_use]
+pub fn slot_name(agent: &AgentId, dataset: &DatasetId) -> String {
+    let short = |text: &str| Digest::of(text.as_bytes()).to_string().chars().take(8).collect();
+    let agent: String = short(&agent.to_string());
+    let readable = dataset.to_string().replace('.', "_");
+    let name = format!("phusa_{agent}_{readable}");
+    if name.len() <= NAME_BYTES_MAX {
+        return name;
+    }
+    let whole: String = short(&dataset.to_string());
+    let kept: String = name.chars().take(NAME_BYTES_MAX - 1 - whole.len()).collect();
+    format!("{kept}_{whole}")
+}
+
+/// A PostgreSQL server.
+#[derive(Debug, Clone)]
+pub struct PostgresSource {
+    settings: Arc<Settings>,
+}
+
+impl PostgresSource {
+    /// A source that connects when it is asked something.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { settings: Arc::new(settings) }
+    }
+}
+
+impl Source for PostgresSource {
+    async fn probe(&self, selections: &[Selection]) -> Result<Findings, Fault> {
+        probe::probe(&self.settings, selections).await
+    }
+
+    async fn capture(
+        &self,
+        selection: &Selection,
+        start: Start,
+        intake: Intake,
+    ) -> Result<(), Fault> {
+        let stop = intake.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            ended = Box::pin(capture(Arc::clone(&self.settings), selection, start, intake)) => ended,
+        }
+    }
+
+    async fn scan(
+        &self,
+        selection: &Selection,
+        rows_max: Option<u64>,
+        blocks: mpsc::Sender<Block>,
+    ) -> Result<(), Fault> {
+        scan(&self.settings, selection, rows_max, blocks).await
+    }
+
+    async fn release(&self, selection: &Selection) -> Result<(), Fault> {
+        let name = slot_name(&self.settings.agent, &selection.dataset);
+        slot::give_up(&self.settings, &name).await
+    }
+}
+
+/// Everything one capture found out about its server before it reads.
+struct Capture {
+    settings: Arc<Settings>,
+    target: Arc<Target>,
+    server: Server,
+    identity: Identity,
+    slot: String,
+}
+
+async fn capture(
+    settings: Arc<Settings>,
+    selection: &Selection,
+    start: Start,
+    intake: Intake,
+) -> Result<(), Fault> {
+    let session = Session::open(&settings).await?;
+    let (server, table) = probe::admit(&session, &settings, selection).await?;
+    let target = Arc::new(Target::new(selection.clone(), &table)?);
+    let identity = slot::identify(&settings, &session, table.oid).await?;
+    let slot = slot_name(&settings.agent, &selection.dataset);
+    let capture = Capture { settings, target, server, identity, slot };
+    let (stage, exported) = capture.place(&session, start.resume.as_ref()).await?;
+    drop(session);
+
+    let seen = Arc::new(AtomicU64::new(0));
+    let watch = slot::Watch {
+        settings: Arc::clone(&capture.settings),
+        slot: capture.slot.clone(),
+        version: capture.server.version,
+        standby: capture.server.standby,
+        seen: Arc::clone(&seen),
+        progress: intake.progress.clone(),
+    };
+    let lost = tokio::select! {
+        ended = Box::pin(capture.run(stage, exported, intake, seen)) => return ended,
+        lost = watch.until_lost() => lost,
+    };
+    // Only now is our own connection to the slot gone, so that it can be dropped.
+    if lost.code == Code::SourceSlotGivenUp {
+        slot::give_up(&capture.settings, &capture.slot).await?;
+    }
+    Err(lost)
+}
+
+impl Capture {
+    /// Where to go on: at the place to resume from, if the source still reaches back to it, or
+    /// with a new slot and its snapshot.
+    async fn place(
+        &self,
+        session: &Session,
+        resume: Option<&Resume>,
+    ) -> Result<(Stage, Option<slot::Exported>), Fault> {
+        let Some(resume) = resume else {
+            let standby = self.server.standby;
+            let exported = slot::create(&self.settings, session, &self.slot, standby).await?;
+            let (start, reading) = (exported.start, Reading::new(true));
+            return Ok((Stage::Reading { start, reading }, Some(exported)));
+        };
+        let place = Place::open(resume)?;
+        let state = slot::state(session, self.server.version, &self.slot).await?;
+        place.check(&self.identity, state.as_ref())?;
+        Ok((place.stage, None))
+    }
+
+    async fn run(
+        &self,
+        stage: Stage,
+        exported: Option<slot::Exported>,
+        intake: Intake,
+        seen: Arc<AtomicU64>,
+    ) -> Result<(), Fault> {
+        let columns = Arc::clone(&self.target.columns);
+        let mut outbox = Outbox::new(intake.blocks, intake.durable, columns);
+        let following = match stage {
+            Stage::Following(following) => following,
+            Stage::Reading { start, reading } => {
+                let reading = if exported.is_some() { reading } else { reading.resumed() };
+                let read = FullRead {
+                    settings: Arc::clone(&self.settings),
+                    target: Arc::clone(&self.target),
+                    identity: self.identity.clone(),
+                    slot: self.slot.clone(),
+                    start,
+                    reading,
+                    snapshot: exported.as_ref().map(|exported| exported.snapshot.clone()),
+                    progress: intake.progress.clone(),
+                };
+                let reading = read.run(&mut outbox).await?;
+                drop(exported);
+                self.end_read(start, &reading, &mut outbox).await?
+            }
+        };
+        intake.progress.send_modify(|progress| progress.snapshot_done = true);
+        self.follower(following, seen, intake.progress.clone()).run(&mut outbox).await
+    }
+
+    /// Tells that the full read is over, and from where to where the log may repeat it.
+    async fn end_read(
+        &self,
+        start: Lsn,
+        reading: &Reading,
+        outbox: &mut Outbox,
+    ) -> Result<Following, Fault> {
+        let settle_until = if reading.is_exact() {
+            None
+        } else {
+            let session = Session::open(&self.settings).await?;
+            Some(slot::insert_position(&session, self.server.standby).await?)
+        };
+        let following = Following { at: start, open: None, settle_until, told_live: false };
+        let stage = Stage::Following(following.clone());
+        let place = Place { identity: self.identity.clone(), slot: self.slot.clone(), stage };
+        let sealed = Sealed {
+            body: Vec::new(),
+            phase: Phase::ReadEnd,
+            tx_open: false,
+            position: start.to_string(),
+            source_time: None,
+        };
+        outbox.hand_on(sealed, &place, start).await?;
+        Ok(following)
+    }
+
+    fn follower(
+        &self,
+        following: Following,
+        seen: Arc<AtomicU64>,
+        progress: tokio::sync::watch::Sender<super::Progress>,
+    ) -> Follower {
+        let noted = following.at;
+        let target = Arc::clone(&self.target);
+        Follower {
+            settings: Arc::clone(&self.settings),
+            identity: self.identity.clone(),
+            slot: self.slot.clone(),
+            version: self.server.version,
+            standby: self.server.standby,
+            assembler: Assembler::new(target, self.settings.batch, following),
+            seen,
+            progress,
+            noted,
+            noted_at: Instant::now(),
+            block_since: None,
+        }
+    }
+}
+
+/// Reads all rows in one statement, which is one snapshot.
+async fn scan(
+    settings: &Settings,
+    selection: &Selection,
+    rows_max: Option<u64>,
+    blocks: mpsc::Sender<Block>,
+) -> Result<(), Fault> {
+    let session = Session::open(settings).await?;
+    let (_, table) = probe::admit_to_read(&session, settings, selection).await?;
+    let target = Target::new(selection.clone(), &table)?;
+    let doing = format!("cannot read {}.{}", selection.schema, selection.table);
+    session.run(&doing, "set statement_timeout = 0").await?;
+    let mut rows = session.copy(&doing, &target.scan_query(rows_max)).await?;
+    let mut scanned = Scanned { blocks, columns: Arc::clone(&target.columns), number: 0 };
+    let mut filler = Filler::new(settings.batch);
+    while let Some(row) = rows.next().await? {
+        filler.begin_row(Op::Snapshot).extend_from_slice(&row);
+        if filler.is_full() {
+            scanned.hand_on(filler.take()).await?;
+        }
+    }
+    if filler.rows() > 0 {
+        scanned.hand_on(filler.take()).await?;
+    }
+    Ok(())
+}
+
+/// Blocks of a scan: nothing is resumed from them, so they carry no place.
+struct Scanned {
+    blocks: mpsc::Sender<Block>,
+    columns: Arc<[super::Column]>,
+    number: u64,
+}
+
+impl Scanned {
+    async fn hand_on(&mut self, body: Vec<u8>) -> Result<(), Fault> {
+        self.number += 1;
+        let now = phusa_protocol::time::Timestamp::now();
+        let block = Block {
+            number: self.number,
+            columns: Arc::clone(&self.columns),
+            body,
+            phase: Phase::Read,
+            tx_open: false,
+            position: format!("scan:{}", self.number),
+            resume: Resume(Vec::new()),
+            read_at: now,
+            source_time: now,
+        };
+        self.blocks.send(block).await.map_err(|_| outbox::nobody_takes_blocks())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slot_names_are_readable_bounded_and_apart() {
+        let agent = |name: &str| AgentId::try_from(format!("H57.12/{name}")).unwrap();
+        let dataset = |name: &str| DatasetId::new(name).unwrap();
+        let name = slot_name(&agent("may-1"), &dataset("cong_dan.citizens"));
+        assert!(name.starts_with("phusa_") && name.ends_with("_cong_dan_citizens"), "{name}");
+        assert_ne!(name, slot_name(&agent("may-2"), &dataset("cong_dan.citizens")));
+        let long = |end: &str| dataset(&format!("{}.{}{end}", "a".repeat(48), "b".repeat(47)));
+        let (first, second) =
+            (slot_name(&agent("m"), &long("x")), slot_name(&agent("m"), &long("y")));
+        assert_eq!((first.len(), second.len()), (63, 63));
+        assert_ne!(first, second);
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        assert_eq!(format!("{:?}", Password::new("mật khẩu")), "Password(…)");
+    }
+}

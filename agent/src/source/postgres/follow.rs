@@ -1,0 +1,292 @@
+//! The log: changes of one table as they are committed, and the release of what is durable.
+//!
+//! Two transports carry the same messages. While the lag is large, the SQL slot functions decode
+//! in big strides at little cost; when it is small, the walsender pushes each change as it comes.
+//! A slot has one user at a time, so one ends before the other begins.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use pgwire_replication::{PgWireError, ReplicationClient, ReplicationEvent};
+use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::row::Tuple;
+use phusa_protocol::value::Field;
+use tokio::sync::watch;
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
+
+use super::assemble::Assembler;
+use super::catalogue::literal;
+use super::decode::{self, Message};
+use super::outbox::Outbox;
+use super::place::{Identity, Lsn, Place, Stage};
+use super::session::Session;
+use super::{Settings, said, slot};
+use crate::source::Progress;
+
+/// Messages in one stride of the slot functions. Each stride decodes from the slot's restart
+/// position again, so small strides cost more (measured: 20,000 are four times slower).
+const STRIDE_MESSAGES: u64 = 200_000;
+
+/// How often an idle position is handed on, so that the server need not keep what came since.
+const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often the walsender's reader looks whether it has fallen behind.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How far behind, as a multiple of `catch_up_bytes`, makes the slot functions worth a change.
+const BEHIND_FACTOR: u64 = 4;
+
+/// Between strides that found nothing: at least the linger, at most this.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// A stride costs what lies between restart and end; the pause is this many times as long.
+const PAUSE_FACTOR: u32 = 20;
+
+/// How long the server may take to start sending, and a connection to end.
+const START_WAIT: Duration = Duration::from_secs(30);
+const END_WAIT: Duration = Duration::from_secs(2);
+
+/// From here on the server can send binary values and knows the option that the walsender
+/// transport always sets.
+pub(super) const VERSION_WALSENDER: u32 = 140_000;
+
+/// Follows the log of one table.
+pub(super) struct Follower {
+    pub(super) settings: Arc<Settings>,
+    pub(super) identity: Identity,
+    pub(super) slot: String,
+    pub(super) version: u32,
+    pub(super) standby: bool,
+    pub(super) assembler: Assembler,
+    pub(super) seen: Arc<AtomicU64>,
+    pub(super) progress: watch::Sender<Progress>,
+    /// The position of the last block handed on.
+    pub(super) noted: Lsn,
+    /// When the last block was handed on.
+    pub(super) noted_at: Instant,
+    /// When the first change of the next block came.
+    pub(super) block_since: Option<Instant>,
+}
+
+impl Follower {
+    /// Follows until it is dropped or fails.
+    pub(super) async fn run(&mut self, outbox: &mut Outbox) -> Result<(), Fault> {
+        if self.assembler.has_become_live() {
+            self.cut(outbox).await?;
+        }
+        loop {
+            if self.version < VERSION_WALSENDER {
+                self.stride(outbox, false).await?;
+            } else {
+                if self.lag().await? > self.settings.catch_up_bytes.0 {
+                    self.stride(outbox, true).await?;
+                }
+                self.stream(outbox).await?;
+            }
+        }
+    }
+
+    async fn lag(&self) -> Result<u64, Fault> {
+        let session = Session::open(&self.settings).await?;
+        let end = slot::end_of_log(&session, self.standby).await?;
+        Ok(end.0.saturating_sub(self.assembler.following().at.0))
+    }
+
+    fn is_binary(&self) -> bool {
+        self.version >= VERSION_WALSENDER && !self.settings.log_as_text
+    }
+
+    /// Ends the block here and hands it on.
+    async fn cut(&mut self, outbox: &mut Outbox) -> Result<(), Fault> {
+        let sealed = self.assembler.seal();
+        let following = self.assembler.following().clone();
+        let at = following.at;
+        let stage = Stage::Following(following);
+        let place = Place { identity: self.identity.clone(), slot: self.slot.clone(), stage };
+        (self.noted, self.noted_at, self.block_since) = (at, Instant::now(), None);
+        outbox.hand_on(sealed, &place, at).await
+    }
+
+    /// Takes a message in; ends the block where it is full, or lingered and a transaction ended.
+    async fn message(&mut self, message: Message<'_>, outbox: &mut Outbox) -> Result<(), Fault> {
+        self.assembler.take(message)?;
+        self.seen.store(self.assembler.following().at.0, Ordering::Relaxed);
+        if self.assembler.rows() == 0 {
+            return Ok(());
+        }
+        let since = *self.block_since.get_or_insert_with(Instant::now);
+        let lingered = || since.elapsed() >= self.settings.batch.linger;
+        if self.assembler.is_full() || (!self.assembler.in_transaction() && lingered()) {
+            self.cut(outbox).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands on an empty block when the dataset has become consistent, and, while nothing
+    /// changes, the position now and then. Only a position in a block is ever released: so a
+    /// slot that stands beyond the last durable block was moved by someone else.
+    async fn note_idle(&mut self, outbox: &mut Outbox) -> Result<(), Fault> {
+        if self.assembler.rows() > 0 || self.assembler.in_transaction() {
+            return Ok(());
+        }
+        let moved = self.assembler.following().at > self.noted
+            && self.noted_at.elapsed() >= IDLE_INTERVAL
+            && outbox.is_settled();
+        if moved || self.assembler.has_become_live() {
+            self.cut(outbox).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads from the walsender until it fails or falls far behind.
+    async fn stream(&mut self, outbox: &mut Outbox) -> Result<(), Fault> {
+        self.assembler.reconnected();
+        let mut client = self.start_walsender().await?;
+        let mut look = interval(LOOK_INTERVAL);
+        loop {
+            let deadline =
+                self.block_since.unwrap_or_else(Instant::now) + self.settings.batch.linger;
+            let may_cut = self.block_since.is_some() && !self.assembler.in_transaction();
+            tokio::select! {
+                event = client.recv() => {
+                    let mut next = Some(event);
+                    while let Some(event) = next {
+                        self.event(event, outbox).await?;
+                        next = client.recv().now_or_never();
+                    }
+                }
+                more = outbox.more_durable() => more?,
+                () = sleep_until(deadline), if may_cut => self.cut(outbox).await?,
+                _ = look.tick() => if self.is_far_behind() { break },
+            }
+            if let Some(lsn) = outbox.released() {
+                client.update_applied_lsn(pgwire_replication::Lsn(lsn.0));
+            }
+            self.note_idle(outbox).await?;
+        }
+        if timeout(END_WAIT, client.shutdown()).await.is_err() {
+            client.abort();
+        }
+        Ok(())
+    }
+
+    async fn start_walsender(&self) -> Result<ReplicationClient, Fault> {
+        let what = || format!("cannot read the log from slot {}", self.slot);
+        let config = slot::replication(&self.settings, &self.slot)
+            .with_start_lsn(pgwire_replication::Lsn(self.assembler.following().at.0))
+            .with_binary(self.is_binary());
+        let started = async {
+            let mut client = ReplicationClient::connect(config).await?;
+            client.wait_started().await?;
+            Ok::<_, PgWireError>(client)
+        };
+        match timeout(START_WAIT, started).await {
+            Ok(client) => client.map_err(|error| said::of_replication(what(), error, false)),
+            Err(_) => Err(Fault::new(Code::SourceUnreachable, format!("{}: silence", what()))),
+        }
+    }
+
+    async fn event(
+        &mut self,
+        event: Result<Option<ReplicationEvent>, PgWireError>,
+        outbox: &mut Outbox,
+    ) -> Result<(), Fault> {
+        let what = || format!("cannot go on reading the log from slot {}", self.slot);
+        let event = event.map_err(|error| said::of_replication(what(), error, false))?;
+        match event {
+            Some(ReplicationEvent::XLogData { data, .. }) => {
+                let message = decode::read(&data)
+                    .map_err(|error| Fault::because(Code::Bug, what(), error))?;
+                self.message(message, outbox).await
+            }
+            Some(ReplicationEvent::Begin { final_lsn, commit_time_micros, .. }) => {
+                let (final_lsn, commit_micros) = (final_lsn.0, commit_time_micros);
+                self.message(Message::Begin { final_lsn, commit_micros }, outbox).await
+            }
+            Some(ReplicationEvent::Commit { end_lsn, .. }) => {
+                self.message(Message::Commit { end_lsn: end_lsn.0 }, outbox).await
+            }
+            Some(ReplicationEvent::KeepAlive { wal_end, .. }) => {
+                self.assembler.idle(Lsn(wal_end.0));
+                self.seen.store(self.assembler.following().at.0, Ordering::Relaxed);
+                Ok(())
+            }
+            Some(ReplicationEvent::Message { .. } | ReplicationEvent::StoppedAt { .. }) => Ok(()),
+            None => Err(Fault::new(Code::SourceUnreachable, what())),
+        }
+    }
+
+    /// Whether the slot functions would get through what has piled up much faster.
+    fn is_far_behind(&self) -> bool {
+        let limit = self.settings.catch_up_bytes.0.saturating_mul(BEHIND_FACTOR);
+        let is_quiet = self.block_since.is_none() && !self.assembler.in_transaction();
+        is_quiet && self.progress.borrow().lag_bytes.is_some_and(|lag| lag > limit)
+    }
+
+    /// Reads through the slot functions, stride by stride; returns when caught up, if asked to.
+    async fn stride(&mut self, outbox: &mut Outbox, until_caught_up: bool) -> Result<(), Fault> {
+        self.assembler.reconnected();
+        let session = Session::open(&self.settings).await?;
+        // A stride may take minutes inside one large transaction; the limit on silence holds.
+        session.run("cannot prepare for reading", "set statement_timeout = 0").await?;
+        slot::wait_until_free(&session, &self.slot).await?;
+        loop {
+            self.release(&session, outbox).await?;
+            let end = slot::end_of_log(&session, self.standby).await?;
+            let begun = Instant::now();
+            let messages = self.one_stride(&session, outbox).await?;
+            if messages < STRIDE_MESSAGES {
+                self.assembler.idle(end);
+            }
+            if self.assembler.rows() > 0 {
+                self.cut(outbox).await?;
+            }
+            self.note_idle(outbox).await?;
+            self.seen.store(self.assembler.following().at.0, Ordering::Relaxed);
+            let lag = end.0.saturating_sub(self.assembler.following().at.0);
+            if until_caught_up && lag <= self.settings.catch_up_bytes.0 {
+                return self.release(&session, outbox).await;
+            }
+            if messages == 0 {
+                let pause = begun.elapsed().saturating_mul(PAUSE_FACTOR);
+                sleep(pause.clamp(self.settings.batch.linger, PAUSE_MAX)).await;
+            }
+        }
+    }
+
+    /// Waits until all that was handed on is durable, and lets the server forget it.
+    async fn release(&self, session: &Session, outbox: &mut Outbox) -> Result<(), Fault> {
+        let Some(lsn) = outbox.all_durable().await? else { return Ok(()) };
+        let doing = format!("cannot release what was read from slot {}", self.slot);
+        // Nothing to do where an earlier connection confirmed it already.
+        let sql = "select pg_replication_slot_advance(slot_name, $2::text::pg_lsn) \
+                   from pg_replication_slots \
+                   where slot_name::text = $1 and confirmed_flush_lsn < $2::text::pg_lsn";
+        session.rows(&doing, sql, &[&self.slot, &lsn.to_string()]).await.map(drop)
+    }
+
+    async fn one_stride(&mut self, session: &Session, outbox: &mut Outbox) -> Result<u64, Fault> {
+        let doing = format!("cannot read the log from slot {}", self.slot);
+        let name = literal(&self.slot);
+        let binary = if self.is_binary() { ", 'binary', 'true'" } else { "" };
+        let query = format!(
+            "select data from pg_logical_slot_peek_binary_changes({name}, null, {STRIDE_MESSAGES}, \
+             'proto_version', '1', 'publication_names', {name}{binary})"
+        );
+        let broken = |error| Fault::because(Code::Bug, doing.clone(), error);
+        let mut rows = session.copy(&doing, &query).await?;
+        let mut messages = 0;
+        while let Some(row) = rows.next().await? {
+            let tuple = Tuple::take(&mut &*row).map_err(|_| broken(decode::BadMessage::Cut))?;
+            let Some(Field::Value(data)) = tuple.fields().next() else {
+                return Err(broken(decode::BadMessage::Cut));
+            };
+            messages += 1;
+            let message = decode::read(data).map_err(broken)?;
+            self.message(message, outbox).await?;
+        }
+        Ok(messages)
+    }
+}

@@ -1,0 +1,338 @@
+//! The replication slot of one dataset: made, looked at, watched, given up.
+//!
+//! It is the one thing the agent leaves at a source. A slot holds back log at the agency's
+//! server, so it never outlives its use: a half-made one is taken back, and one that holds back
+//! more than `slot_wal_max` is dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use pgwire_replication::{ReplicationClient, ReplicationConfig, SslMode, TlsConfig};
+use phusa_protocol::fault::{Code, Fault};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::place::{Identity, Lsn, SlotState};
+use super::session::{APPLICATION_NAME, Session, get, pinned};
+use super::{Settings, Tls, said};
+use crate::source::Progress;
+
+/// How often the slot is looked at while it is in use.
+const WATCH_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a slot may still be held by a connection that has just ended.
+const RELEASE_WAIT: Duration = Duration::from_secs(10);
+
+/// How long the replication connection may take to answer a command that needs no waiting.
+const ANSWER_WAIT: Duration = Duration::from_secs(20);
+
+/// Events the replication connection may hold ready; the rest waits at the server.
+const EVENTS_MAX: usize = 256;
+
+/// How soon a released position reaches the server.
+const FEEDBACK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The replication connection of one slot, not yet connected.
+pub(super) fn replication(settings: &Settings, slot: &str) -> ReplicationConfig {
+    let password = settings.password.as_ref().map_or("", |password| password.reveal());
+    let tls = match &settings.tls {
+        Tls::Off => TlsConfig::disabled(),
+        Tls::Verify { ca_file } => TlsConfig {
+            mode: SslMode::VerifyFull,
+            ca_pem_path: Some(ca_file.clone()),
+            ..TlsConfig::default()
+        },
+    };
+    let (host, user, database) = (&settings.host, &settings.user, &settings.database);
+    ReplicationConfig::new(host, user, password, database, slot, slot)
+        .with_port(settings.port)
+        .with_tls(tls)
+        .with_options(pinned(settings))
+        .with_application_name(APPLICATION_NAME)
+        .with_status_interval(FEEDBACK_INTERVAL)
+        .with_buffer_size(EVENTS_MAX)
+}
+
+/// A replication connection that waits for commands.
+struct Gate {
+    client: ReplicationClient,
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        // A connection that is still waiting for an answer would otherwise live on in its task.
+        self.client.abort();
+    }
+}
+
+impl Gate {
+    async fn open(settings: &Settings, slot: &str) -> Result<Self, Fault> {
+        let client = ReplicationClient::connect_gated(replication(settings, slot)).await;
+        let what = || format!("cannot open a replication connection to {}", settings.server());
+        Ok(Self { client: client.map_err(|error| said::of_replication(what(), error, true))? })
+    }
+
+    /// One row of a command, as text.
+    async fn ask(&mut self, what: &str, command: &str) -> Result<Vec<String>, Fault> {
+        let rows = self.client.simple_query(command).await;
+        let rows = rows.map_err(|error| said::of_replication(what, error, true))?;
+        let row = rows.into_iter().next().unwrap_or_default();
+        let text = |cell: Option<bytes::Bytes>| {
+            cell.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        };
+        Ok(row.into_iter().map(text).collect())
+    }
+}
+
+/// Which server this is, from the replication connection: the one place that knows its timeline.
+pub(super) async fn identify(
+    settings: &Settings,
+    session: &Session,
+    table: u32,
+) -> Result<Identity, Fault> {
+    let doing = "cannot ask the server who it is";
+    let mut gate = Gate::open(settings, "phusa").await?;
+    let silence = |_| Fault::new(Code::SourceUnreachable, format!("{doing}: silence"));
+    let answer =
+        timeout(ANSWER_WAIT, gate.ask(doing, "IDENTIFY_SYSTEM")).await.map_err(silence)??;
+    let [system, timeline, ..] = answer.as_slice() else {
+        return Err(Fault::new(Code::SourceVersion, doing));
+    };
+    let timeline = timeline.parse().map_err(|_| Fault::new(Code::SourceVersion, doing))?;
+    let sql = "select oid from pg_database where datname = current_database()";
+    let database = get(&session.row(doing, sql, &[]).await?, 0)?;
+    Ok(Identity { system: system.clone(), timeline, database, table })
+}
+
+/// A slot that was just made, with the snapshot that shows the data as of its start.
+pub(super) struct Exported {
+    /// Keeps the snapshot alive.
+    _gate: Gate,
+    /// Its name for SET TRANSACTION SNAPSHOT.
+    pub(super) snapshot: String,
+    /// Where the slot starts.
+    pub(super) start: Lsn,
+}
+
+/// Makes the slot; waits at most `slot_wait`, and leaves nothing behind when it fails.
+pub(super) async fn create(
+    settings: &Settings,
+    session: &Session,
+    slot: &str,
+    standby: bool,
+) -> Result<Exported, Fault> {
+    remove(session, slot, RELEASE_WAIT).await?;
+    let doing = format!("cannot create replication slot {slot}");
+    let mut gate = Gate::open(settings, slot).await?;
+    let pid = gate.ask(&doing, "select pg_backend_pid()").await?;
+    let pid = pid.first().and_then(|pid| pid.parse::<i32>().ok()).unwrap_or_default();
+    let command = format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput EXPORT_SNAPSHOT");
+    let answer = match timeout(settings.slot_wait, gate.ask(&doing, &command)).await {
+        Ok(answer) => answer?,
+        Err(_) => {
+            let fault = slot_wait_fault(settings, session, slot, standby).await;
+            drop(gate);
+            take_back(session, slot, pid).await;
+            return Err(fault);
+        }
+    };
+    let (start, snapshot) = match answer.as_slice() {
+        [_, start, snapshot, ..] => (Lsn::parse(start), snapshot.clone()),
+        _ => (None, String::new()),
+    };
+    let start = start.ok_or_else(|| Fault::new(Code::SourceVersion, doing))?;
+    Ok(Exported { _gate: gate, snapshot, start })
+}
+
+/// Ends the server process that still waits, and drops what it may have made meanwhile. What
+/// fails here is found again by the next `create`, which removes an old slot first.
+async fn take_back(session: &Session, slot: &str, pid: i32) {
+    let doing = "cannot end the waiting process";
+    let ended = session.row(doing, "select pg_terminate_backend($1)", &[&pid]).await;
+    let removed = match ended {
+        Ok(_) => remove(session, slot, RELEASE_WAIT).await,
+        Err(fault) => Err(fault),
+    };
+    if let Err(fault) = removed {
+        tracing::warn!(slot, "{}", fault.chain());
+    }
+}
+
+async fn slot_wait_fault(
+    settings: &Settings,
+    session: &Session,
+    slot: &str,
+    standby: bool,
+) -> Fault {
+    let waited = settings.slot_wait.as_secs();
+    let mut what = format!("replication slot {slot} was not ready within {waited} s");
+    if standby {
+        what.push_str(": run `select pg_log_standby_snapshot()` on the primary (16 or newer)");
+    } else if let Ok(Some(oldest)) = oldest_transaction(session).await {
+        what.push_str(&oldest);
+    }
+    Fault::new(Code::SourceSlotWait, what)
+}
+
+/// The transaction the slot waits for, as far as this login may see it.
+async fn oldest_transaction(session: &Session) -> Result<Option<String>, Fault> {
+    let sql = "select l.pid, extract(epoch from now() - a.xact_start)::int8, \
+                      age(l.transactionid)::int8 \
+               from pg_locks l left join pg_stat_activity a on a.pid = l.pid \
+               where l.locktype = 'transactionid' and l.granted \
+               order by age(l.transactionid) desc limit 1";
+    let rows = session.rows("cannot look for old transactions", sql, &[]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let (pid, seconds, age): (i32, Option<i64>, i64) = (get(row, 0)?, get(row, 1)?, get(row, 2)?);
+    Ok(Some(match seconds {
+        Some(seconds) => format!(": it waits for process {pid}, in a transaction for {seconds} s"),
+        None => format!(": it waits for process {pid}, {age} transactions old"),
+    }))
+}
+
+/// What the server says of the slot; `None` when there is none.
+pub(super) async fn state(
+    session: &Session,
+    version: u32,
+    slot: &str,
+) -> Result<Option<SlotState>, Fault> {
+    let status = if version >= 130_000 { "wal_status is distinct from 'lost'" } else { "true" };
+    let sql = format!(
+        "select {status} and restart_lsn is not null and plugin = 'pgoutput' \
+                  and database = current_database(), confirmed_flush_lsn::text \
+         from pg_replication_slots where slot_name::text = $1"
+    );
+    let rows = session.rows("cannot look up the replication slot", &sql, &[&slot]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let confirmed: Option<String> = get(row, 1)?;
+    let confirmed = confirmed.as_deref().and_then(Lsn::parse);
+    let usable: Option<bool> = get(row, 0)?;
+    Ok(Some(SlotState {
+        usable: usable.unwrap_or(false) && confirmed.is_some(),
+        confirmed: confirmed.unwrap_or_default(),
+    }))
+}
+
+/// Drops the slot if it exists; one that is in use is waited for.
+///
+/// # Errors
+/// `source_slot_busy` when it is still in use after `patience`.
+pub(super) async fn remove(session: &Session, slot: &str, patience: Duration) -> Result<(), Fault> {
+    let doing = format!("cannot drop replication slot {slot}");
+    let sql = "select pg_drop_replication_slot(slot_name) from pg_replication_slots \
+               where slot_name::text = $1";
+    let until = Instant::now() + patience;
+    loop {
+        match session.rows(&doing, sql, &[&slot]).await {
+            Ok(_) => return Ok(()),
+            Err(fault) if fault.code == Code::SourceSlotBusy && Instant::now() < until => {
+                sleep(Duration::from_millis(200)).await;
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+}
+
+/// Waits until nobody uses the slot.
+///
+/// # Errors
+/// `source_slot_busy` when it is still in use after [`RELEASE_WAIT`].
+pub(super) async fn wait_until_free(session: &Session, slot: &str) -> Result<(), Fault> {
+    let doing = "cannot look up the replication slot";
+    let sql = "select count(*) from pg_replication_slots where slot_name::text = $1 and active";
+    let until = Instant::now() + RELEASE_WAIT;
+    while get::<i64>(&session.row(doing, sql, &[&slot]).await?, 0)? > 0 {
+        if Instant::now() >= until {
+            let what = format!("replication slot {slot} is in use by another process");
+            return Err(Fault::new(Code::SourceSlotBusy, what));
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+/// Drops the slot to free what it holds back, ending our own connection to it if need be.
+pub(super) async fn give_up(settings: &Settings, slot: &str) -> Result<(), Fault> {
+    let session = Session::open(settings).await?;
+    let sql = "select pg_terminate_backend(active_pid) from pg_replication_slots \
+               where slot_name::text = $1 and active";
+    session.rows("cannot end the connection of the slot", sql, &[&slot]).await?;
+    remove(&session, slot, RELEASE_WAIT).await
+}
+
+/// The position that answers "everything visible now was logged before this".
+pub(super) async fn insert_position(session: &Session, standby: bool) -> Result<Lsn, Fault> {
+    let function = if standby { "pg_last_wal_replay_lsn" } else { "pg_current_wal_insert_lsn" };
+    position(session, function).await
+}
+
+/// The position up to which the log can be read.
+pub(super) async fn end_of_log(session: &Session, standby: bool) -> Result<Lsn, Fault> {
+    let function = if standby { "pg_last_wal_replay_lsn" } else { "pg_current_wal_flush_lsn" };
+    position(session, function).await
+}
+
+async fn position(session: &Session, function: &str) -> Result<Lsn, Fault> {
+    let doing = "cannot ask for the position of the log";
+    let row = session.row(doing, &format!("select {function}()::text"), &[]).await?;
+    let text: String = get(&row, 0)?;
+    Lsn::parse(&text).ok_or_else(|| Fault::new(Code::SourceVersion, doing))
+}
+
+/// Watches one slot for as long as it is polled.
+pub(super) struct Watch {
+    pub(super) settings: Arc<Settings>,
+    pub(super) slot: String,
+    pub(super) version: u32,
+    pub(super) standby: bool,
+    /// Up to where the capture has read, as an [`Lsn`].
+    pub(super) seen: Arc<AtomicU64>,
+    pub(super) progress: watch::Sender<Progress>,
+}
+
+impl Watch {
+    /// Returns when the slot is gone or holds back too much; the capture then has to end.
+    pub(super) async fn until_lost(&self) -> Fault {
+        let mut session = None;
+        loop {
+            // A server that cannot be asked is the capture's own affair: it will notice too.
+            match self.look(&mut session).await {
+                Ok(None) => {}
+                Ok(Some(fault)) => return fault,
+                Err(_) => session = None,
+            }
+            sleep(WATCH_INTERVAL).await;
+        }
+    }
+
+    async fn look(&self, session: &mut Option<Session>) -> Result<Option<Fault>, Fault> {
+        let session = match session {
+            Some(session) => session,
+            None => session.insert(Session::open(&self.settings).await?),
+        };
+        let gap = |what: String| Ok(Some(Fault::new(Code::SourceGap, what)));
+        let slot = &self.slot;
+        match state(session, self.version, slot).await? {
+            None => return gap(format!("replication slot {slot} was dropped")),
+            Some(state) if !state.usable => return gap(format!("slot {slot} lost its log")),
+            Some(_) => {}
+        }
+        let end = end_of_log(session, self.standby).await?;
+        let sql = "select restart_lsn::text from pg_replication_slots where slot_name::text = $1";
+        let row = session.row("cannot look up the replication slot", sql, &[slot]).await?;
+        let restart: Option<String> = get(&row, 0)?;
+        let Some(restart) = restart.as_deref().and_then(Lsn::parse) else { return Ok(None) };
+        let retained = end.0.saturating_sub(restart.0);
+        let lag = end.0.saturating_sub(self.seen.load(Ordering::Relaxed));
+        self.progress.send_modify(|progress| {
+            progress.retained_bytes = Some(retained);
+            progress.lag_bytes = Some(lag);
+        });
+        let limit = self.settings.slot_wal_max.0;
+        Ok((retained > limit).then(|| {
+            let what = format!("slot {slot} holds back {retained} bytes of log, above {limit}");
+            Fault::new(Code::SourceSlotGivenUp, what)
+        }))
+    }
+}

@@ -1,0 +1,208 @@
+//! The hub over HTTPS with mutual TLS: one request per greeting and per batch.
+//!
+//! It dials only addresses inside `allowed_networks` (CT-22), follows no redirect, uses no proxy,
+//! and speaks HTTP/1.1: several batches in flight are several connections, which needs no window
+//! tuning.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use phusa_protocol::delivery::Answer;
+use phusa_protocol::digest::Digest;
+use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::frame::FRAME_BYTES_MAX;
+use phusa_protocol::hello::{Hello, Refusal, Welcome};
+use phusa_protocol::keys::PublicKey;
+use phusa_protocol::receipt::SignedReceipt;
+use reqwest::StatusCode;
+
+use crate::config::plan::network::Network;
+use crate::transport::identity::connection_code;
+
+/// Answers are small; whatever is longer is not from a hub.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the hub is and how it is known.
+#[derive(Debug)]
+pub struct Settings {
+    /// `https://host:port`.
+    pub url: reqwest::Url,
+    /// The only addresses that are dialled.
+    pub allowed_networks: Vec<Network>,
+    /// Mutual TLS.
+    pub tls: rustls::ClientConfig,
+    /// The key that signs receipts.
+    pub hub_key: PublicKey,
+    /// How long one request may take.
+    pub request_timeout: Duration,
+}
+
+/// The hub, as the agent sees it.
+#[derive(Debug)]
+pub struct Hub {
+    client: reqwest::Client,
+    hello: reqwest::Url,
+    batch: reqwest::Url,
+    hub_key: PublicKey,
+}
+
+/// What became of one batch.
+#[derive(Debug)]
+pub struct Delivered {
+    /// For the sender.
+    pub answer: Answer,
+    /// The receipt, when `answer` is one; it has been verified.
+    pub receipt: Option<SignedReceipt>,
+    /// For people, when it went wrong.
+    pub fault: Option<Fault>,
+}
+
+impl Hub {
+    /// A client for this hub; nothing is dialled yet.
+    ///
+    /// # Errors
+    /// `network_not_allowed` when the URL names an address outside `allowed_networks`,
+    /// `config_invalid` when it cannot be used at all.
+    pub fn new(settings: Settings) -> Result<Self, Fault> {
+        let bad =
+            |error| Fault::because(Code::ConfigInvalid, "cannot use the hub's address", error);
+        let literal = settings.url.host_str().and_then(|host| {
+            host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok()
+        });
+        if let Some(address) = literal.filter(|a| !allows(&settings.allowed_networks, *a)) {
+            let what = format!("the hub's address {address} is outside allowed_networks");
+            return Err(Fault::new(Code::NetworkNotAllowed, what));
+        }
+        let join = |path| {
+            settings.url.join(path).map_err(|error| {
+                Fault::because(Code::ConfigInvalid, "cannot use the hub's address", error)
+            })
+        };
+        let (hello, batch) = (join("/v1/hello")?, join("/v1/batch")?);
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(settings.tls)
+            .dns_resolver(Resolver { allowed: settings.allowed_networks })
+            .https_only(true)
+            .http1_only()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .tcp_nodelay(true)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(settings.request_timeout)
+            .build()
+            .map_err(bad)?;
+        Ok(Self { client, hello, batch, hub_key: settings.hub_key })
+    }
+
+    /// Says hello.
+    ///
+    /// # Errors
+    /// The fault the hub named, or why it could not be asked.
+    pub async fn hello(&self, hello: &Hello) -> Result<Welcome, Fault> {
+        let what = "cannot greet the hub";
+        let body = serde_json::to_vec(hello)
+            .map_err(|error| Fault::because(Code::Bug, "cannot write a greeting", error))?;
+        let sent = self.client.post(self.hello.clone()).body(body).send().await;
+        let (status, answer) = read(sent, what).await?;
+        if status == StatusCode::OK {
+            return serde_json::from_slice(&answer)
+                .map_err(|error| Fault::because(Code::ProtocolVersion, what, error));
+        }
+        let refusal = refusal(status, &answer);
+        Err(Fault::new(refusal.code, format!("the hub refused the greeting: {}", refusal.what)))
+    }
+
+    /// Sends one frame and waits for what becomes of it. `header` is the digest of its header,
+    /// which the receipt must name.
+    pub async fn deliver(&self, frame: Vec<u8>, header: Digest) -> Delivered {
+        if frame.len() > FRAME_BYTES_MAX {
+            let fault = Fault::new(Code::BatchTooLarge, "a batch is larger than a frame may be");
+            return failed(Answer::Refused(Code::BatchTooLarge), fault);
+        }
+        let sent = self.client.post(self.batch.clone()).body(frame).send().await;
+        let (status, answer) = match read(sent, "cannot send a batch").await {
+            Ok(read) => read,
+            Err(fault) => return failed(Answer::Unreachable, fault),
+        };
+        if status != StatusCode::OK {
+            return refused(&refusal(status, &answer));
+        }
+        match serde_json::from_slice::<SignedReceipt>(&answer) {
+            Ok(receipt) if receipt.covers(header, &self.hub_key) => {
+                Delivered { answer: Answer::Receipt, receipt: Some(receipt), fault: None }
+            }
+            Ok(_) | Err(_) => {
+                let what = "the receipt is not signed with the hub's key or is for another batch";
+                failed(Answer::Unreachable, Fault::new(Code::HubCertificate, what))
+            }
+        }
+    }
+}
+
+/// Status and body, the body bounded.
+async fn read(
+    sent: Result<reqwest::Response, reqwest::Error>,
+    what: &str,
+) -> Result<(StatusCode, Vec<u8>), Fault> {
+    let failed =
+        |error: reqwest::Error| Fault::because(connection_code(&error), what, error.without_url());
+    let mut response = sent.map_err(failed)?;
+    let (status, mut body) = (response.status(), Vec::new());
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return Err(Fault::new(Code::ProtocolVersion, format!("{what}: endless answer")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok((status, body))
+}
+
+fn refusal(status: StatusCode, answer: &[u8]) -> Refusal {
+    serde_json::from_slice(answer).unwrap_or_else(|_| {
+        // Not our hub's words: a gateway in between, perhaps. Try again later.
+        let what = format!("HTTP status {status} without a reason");
+        Refusal { code: Code::HubUnreachable, what, expected: None, retry_after_ms: None }
+    })
+}
+
+fn refused(refusal: &Refusal) -> Delivered {
+    let wait = refusal.retry_after_ms.map(Duration::from_millis);
+    let answer = match (refusal.code, wait) {
+        (Code::BatchOutOfTurn, _) => Answer::OutOfTurn,
+        (Code::HubUnreachable, _) => Answer::Unreachable,
+        (Code::HubBusy, wait) => Answer::Wait(wait.unwrap_or(Duration::from_secs(1))),
+        (code, _) => Answer::Refused(code),
+    };
+    failed(answer, Fault::new(refusal.code, format!("the hub answered: {}", refusal.what)))
+}
+
+fn failed(answer: Answer, fault: Fault) -> Delivered {
+    Delivered { answer, receipt: None, fault: Some(fault) }
+}
+
+fn allows(networks: &[Network], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(address))
+}
+
+/// Looks names up and keeps only addresses that may be dialled.
+#[derive(Debug)]
+struct Resolver {
+    allowed: Vec<Network>,
+}
+
+impl reqwest::dns::Resolve for Resolver {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let allowed = self.allowed.clone();
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let found: Vec<SocketAddr> = found.filter(|a| allows(&allowed, a.ip())).collect();
+            if found.is_empty() {
+                return Err("the name has no address inside allowed_networks".into());
+            }
+            Ok(Box::new(found.into_iter()) as reqwest::dns::Addrs)
+        })
+    }
+}

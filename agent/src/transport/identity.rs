@@ -1,0 +1,81 @@
+//! The agent's key and certificate, and the one CA it trusts, as a TLS 1.3 client configuration.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use phusa_protocol::fault::{Code, Fault};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// What an identity is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'a> {
+    /// The CA whose signature the hub's certificate must bear; no other is trusted.
+    pub ca: &'a Path,
+    /// This agent's certificate, leaf first.
+    pub certificate: &'a Path,
+    /// Its private key, as PEM text.
+    pub key: &'a [u8],
+}
+
+/// The client side of mutual TLS: version 1.3 only, this CA only, no resumption of old sessions.
+///
+/// # Errors
+/// `secret_unreadable` when a file is missing or is not what it should be.
+pub fn client_config(files: Files<'_>) -> Result<rustls::ClientConfig, Fault> {
+    let mut roots = rustls::RootCertStore::empty();
+    for ca in certificates(files.ca)? {
+        roots.add(ca).map_err(|error| unreadable(files.ca, error))?;
+    }
+    let chain = certificates(files.certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(files.key)
+        .map_err(|error| unreadable(files.certificate, error))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| Fault::because(Code::Bug, "cannot choose TLS 1.3", error))?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| unreadable(files.certificate, error))?;
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let all = CertificateDer::pem_file_iter(file).map_err(|error| unreadable(file, error))?;
+    let all: Vec<_> = all.collect::<Result<_, _>>().map_err(|error| unreadable(file, error))?;
+    if all.is_empty() {
+        let what = format!("{} holds no certificate", file.display());
+        return Err(Fault::new(Code::SecretUnreadable, what));
+    }
+    Ok(all)
+}
+
+fn unreadable(file: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Fault {
+    Fault::because(Code::SecretUnreadable, format!("cannot use {}", file.display()), error)
+}
+
+/// The fault that a failed connection amounts to, told by the TLS error among its causes.
+#[must_use]
+pub fn connection_code(error: &(dyn std::error::Error + 'static)) -> Code {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        // An I/O error hands on the error inside it as its text, not as its source.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = error
+            .downcast_ref::<rustls::Error>()
+            .or_else(|| inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()));
+        match tls {
+            Some(rustls::Error::AlertReceived(_)) => return Code::OwnCertificate,
+            Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
+                return Code::HubCertificate;
+            }
+            Some(_) | None => {}
+        }
+        cause = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    Code::HubUnreachable
+}

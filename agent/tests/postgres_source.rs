@@ -1,0 +1,730 @@
+//! The PostgreSQL engine against a real private server: what a replayed capture holds is compared
+//! with a scan of the table, whatever was killed on the way.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use phusa_agent::source::postgres::{PostgresSource, Settings, slot_name};
+use phusa_agent::source::{Block, Intake, Progress, Resume, Selection, Source, Start};
+use phusa_protocol::batch::Phase;
+use phusa_protocol::change::{Change, Op, runs};
+use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::ids::{AgentId, DatasetId, Epoch};
+use phusa_protocol::row::Tuple;
+use phusa_protocol::units::ByteSize;
+use phusa_protocol::value::Field;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_postgres::{Client, NoTls};
+use tokio_util::sync::CancellationToken;
+
+const BIN: &str = "/usr/lib/postgresql/15/bin";
+
+/// A private server in a temporary folder, stopped when dropped.
+struct Server {
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl Server {
+    fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("phusa-source-").tempdir_in("/tmp").unwrap();
+        shell(&format!("chmod 755 {0} && chown postgres {0}", folder.path().display()));
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = Self { folder, port };
+        let data = server.data();
+        server.run(&format!(
+            "{BIN}/initdb -D {0} -U admin -A trust -E UTF8 --no-locale -N >/dev/null && \
+             printf \"listen_addresses='127.0.0.1'\\nport={port}\\nunix_socket_directories='{1}'\\n\
+             wal_level=logical\\nfsync=off\\nmax_wal_senders=10\\nmax_replication_slots=10\\n\" \
+             >> {0}/postgresql.conf && {BIN}/pg_ctl -D {0} -w -l {1}/log start >/dev/null",
+            data.display(),
+            server.folder.path().display(),
+        ));
+        server
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn run(&self, command: &str) {
+        let folder = self.folder.path().display();
+        shell(&format!(
+            "cd {folder} && runuser -u postgres -- sh -c '{}'",
+            command.replace('\'', "'\\''")
+        ));
+    }
+
+    async fn admin(&self) -> Client {
+        let config = format!("host=127.0.0.1 port={} user=admin dbname=postgres", self.port);
+        let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
+        tokio_util::task::TaskTracker::new().spawn(connection);
+        client
+    }
+
+    fn settings(&self) -> Settings {
+        let agent = AgentId::try_from("H57.12/may-1".to_owned()).unwrap();
+        let mut settings = Settings::new("127.0.0.1", "postgres", "phusa", agent);
+        settings.port = self.port;
+        settings.batch.bytes_max = ByteSize(256 << 10);
+        settings.guard.chunk_rows = 1_000;
+        settings.slot_wait = Duration::from_secs(20);
+        settings
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let data = self.data();
+        self.run(&format!("{BIN}/pg_ctl -D {} -m immediate stop >/dev/null", data.display()));
+    }
+}
+
+fn shell(command: &str) {
+    let status = Command::new("sh").arg("-c").arg(command).status().unwrap();
+    assert!(status.success(), "{command}");
+}
+
+type Key = Vec<Vec<u8>>;
+type Row = Vec<Option<Vec<u8>>>;
+
+/// What a warehouse would hold.
+#[derive(Default, Clone, PartialEq)]
+struct Model {
+    rows: BTreeMap<Key, Row>,
+}
+
+impl Model {
+    fn apply(&mut self, key: &[usize], body: &[u8]) {
+        for run in runs(body) {
+            for change in run.unwrap().changes() {
+                self.change(key, change.unwrap());
+            }
+        }
+    }
+
+    fn change(&mut self, key: &[usize], change: Change<'_>) {
+        match change {
+            Change::Snapshot(new) | Change::Insert(new) | Change::Update(new) => {
+                self.put(None, key, new);
+            }
+            Change::Delete(old) => {
+                self.rows.remove(&key_fields(old));
+            }
+            Change::Truncate => self.rows.clear(),
+            Change::Rekey { old, new } => {
+                let old = self.rows.remove(&key_fields(old));
+                self.put(old, key, new);
+            }
+        }
+    }
+
+    fn put(&mut self, before: Option<Row>, key: &[usize], new: Tuple<'_>) {
+        let fields: Vec<Field<'_>> = new.fields().collect();
+        let bytes = |field: &Field<'_>| match field {
+            Field::Value(bytes) => bytes.to_vec(),
+            other => panic!("a key field is {other:?}"),
+        };
+        let key: Key = key.iter().map(|&index| bytes(&fields[index])).collect();
+        let before = before.or_else(|| self.rows.get(&key).cloned());
+        let row = fields.iter().enumerate().map(|(index, field)| match field {
+            Field::Value(bytes) => Some(bytes.to_vec()),
+            Field::Null => None,
+            Field::Unchanged => before.as_ref().and_then(|row| row[index].clone()),
+        });
+        self.rows.insert(key, row.collect());
+    }
+
+    fn assert_same(&self, other: &Self) {
+        let differing = self.rows.iter().filter(|(key, row)| other.rows.get(*key) != Some(*row));
+        let differing = differing.count();
+        assert_eq!((self.rows.len(), differing), (other.rows.len(), 0), "rows, differing rows");
+    }
+}
+
+fn key_fields(tuple: Tuple<'_>) -> Key {
+    let value = |field| match field {
+        Field::Value(bytes) => bytes.to_vec(),
+        other => panic!("a key field is {other:?}"),
+    };
+    tuple.fields().map(value).collect()
+}
+
+/// One dataset being captured, stopped and captured again.
+struct Dataset {
+    source: Arc<PostgresSource>,
+    selection: Selection,
+    model: Model,
+    resume: Option<Resume>,
+    phases: Vec<Phase>,
+    open_blocks: u64,
+    ops: BTreeMap<Op, u64>,
+}
+
+/// How a capture is ended by the test.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    /// After this block is durable.
+    After,
+    /// Before this block is durable.
+    Before,
+}
+
+impl Dataset {
+    fn new(settings: Settings, table: &str, columns: &[&str], key: &[usize]) -> Self {
+        let selection = Selection {
+            dataset: DatasetId::new(format!("cong_dan.{table}")).unwrap(),
+            schema: "public".to_owned(),
+            table: table.to_owned(),
+            columns: columns.iter().map(|&column| column.to_owned()).collect(),
+            key: key.to_vec(),
+            filter: None,
+        };
+        Self {
+            source: Arc::new(PostgresSource::new(settings)),
+            selection,
+            model: Model::default(),
+            resume: None,
+            phases: Vec::new(),
+            open_blocks: 0,
+            ops: BTreeMap::new(),
+        }
+    }
+
+    /// Runs what `check` prints, and sees that nothing stands in the way then.
+    async fn prepare(&self, admin: &Client) {
+        let selections = std::slice::from_ref(&self.selection);
+        let findings = self.source.probe(selections).await.unwrap();
+        for statement in &findings.statements {
+            admin.batch_execute(statement).await.unwrap_or_else(|e| panic!("{statement}: {e:?}"));
+        }
+        let findings = self.source.probe(selections).await.unwrap();
+        let faults: Vec<String> = findings.faults.iter().map(Fault::chain).collect();
+        assert_eq!(faults, Vec::<String>::new(), "{:?}", findings.statements);
+        assert!(findings.statements.is_empty());
+    }
+
+    /// Captures until `end` says so of a block and what the model then holds.
+    async fn capture(&mut self, mut end: impl FnMut(&Block, &Model) -> Option<End>) {
+        let (blocks, mut received) = mpsc::channel(2);
+        let (durable, durable_seen) = watch::channel(0);
+        let (progress, _) = watch::channel(Progress::default());
+        let stop = CancellationToken::new();
+        let intake = Intake { blocks, durable: durable_seen, progress, stop };
+        let (source, selection) = (Arc::clone(&self.source), self.selection.clone());
+        let start = Start { epoch: Epoch(1), resume: self.resume.clone() };
+        let mut task = JoinSet::new();
+        task.spawn(async move { source.capture(&selection, start, intake).await });
+        let mut number = 0;
+        let limit = tokio::time::Instant::now() + Duration::from_secs(100);
+        loop {
+            let Ok(received) = tokio::time::timeout_at(limit, received.recv()).await else {
+                panic!("no end after {number} blocks, {} rows", self.model.rows.len());
+            };
+            let Some(block) = received else {
+                let ended = task.join_next().await.unwrap().unwrap();
+                panic!("capture ended: {:?}", ended.map_err(|fault| fault.chain()));
+            };
+            number += 1;
+            assert_eq!(block.number, number);
+            let ending = end(&block, &self.model);
+            if ending == Some(End::Before) {
+                break;
+            }
+            self.take(&block);
+            durable.send(number).unwrap();
+            if ending == Some(End::After) {
+                break;
+            }
+        }
+        task.shutdown().await;
+    }
+
+    fn take(&mut self, block: &Block) {
+        for run in runs(&block.body) {
+            let run = run.unwrap();
+            *self.ops.entry(run.op).or_default() += u64::from(run.row_count);
+        }
+        self.model.apply(&self.selection.key, &block.body);
+        self.resume = Some(block.resume.clone());
+        self.open_blocks += u64::from(block.tx_open);
+        if self.phases.last() != Some(&block.phase) {
+            self.phases.push(block.phase);
+        }
+    }
+
+    /// Captures until the row with this key has come and no transaction is open.
+    async fn capture_until(&mut self, key: &[&[u8]]) {
+        let key: Key = key.iter().map(|part| part.to_vec()).collect();
+        let selection_key = self.selection.key.clone();
+        self.capture(|block, model| {
+            let mut after = model.clone_for(&key);
+            after.apply_key(&selection_key, &block.body, &key);
+            (after.found && !block.tx_open).then_some(End::After)
+        })
+        .await;
+    }
+
+    async fn scan(&self) -> Model {
+        let (blocks, mut received) = mpsc::channel(2);
+        let (source, selection) = (Arc::clone(&self.source), self.selection.clone());
+        let mut task = JoinSet::new();
+        task.spawn(async move { source.scan(&selection, None, blocks).await });
+        let mut model = Model::default();
+        while let Some(block) = received.recv().await {
+            model.apply(&self.selection.key, &block.body);
+        }
+        task.join_next().await.unwrap().unwrap().unwrap();
+        model
+    }
+}
+
+/// Whether one key has been seen.
+struct Seen {
+    found: bool,
+}
+
+impl Model {
+    fn clone_for(&self, key: &Key) -> Seen {
+        Seen { found: self.rows.contains_key(key) }
+    }
+}
+
+impl Seen {
+    fn apply_key(&mut self, key: &[usize], body: &[u8], wanted: &Key) {
+        for run in runs(body) {
+            for change in run.unwrap().changes() {
+                if let Change::Snapshot(new) | Change::Insert(new) = change.unwrap() {
+                    let fields: Vec<Field<'_>> = new.fields().collect();
+                    let same = key.iter().zip(wanted).all(|(&at, part)| {
+                        matches!(fields[at], Field::Value(bytes) if bytes == part.as_slice())
+                    });
+                    self.found |= same;
+                }
+            }
+        }
+    }
+}
+
+async fn roles(admin: &Client) {
+    admin.batch_execute("create role phusa login replication").await.unwrap();
+}
+
+/// Random writes to a table `t (a, b, name, big, n)`, the same for every seed.
+struct Writer {
+    client: Client,
+    table: &'static str,
+    state: u64,
+}
+
+impl Writer {
+    fn next(&mut self, below: u64) -> u64 {
+        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.state >> 33) % below
+    }
+
+    async fn write(&mut self, count: usize) {
+        for step in 0..count {
+            let (row, other, table) = (self.next(6_000), self.next(1 << 40), self.table);
+            let statement = match self.next(6) {
+                0 => format!(
+                    "insert into {table} (id, name, big) values ({other} + 100000, 'mới {step}', repeat('y', 3000)) on conflict do nothing"
+                ),
+                1 => format!("delete from {table} where id = {row}"),
+                2 => format!("update {table} set id = id + 1000000000000 where id = {row}"),
+                3 => format!(
+                    "begin; update {table} set name = 'bỏ' where id = {row}; savepoint s; delete from {table} where id < {row}; rollback to s; commit"
+                ),
+                4 => format!("update {table} set big = repeat('z', 4000) where id = {row}"),
+                _ => format!(
+                    "update {table} set n = n + 1, name = null where id between {row} and {row} + 20"
+                ),
+            };
+            self.client.batch_execute(&statement).await.unwrap();
+        }
+    }
+}
+
+async fn fill(admin: &Client, table: &str, key: &str) {
+    admin
+        .batch_execute(&format!(
+            "create table {table} (id bigint not null, ward text not null default 'Phường ''1', \
+             name text, big text, n numeric default 1.50, secret text default 'canary'); \
+             alter table {table} alter big set storage external, add primary key ({key}); \
+             insert into {table} (id, name, big) select i, 'tên ' || i, repeat('x', 2500) \
+             from generate_series(1, 6000) i; analyze {table}"
+        ))
+        .await
+        .unwrap();
+}
+
+const COLUMNS: [&str; 5] = ["n", "id", "ward", "big", "name"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_killed_in_read_and_log_goes_on_without_gap_or_repeat() {
+    let server = Server::start();
+    let admin = server.admin().await;
+    roles(&admin).await;
+    for (table, primary_key, key, marker) in [
+        ("by_id", "id", vec![1], vec![(-1_i64).to_be_bytes().to_vec()]),
+        ("by_both", "ward, id", vec![1, 2], vec![(-1_i64).to_be_bytes().to_vec(), b"end".to_vec()]),
+    ] {
+        fill(&admin, table, primary_key).await;
+        let mut dataset = Dataset::new(server.settings(), table, &COLUMNS, &key);
+        dataset.prepare(&admin).await;
+        let mut writer = Writer { client: server.admin().await, table, state: 7 };
+        let mut writing = JoinSet::new();
+        writing.spawn(async move {
+            writer.write(400).await;
+            writer
+        });
+        let mut blocks = 0;
+        for end in [End::Before, End::After] {
+            let limit = blocks + 6;
+            dataset
+                .capture(|_, _| {
+                    blocks += 1;
+                    (blocks >= limit).then_some(end)
+                })
+                .await;
+        }
+        assert_eq!(dataset.phases, [Phase::Read]);
+        let mut writer = writing.join_next().await.unwrap().unwrap();
+        dataset.capture(|block, _| (block.phase == Phase::Settle).then_some(End::Before)).await;
+        writer.write(200).await;
+        let sql = format!("insert into {table} (id, ward) values (-1, 'end')");
+        admin.batch_execute(&sql).await.unwrap();
+        let marker: Vec<&[u8]> = marker.iter().map(Vec::as_slice).collect();
+        dataset.capture_until(&marker).await;
+        assert_eq!(dataset.phases[..3], [Phase::Read, Phase::ReadEnd, Phase::Settle], "{table}");
+        dataset.model.assert_same(&dataset.scan().await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_in_one_go_is_exact_and_goes_live_at_once() {
+    let server = Server::start();
+    let admin = server.admin().await;
+    roles(&admin).await;
+    fill(&admin, "exact", "id").await;
+    let mut settings = server.settings();
+    settings.guard.snapshot_workers = 3;
+    let mut dataset = Dataset::new(settings, "exact", &COLUMNS, &[1]);
+    dataset.prepare(&admin).await;
+    let mut writer = Writer { client: server.admin().await, table: "exact", state: 11 };
+    let mut writing = JoinSet::new();
+    writing.spawn(async move { writer.write(300).await });
+    dataset.capture(|block, _| (block.phase == Phase::Live).then_some(End::After)).await;
+    writing.join_next().await.unwrap().unwrap();
+    let rest = "truncate exact; insert into exact (id, name) values (1, 'một'); \
+                alter table exact replica identity full; update exact set id = 2; \
+                insert into exact (id, ward) values (-1, 'end')";
+    admin.batch_execute(rest).await.unwrap();
+    dataset.capture_until(&[&(-1_i64).to_be_bytes()]).await;
+    assert_eq!(dataset.phases, [Phase::Read, Phase::ReadEnd, Phase::Live]);
+    dataset.model.assert_same(&dataset.scan().await);
+    for op in Op::ALL {
+        assert!(dataset.ops.contains_key(&op), "{op:?} was never seen");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_transaction_is_cut_and_resumed_in_its_middle_over_both_transports() {
+    let server = Server::start();
+    let admin = server.admin().await;
+    roles(&admin).await;
+    for (table, catch_up) in [("stream", ByteSize::mib(4096)), ("stride", ByteSize(1))] {
+        let sql = format!("create table {table} (id int primary key, name text)");
+        admin.batch_execute(&sql).await.unwrap();
+        let mut settings = server.settings();
+        settings.catch_up_bytes = catch_up;
+        let mut dataset = Dataset::new(settings, table, &["id", "name"], &[0]);
+        dataset.prepare(&admin).await;
+        dataset.capture(|block, _| (block.phase == Phase::Live).then_some(End::After)).await;
+        assert_eq!(dataset.phases, [Phase::ReadEnd, Phase::Live]);
+        let sql = format!(
+            "insert into {table} select i, repeat('dòng ', 10) from generate_series(1, 200000) i"
+        );
+        admin.batch_execute(&sql).await.unwrap();
+        for end in [End::Before, End::After] {
+            let mut open = 0;
+            dataset
+                .capture(|block, _| {
+                    assert!(block.body.len() < 300 << 10);
+                    open += u64::from(block.tx_open);
+                    (open == 9).then_some(end)
+                })
+                .await;
+        }
+        let sql = format!("insert into {table} values (-1, 'end')");
+        admin.batch_execute(&sql).await.unwrap();
+        dataset.capture_until(&[&(-1_i32).to_be_bytes()]).await;
+        assert!(dataset.open_blocks > 40, "{}", dataset.open_blocks);
+        assert_eq!(dataset.ops[&Op::Insert], 200_001, "nothing twice, nothing left out");
+        dataset.model.assert_same(&dataset.scan().await);
+    }
+}
+
+/// One column of each type, with its extremes.
+const TYPES: [(&str, &[&str]); 33] = [
+    ("bool", &["true", "false"]),
+    ("int2", &["-32768", "32767"]),
+    ("int4", &["-2147483648", "2147483647"]),
+    ("int8", &["-9223372036854775808", "9223372036854775807"]),
+    (
+        "numeric",
+        &[
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "0",
+            "0.00",
+            "-0.000012345",
+            "1e100",
+            "99999999.9999",
+            "10000.0001",
+            "100000000",
+        ],
+    ),
+    ("numeric(12,4)", &["12345678.9012", "0.1"]),
+    ("float4", &["NaN", "-Infinity", "3.4028235e38", "1e-45", "-0"]),
+    ("float8", &["NaN", "Infinity", "1.7976931348623157e308", "5e-324", "0.1"]),
+    ("text", &["", "Huế ''\\ \"", "NULL"]),
+    ("varchar(8)", &["Phường"]),
+    ("char(5)", &["ab"]),
+    ("name", &["tên"]),
+    ("xml", &["<a>ế</a>", "<?xml version=\"1.0\"?><a/>"]),
+    ("bytea", &["\\x", "\\x00ff5c27"]),
+    (
+        "date",
+        &["-infinity", "infinity", "0044-03-15 BC", "4713-01-01 BC", "5874897-12-31", "2024-02-29"],
+    ),
+    ("time", &["00:00:00", "24:00:00", "23:59:59.999999"]),
+    ("timetz", &["00:00:00+15:59:59", "12:34:56.7-07", "24:00:00+00"]),
+    (
+        "timestamp",
+        &[
+            "infinity",
+            "-infinity",
+            "4713-01-01 00:00:00 BC",
+            "294276-12-31 23:59:59.999999",
+            "1999-12-31 23:59:59.5",
+        ],
+    ),
+    ("timestamptz", &["infinity", "0001-01-01 00:00:00+00 BC", "2026-11-21 08:00:00.000001+07"]),
+    (
+        "interval",
+        &["0", "-1 year 2 mons -3 days 04:05:06.789", "178000000 years", "-00:00:00.000001"],
+    ),
+    ("uuid", &["00000000-0000-0000-0000-000000000000", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"]),
+    ("json", &["{\"a\" : 12345678901234567890.10, \"a\":null}"]),
+    ("jsonb", &["{\"b\": 1.00, \"a\": [1e400]}", "null"]),
+    ("inet", &["10.0.0.1", "10.0.0.1/8", "::1", "2001:db8::ffff:1.2.3.4/64"]),
+    ("cidr", &["10.0.0.0/8", "2001:db8::/32"]),
+    ("macaddr", &["08:00:2b:01:02:03"]),
+    ("int4range", &["empty", "[1,10)", "(,)", "[5,)"]),
+    ("tstzrange", &["[2020-01-01 00:00:00+00,infinity)", "(,2020-01-01 00:00:00+00]"]),
+    ("color", &["đỏ", "xanh, \"lá\""]),
+    ("ward_code", &["31000"]),
+    ("text[]", &["{}", "{a,NULL,\"NULL\",\"\",\"x,y\",\"q\\\"\\\\\"}", "[0:1][2:3]={{a,b},{c,d}}"]),
+    ("color[]", &["{đỏ,\"xanh, \\\"lá\\\"\"}"]),
+    ("textrange[]", &["{\"[a,\\\"b\\\"\\\"c,\\\"]\",empty}"]),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_type_has_the_same_bytes_in_copy_text_log_and_binary_log() {
+    let server = Server::start();
+    let admin = server.admin().await;
+    roles(&admin).await;
+    let made = "create type color as enum ('đỏ', 'xanh, \"lá\"'); \
+                create domain ward_code as char(5) check (value ~ '^[0-9]+'); \
+                create type textrange as range (subtype = text)";
+    admin.batch_execute(made).await.unwrap();
+    for (table, as_text) in [("types_binary", false), ("types_text", true)] {
+        let names: Vec<String> = (0..TYPES.len()).map(|index| format!("c{index}")).collect();
+        let columns: Vec<String> =
+            names.iter().zip(TYPES).map(|(name, (kind, _))| format!("{name} {kind}")).collect();
+        let sql = format!("create table {table} (id int primary key, {})", columns.join(", "));
+        admin.batch_execute(&sql).await.unwrap();
+        let mut settings = server.settings();
+        settings.log_as_text = as_text;
+        let mapped: Vec<&str> =
+            std::iter::once("id").chain(names.iter().map(String::as_str)).collect();
+        let mut dataset = Dataset::new(settings, table, &mapped, &[0]);
+        dataset.prepare(&admin).await;
+        dataset.capture(|block, _| (block.phase == Phase::Live).then_some(End::After)).await;
+        let mut id = 0;
+        for (name, (kind, values)) in names.iter().zip(TYPES) {
+            for value in values {
+                id += 1;
+                let value = value.replace('\'', "''").replace("''''", "''");
+                let sql =
+                    format!("insert into {table} (id, {name}) values ({id}, '{value}'::{kind})");
+                admin.batch_execute(&sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+            }
+        }
+        let sql = format!("insert into {table} (id) values (-1)");
+        admin.batch_execute(&sql).await.unwrap();
+        dataset.capture_until(&[&(-1_i32).to_be_bytes()]).await;
+        let scanned = dataset.scan().await;
+        for (key, row) in &scanned.rows {
+            let captured = dataset.model.rows.get(key).unwrap();
+            for (index, (captured, scanned)) in captured.iter().zip(row).enumerate() {
+                let column = index.checked_sub(1).map_or("id", |index| TYPES[index].0);
+                assert_eq!(captured, scanned, "{table} {column} of row {key:?}");
+            }
+        }
+        dataset.model.assert_same(&scanned);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stands_in_the_way_is_named() {
+    let server = Server::start();
+    let admin = server.admin().await;
+    roles(&admin).await;
+    let made = "create table keyless (a int); create table nothing (a int primary key); \
+                alter table nothing replica identity nothing; \
+                create table odd (a int primary key, m money, g int generated always as (a) stored)";
+    admin.batch_execute(made).await.unwrap();
+    let check = |table: &'static str,
+                 columns: &'static [&'static str],
+                 code: Code,
+                 words: &'static str| {
+        let dataset = Dataset::new(server.settings(), table, columns, &[0]);
+        async move {
+            let findings =
+                dataset.source.probe(std::slice::from_ref(&dataset.selection)).await.unwrap();
+            let told: Vec<String> =
+                findings.faults.iter().map(|fault| format!("{}: {fault}", fault.code)).collect();
+            let wanted = findings.faults.iter();
+            let mut wanted =
+                wanted.filter(|fault| fault.code == code && fault.what.contains(words));
+            assert!(wanted.next().is_some(), "{table}: {told:?}");
+        }
+    };
+    check("absent", &["a"], Code::SourceTableMissing, "public.absent").await;
+    check("odd", &["a", "b"], Code::SourceColumnMissing, "no column b").await;
+    check("odd", &["a", "m"], Code::SourceTypeRefused, "column m").await;
+    check("odd", &["a", "g"], Code::SourceTypeRefused, "generated").await;
+    check("keyless", &["a"], Code::SourceKeyMissing, "no primary key").await;
+    check("nothing", &["a"], Code::SourceKeyMissing, "no replica identity").await;
+    check("odd", &["a"], Code::SourceRights, "SELECT").await;
+    check("odd", &["a"], Code::SourceSetting, "no publication").await;
+    for (grant, words) in [
+        ("grant update (m) on odd to phusa", "update table public.odd"),
+        ("grant insert on odd to public", "insert table public.odd"),
+        (
+            "create role writer noinherit; grant pg_write_all_data to writer; grant writer to phusa",
+            "pg_write_all_data",
+        ),
+        ("create sequence seq; grant usage on seq to phusa", "sequence public.seq"),
+        ("alter table odd owner to phusa", "owns table public.odd"),
+        ("alter role phusa createrole", "may create roles"),
+        ("alter role phusa superuser", "superuser"),
+    ] {
+        admin.batch_execute("begin").await.unwrap();
+        admin.batch_execute(grant).await.unwrap();
+        admin.batch_execute("commit").await.unwrap();
+        check("odd", &["a"], Code::SourceCanWrite, words).await;
+        let undo = "alter role phusa nosuperuser nocreaterole; alter table odd owner to admin; \
+                    revoke all on odd from phusa, public; drop sequence if exists seq; \
+                    drop role if exists writer";
+        admin.batch_execute(undo).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_moved_vanished_or_held_back_too_much_is_never_resumed() {
+    let server = Server::start();
+    let admin = server.admin().await;
+    roles(&admin).await;
+    admin.batch_execute("create table gap (id int primary key)").await.unwrap();
+    let mut settings = server.settings();
+    settings.slot_wal_max = ByteSize(1);
+    let slot = slot_name(&settings.agent, &DatasetId::new("cong_dan.gap").unwrap());
+    let given_up = Dataset::new(settings, "gap", &["id"], &[0]);
+    let mut dataset = Dataset::new(server.settings(), "gap", &["id"], &[0]);
+    dataset.prepare(&admin).await;
+    dataset.capture(|block, _| (block.phase == Phase::Live).then_some(End::After)).await;
+
+    let sql = "insert into gap values (1)";
+    admin.batch_execute(sql).await.unwrap();
+    let advance = format!("select pg_replication_slot_advance('{slot}', pg_current_wal_lsn())");
+    loop {
+        // The connection that was just killed may hold the slot for a moment.
+        if admin.batch_execute(&advance).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(capture_fault(&dataset, true).await, Code::SourceGap);
+    assert_eq!(capture_fault(&given_up, false).await, Code::SourceSlotGivenUp);
+    let left = "select count(*) from pg_replication_slots";
+    assert_eq!(admin.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0);
+    assert_eq!(capture_fault(&dataset, true).await, Code::SourceGap);
+}
+
+/// The fault a capture ends with while every block is taken and nothing made durable.
+async fn capture_fault(dataset: &Dataset, resume: bool) -> Code {
+    let (blocks, mut received) = mpsc::channel(2);
+    let (_durable, durable) = watch::channel(0);
+    let (progress, _) = watch::channel(Progress::default());
+    let intake = Intake { blocks, durable, progress, stop: CancellationToken::new() };
+    let resume = if resume { dataset.resume.clone() } else { None };
+    let start = Start { epoch: Epoch(1), resume };
+    let taking = async { while received.recv().await.is_some() {} };
+    let capture = dataset.source.capture(&dataset.selection, start, intake);
+    let (ended, ()) = tokio::join!(capture, taking);
+    ended.unwrap_err().code
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_transaction_delays_the_slot_and_leaves_none_behind() {
+    let server = Server::start();
+    let admin = server.admin().await;
+    roles(&admin).await;
+    admin.batch_execute("create table waits (id int primary key)").await.unwrap();
+    let mut settings = server.settings();
+    settings.slot_wait = Duration::from_secs(2);
+    let dataset = Dataset::new(settings, "waits", &["id"], &[0]);
+    dataset.prepare(&admin).await;
+    admin.batch_execute("begin; insert into waits values (1)").await.unwrap();
+    assert_eq!(capture_fault(&dataset, false).await, Code::SourceSlotWait);
+    admin.batch_execute("commit").await.unwrap();
+    let left = "select count(*) from pg_replication_slots";
+    assert_eq!(admin.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mapped_column_that_changes_stops_and_a_new_one_does_not() {
+    let server = Server::start();
+    let admin = server.admin().await;
+    roles(&admin).await;
+    admin.batch_execute("create table drift (id int primary key, name text)").await.unwrap();
+    let mut dataset = Dataset::new(server.settings(), "drift", &["id", "name"], &[0]);
+    dataset.prepare(&admin).await;
+    dataset.capture(|block, _| (block.phase == Phase::Live).then_some(End::After)).await;
+    let sql = "alter table drift add more int; insert into drift values (-1, 'x', 5)";
+    admin.batch_execute(sql).await.unwrap();
+    dataset.capture_until(&[&(-1_i32).to_be_bytes()]).await;
+    let sql = "alter table drift alter name type bytea using name::bytea; \
+               insert into drift values (2, 'y', 5)";
+    admin.batch_execute(sql).await.unwrap();
+    // The log still holds nothing of the old type, so the new type is simply what is read now …
+    let findings = dataset.source.probe(std::slice::from_ref(&dataset.selection)).await.unwrap();
+    assert!(findings.faults.is_empty());
+    // … and a rename stops it by name.
+    let sql = "alter table drift rename name to full_name; insert into drift values (3, 'z', 5)";
+    admin.batch_execute(sql).await.unwrap();
+    assert_eq!(capture_fault(&dataset, true).await, Code::SourceColumnMissing);
+}
+
+#[test]
+fn the_binaries_are_there() {
+    assert!(Path::new(BIN).join("postgres").exists(), "PostgreSQL 15 is missing from {BIN}");
+}

@@ -1,0 +1,209 @@
+//! Bytes and texts that must not change unseen: frames, headers, receipts, entries, first words and
+//! the messages of a wrong contract. `UPDATE=1` rewrites the files; the difference is reviewed.
+
+use std::path::PathBuf;
+
+use phusa_protocol::batch::{
+    Batch, Encoding, HEADER_VERSION, Header, Phase, SALT_BYTES, SignedHeader, commitment,
+};
+use phusa_protocol::change::{BodyWriter, Op};
+use phusa_protocol::contract::Contract;
+use phusa_protocol::digest::Digest;
+use phusa_protocol::entry::{Entry, Kind, link};
+use phusa_protocol::fault::Code;
+use phusa_protocol::frame;
+use phusa_protocol::hello::{Committed, Hello, Offer, Refusal, Terms, Welcome};
+use phusa_protocol::ids::{AgentId, DatasetId, Epoch, Seq};
+use phusa_protocol::keys::SigningKey;
+use phusa_protocol::receipt::{Receipt, SignedReceipt};
+use phusa_protocol::row::put_tuple;
+use phusa_protocol::time::Timestamp;
+use phusa_protocol::value::Field;
+
+/// Compares `found` with the golden file `name`, or rewrites it.
+fn check(name: &str, found: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, found).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(found, kept, "{name}: run with UPDATE=1 if this change is meant, and review it");
+}
+
+fn agent_key() -> SigningKey {
+    SigningKey::from_text("BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=").unwrap()
+}
+
+fn hub_key() -> SigningKey {
+    SigningKey::from_text("CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg=").unwrap()
+}
+
+fn agent() -> AgentId {
+    AgentId::try_from("H57.12/may-1".to_owned()).unwrap()
+}
+
+fn dataset() -> DatasetId {
+    DatasetId::new("cong_dan.citizens").unwrap()
+}
+
+/// One row of every operation: id and name, the name unchanged in the update.
+fn body() -> (Vec<u8>, phusa_protocol::change::Counts) {
+    let mut body = BodyWriter::default();
+    let (id, other) = (Field::Value(&[0, 0, 0, 0, 0, 0, 0, 7]), Field::Value(&[0; 8]));
+    let name = Field::Value("Huế".as_bytes());
+    put_tuple(body.begin_row(Op::Snapshot), &[id, name]);
+    put_tuple(body.begin_row(Op::Insert), &[id, Field::Null]);
+    put_tuple(body.begin_row(Op::Update), &[id, Field::Unchanged]);
+    put_tuple(body.begin_row(Op::Delete), &[id]);
+    body.begin_row(Op::Truncate);
+    let rekey = body.begin_row(Op::Rekey);
+    put_tuple(rekey, &[id]);
+    put_tuple(rekey, &[other, name]);
+    body.finish()
+}
+
+fn batch() -> Batch {
+    let (body, counts) = body();
+    let salt = [9; SALT_BYTES];
+    let header = Header {
+        v: HEADER_VERSION,
+        agent: agent(),
+        dataset: dataset(),
+        epoch: Epoch(2),
+        seq: Seq(1),
+        previous: Digest::ZERO,
+        contract: Digest::of(b"contract"),
+        mapping: Digest::of(b"mapping"),
+        phase: Phase::Read,
+        tx_open: false,
+        position_from: String::new(),
+        position_to: "0/16B3748".to_owned(),
+        counts,
+        body_bytes: body.len() as u64,
+        encoding: Encoding::None,
+        commitment: commitment(&salt, &body),
+        read_at: Timestamp::from_micros(1_795_250_600_000_000),
+        source_time: Timestamp::from_micros(1_795_250_599_000_000),
+        agent_version: "0.1.0".to_owned(),
+    };
+    Batch { signed: SignedHeader::sign(header, &agent_key()), salt, body }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let line = |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    bytes.chunks(32).map(|bytes| line(bytes) + "\n").collect()
+}
+
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string_pretty(value).unwrap() + "\n"
+}
+
+#[test]
+fn the_bytes_of_a_body_and_a_frame_stay() {
+    check("body.golden", &hex(&body().0));
+    check("frame.golden", &hex(&frame::encode(&batch())));
+}
+
+#[test]
+fn the_canonical_header_stays() {
+    check("header.golden", &(String::from_utf8(batch().signed.bytes).unwrap() + "\n"));
+}
+
+#[test]
+fn the_receipt_stays() {
+    let receipt = Receipt {
+        v: 1,
+        agent: agent(),
+        dataset: dataset(),
+        epoch: Epoch(2),
+        seq: Seq(1),
+        header: batch().signed.digest(),
+        transfer: 12,
+        committed_at: Timestamp::from_micros(1_795_250_601_000_000),
+    };
+    check("receipt.golden", &json(&SignedReceipt::sign(receipt, &hub_key())));
+}
+
+#[test]
+fn log_entries_and_their_links_stay() {
+    let signed = batch().signed;
+    let mut entry = Entry {
+        v: 1,
+        kind: Kind::Push,
+        transfer: 12,
+        agent: Some(agent()),
+        dataset: Some(dataset()),
+        header: Some(String::from_utf8(signed.bytes).unwrap()),
+        agent_signature: Some(signed.signature),
+        refused: None,
+        contract: Some(signed.header.contract),
+        bytes: 1234,
+        received_at: Timestamp::from_micros(1_795_250_600_500_000),
+        committed_at: Timestamp::from_micros(1_795_250_601_000_000),
+        hub_version: "0.1.0".to_owned(),
+    };
+    let (push, push_signature) = entry.seal(&hub_key());
+    let first = link(Digest::ZERO, &push);
+    (entry.kind, entry.refused, entry.transfer) = (Kind::Refuse, Some(Code::NotOwner), 13);
+    let (refuse, refuse_signature) = entry.seal(&hub_key());
+    let second = link(first, &refuse);
+    let lines = [(push, push_signature, first), (refuse, refuse_signature, second)];
+    let text = |(entry, signature, link): &(String, _, Digest)| {
+        format!("{entry}\nsigned {}\nlink {link}\n\n", String::from(*signature))
+    };
+    check("entries.golden", &lines.iter().map(text).collect::<String>());
+}
+
+#[test]
+fn the_first_words_stay() {
+    let moment = Timestamp::from_micros(1_795_250_600_000_000);
+    let offer = Offer { dataset: dataset(), contract: Digest::of(b"c"), mapping: Digest::of(b"m") };
+    let hello = Hello {
+        protocol: phusa_protocol::PROTOCOL_VERSION,
+        agent: agent(),
+        agent_version: "0.1.0".to_owned(),
+        sent_at: moment,
+        datasets: vec![offer],
+    };
+    let committed = Committed { epoch: Epoch(2), seq: Seq(1), header: batch().signed.digest() };
+    let welcome = Welcome {
+        protocol: phusa_protocol::PROTOCOL_VERSION,
+        hub_version: "0.1.0".to_owned(),
+        answered_at: moment,
+        datasets: vec![
+            Terms { dataset: dataset(), refused: None, committed: Some(committed) },
+            Terms { dataset: dataset(), refused: Some(Code::ContractMismatch), committed: None },
+        ],
+    };
+    let refusal = Refusal {
+        code: Code::BatchOutOfTurn,
+        what: "batch 9 of cong_dan.citizens".to_owned(),
+        expected: Some((Epoch(2), Seq(2))),
+        retry_after_ms: None,
+    };
+    check("hello.golden", &(json(&hello) + &json(&welcome) + &json(&refusal)));
+}
+
+#[test]
+fn a_wrong_contract_is_explained_in_the_same_words() {
+    let sample = include_str!("../../configs/contracts/ho_so.dossiers.toml");
+    let wrong = [
+        ("version = 1", "verzion = 1"),
+        ("version = 1", "version = 0"),
+        ("type = \"int8\"", "type = \"int9\""),
+        ("frequency = \"15m\"", "frequency = \"15 phút\""),
+        ("key = [\"id\"]", "key = [\"ma\"]"),
+        ("key = [\"id\"]", "key = []"),
+        ("name = \"ma_xa\"", "name = \"id\""),
+        ("name = \"ma_xa\"", "name = \"Mã xã\""),
+        ("class = \"P\"", "class = \"X\""),
+        ("class = \"P\"", "class = \"state_secret\""),
+        ("dataset = \"ho_so.dossiers\"", "dataset = \"phusa.dossiers\""),
+    ];
+    let explain = |(from, to): &(&str, &str)| {
+        assert!(sample.contains(from), "{from}");
+        let error = Contract::from_toml(&sample.replacen(from, to, 1)).unwrap_err();
+        format!("# {to}\n{error}\n\n")
+    };
+    check("contract_errors.golden", &wrong.iter().map(explain).collect::<String>());
+}
