@@ -243,6 +243,12 @@ impl Server {
         format!("postgres://{ADMIN}:{ADMIN}@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// The superuser's URL without the password, and the password.
+    #[must_use]
+    pub fn url_and_password(&self, database: &str) -> (String, &'static str) {
+        (format!("postgres://{ADMIN}@127.0.0.1:{}/{database}", self.port), ADMIN)
+    }
+
     /// The id of its first process, while it runs.
     #[must_use]
     pub fn process_id(&self) -> Option<u32> {

@@ -92,6 +92,21 @@ impl Province {
         Self::with_warehouse("")
     }
 
+    /// Writes a hub's files; its warehouse is `database`. Nothing runs yet.
+    ///
+    /// # Panics
+    /// When the files cannot be written.
+    #[must_use]
+    pub fn with_external(database: &Database) -> Self {
+        let (url, password) = database.server().url_and_password(database.name());
+        let lines = format!("url = \"{url}\"\npassword_file = \"warehouse.password\"");
+        let province = Self::with_warehouse(&lines);
+        let file = province.hub_folder().join("warehouse.password");
+        fs::write(&file, password).expect("a password file");
+        private(&file);
+        province
+    }
+
     /// As [`Province::new`], with the given lines as `[warehouse]` part of `hub.toml`.
     ///
     /// # Panics
@@ -195,18 +210,20 @@ impl Province {
 
     /// Runs what `check` prints as the administrator of the source would, until nothing is missing.
     fn admit(&self, reader: Reader<'_>) {
-        let user = login(reader.database);
+        let (database, user) = (reader.database, login(reader.database));
+        database.psql(&format!("create role {user} login replication password 'bi-mat'"));
         for _ in 0..3 {
             let checked = self.agent(reader.agency, &["check"]);
-            let said = String::from_utf8_lossy(&checked.stdout).into_owned();
-            let wanted = statements(&said);
-            if wanted.is_empty() {
-                let errors = String::from_utf8_lossy(&checked.stderr);
-                assert!(checked.status.success(), "check failed:\n{said}{errors}");
+            if checked.status.success() {
                 return;
             }
-            reader.database.psql(&wanted);
-            reader.database.psql(&format!("alter role {user} password 'bi-mat'"));
+            let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+            let wanted = statements(&said);
+            let errors = String::from_utf8_lossy(&checked.stderr);
+            assert!(!wanted.is_empty(), "check failed:\n{said}{errors}");
+            for statement in wanted {
+                database.psql(statement);
+            }
         }
     }
 
@@ -375,14 +392,14 @@ fn private(file: &Path) {
     fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("a private file");
 }
 
-/// The SQL statements among the lines that `check` prints.
-fn statements(said: &str) -> String {
+/// The SQL statements among the lines that `check` prints; some end with a remark.
+fn statements(said: &str) -> Vec<&str> {
     let is_statement = |line: &&str| {
-        let first = line.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
-        ["create", "alter", "grant", "revoke"].contains(&first.as_str()) && line.ends_with(';')
+        let first = line.split_whitespace().next().unwrap_or_default();
+        let code = line.split(" -- ").next().unwrap_or_default().trim_end();
+        ["create", "alter", "grant", "revoke"].contains(&first) && code.ends_with(';')
     };
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(is_statement).collect();
-    lines.join("\n")
+    said.lines().map(str::trim).filter(is_statement).collect()
 }
 
 /// The dataset's line among those a command printed, be it one object, several, or an array.
@@ -406,7 +423,11 @@ mod tests {
 
     #[test]
     fn statements_are_found_among_what_check_says() {
-        let said = "missing rights:\n  CREATE ROLE phusa LOGIN;\n  grant select (id) on a to phusa;\nfine\n";
-        assert_eq!(statements(said), "CREATE ROLE phusa LOGIN;\ngrant select (id) on a to phusa;");
+        let said =
+            "missing:\n  create role a login; -- its own\n  grant select on t to a;\ncreate it\n";
+        assert_eq!(
+            statements(said),
+            ["create role a login; -- its own", "grant select on t to a;"]
+        );
     }
 }

@@ -1,0 +1,79 @@
+//! How small the agent is: idle, at one and at five times the rows, and through one transaction
+//! that changes every row.
+
+use std::path::Path;
+use std::time::Duration;
+
+use phusa_tests::process::{program, wait_until};
+use phusa_tests::registry::Table;
+
+use crate::lab::{Lab, Outcome};
+use crate::meter::{Watch, own_cpu, private_bytes};
+use crate::movers::{Mover, Target, WITHIN};
+use crate::ours::Ours;
+use crate::report::{Figure, Report};
+
+/// How long an idle agent is watched.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// Takes every figure of the agent, first at `rows`, then at five times as many.
+pub(crate) async fn take(lab: &Lab, rows: u64, report: &mut Report) -> Outcome<()> {
+    for name in ["phusa-agent", "phusa-hub"] {
+        report.add(Figure::bytes("binary", name, size_of(&program(name))));
+    }
+    agent(lab, "1 x rows", report).await?;
+    let larger = Lab::start(rows * 5).await?;
+    agent(&larger, "5 x rows", report).await
+}
+
+async fn agent(lab: &Lab, size: &'static str, report: &mut Report) -> Outcome<()> {
+    let target = lab.fresh_target();
+    let mut ours = Ours::new();
+    ours.prepare(lab, &target, &[Table::Citizens]).await?;
+    let watch = watch_agents();
+    ours.read_all(lab, &target).await?;
+    report.add(Figure::bytes("agent, full read", size, watch.finish().1));
+
+    let id = ours.agent_id();
+    let before = own_cpu(id).unwrap_or(0.0);
+    tokio::time::sleep(IDLE).await;
+    let used = own_cpu(id).unwrap_or(0.0) - before;
+    report.add(Figure::bytes("agent, idle", size, private_bytes(id)));
+    report.add(Figure::share("agent, idle CPU", size, used / IDLE.as_secs_f64()));
+
+    let watch = watch_agents();
+    change_every_row(lab, &target).await?;
+    report.add(Figure::bytes("agent, one transaction", size, watch.finish().1));
+    ours.finish(lab, &target).await?;
+    lab.drop_slots();
+    Ok(())
+}
+
+/// One transaction over all rows, until the warehouse shows the last of them.
+async fn change_every_row(lab: &Lab, target: &Target) -> Outcome<()> {
+    let sql = "update citizens set household_no = 'TX' || left(txid_current()::text, 10)";
+    lab.source().await.batch_execute(sql).await?;
+    let client = target.connect().await;
+    let changed =
+        format!("select 1 from cong_dan.citizens where id = {} and so_ho like 'TX%'", lab.rows);
+    wait_until("the large transaction", WITHIN, async || {
+        client.query_opt(&changed, &[]).await.ok().flatten()
+    })
+    .await;
+    Ok(())
+}
+
+fn watch_agents() -> Watch {
+    Watch::start(Box::new(|| {
+        let own = std::process::id();
+        let is_agent = |id: &u32| {
+            let title = std::fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            title.split('\0').next().is_some_and(|name| name.ends_with("phusa-agent"))
+        };
+        crate::meter::family(own).into_iter().filter(is_agent).collect()
+    }))
+}
+
+fn size_of(file: &Path) -> u64 {
+    std::fs::metadata(file).map_or(0, |about| about.len())
+}
