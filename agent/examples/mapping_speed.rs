@@ -7,7 +7,7 @@
 #![expect(clippy::expect_used, reason = "a benchmark that cannot run has nothing to say")]
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use phusa_agent::mapping::Mapping;
 use phusa_agent::mapping::field::{FieldRule, Mask, Rules};
@@ -43,17 +43,31 @@ fn measure(name: &str, rules: &Rules) {
     let block = block();
     let mapping = Mapping::new(rules).expect("rules without keys");
     let mut bound = mapping.bind(&block.columns).expect("columns that fit");
-    let mut best = f64::INFINITY;
+    let mut best = Duration::MAX;
     for _ in 0..ROUNDS {
-        let start = Instant::now();
+        let mut spent = Duration::ZERO;
         for _ in 0..ROWS / ROWS_PER_BLOCK {
-            let mapped = bound.apply(&block).expect("a sound block");
+            let block = copy(&block);
+            let start = Instant::now();
+            let mapped = bound.apply(block).expect("a sound block");
+            spent += start.elapsed();
             assert_eq!(mapped.shareable.counts().snapshot, u64::from(ROWS_PER_BLOCK));
         }
-        best = best.min(start.elapsed().as_secs_f64());
+        best = best.min(spent);
     }
-    let rows_per_second = f64::from(ROWS) / best;
-    println!("{name:<30} {best:.3} s per million rows, {rows_per_second:>12.0} rows/s");
+    let seconds = best.as_secs_f64();
+    let rows_per_second = f64::from(ROWS) / seconds;
+    println!("{name:<30} {seconds:.3} s per million rows, {rows_per_second:>12.0} rows/s");
+}
+
+fn copy(block: &Block) -> Block {
+    Block {
+        columns: Arc::clone(&block.columns),
+        body: block.body.clone(),
+        position: block.position.clone(),
+        resume: block.resume.clone(),
+        ..*block
+    }
 }
 
 /// Types of the 20 columns, at the source and in the contract.
