@@ -152,6 +152,26 @@ fn rows_that_all_pass_are_copied_as_they_lie() {
 }
 
 #[test]
+fn a_block_looks_the_same_whichever_way_it_took() {
+    let columns = columns();
+    let rows = [
+        (Op::Update, vec![vec![id(1), text("Huế"), Field::Unchanged]]),
+        (Op::Rekey, vec![vec![id(1)], vec![id(2), text("Huế"), Field::Unchanged]]),
+        (Op::Delete, vec![vec![id(2)]]),
+        (Op::Truncate, vec![]),
+    ];
+    let mut bound = Mapping::new(&rules(None)).unwrap().bind(&columns).unwrap();
+    let mut map = |rows: &[_]| bound.apply(block(&columns, rows)).unwrap().shareable.into_parts();
+    let untouched = map(&rows);
+    let poison = [(Op::Insert, vec![vec![id(1), Field::Null, Field::Null]])];
+    assert_eq!(map(&poison).1.counts.total(), 0);
+    let row_by_row = map(&rows);
+    assert_eq!(map(&rows), untouched);
+    assert_eq!(row_by_row, untouched);
+    assert_eq!(untouched.1.counts.total(), 4);
+}
+
+#[test]
 fn rows_that_their_contract_forbids_stay_and_are_counted() {
     let long = "x".repeat(200);
     let rows = [
