@@ -19,6 +19,7 @@ mod convert;
 mod moment;
 mod nfc;
 mod number;
+mod row;
 mod shareable;
 mod step;
 mod text;

@@ -186,7 +186,7 @@ async fn scan(
                 bound = Some((Arc::clone(&block.columns), fresh));
             }
             if let Some((_, bound)) = &bound {
-                let mapped = bound.apply(&block)?;
+                let mapped = bound.apply(block)?;
                 take(mapped.shareable, mapped.rejects.len())?;
             }
         }

@@ -1,6 +1,8 @@
 //! `Bound`: rules joined to columns, and what they make of a block.
 
-use phusa_protocol::change::{BodyWriter, Change, Op, runs};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use phusa_protocol::change::{BodyWriter, Change, Counts, Op, runs};
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::row::{Tuple, begin_tuple};
 use phusa_protocol::value::Field;
@@ -9,6 +11,7 @@ use super::field::Rules;
 use super::filter::{BoundFilter, Verdict};
 use super::preview;
 use super::quality::{Reject, Rule};
+use super::row::{Row, Span};
 use super::shareable::Shareable;
 use super::step::Step;
 use crate::source::{Block, Column};
@@ -28,6 +31,9 @@ pub struct Bound {
     /// Whether a row whose fields all pass may be copied as it lies.
     whole: bool,
     row_bytes_max: usize,
+    /// Whether no row of the block before had to be rewritten: a hint, shared by blocks that are
+    /// mapped side by side.
+    last_was_whole: AtomicBool,
 }
 
 /// What became of a block.
@@ -43,8 +49,10 @@ pub struct Mapped {
 struct Work<'b> {
     out: BodyWriter,
     rejects: Vec<Reject>,
-    /// The fields of the row at hand.
-    fields: Vec<Field<'b>>,
+    /// The row at hand.
+    row: Row<'b>,
+    /// Whether every row so far passed as it lies.
+    all_whole: bool,
 }
 
 /// A broken rule and the contract field that broke it.
@@ -62,9 +70,11 @@ impl Bound {
     ) -> Self {
         let in_order = steps.iter().enumerate().all(|(index, step)| step.is_passing(index));
         let key_column = |&index: &usize| steps.get(index).and_then(|step| step.column);
+        let whole = in_order && steps.len() == columns.len();
         Self {
+            last_was_whole: AtomicBool::new(whole && filter.is_none()),
             key_columns: rules.key.iter().filter_map(key_column).collect(),
-            whole: in_order && steps.len() == columns.len(),
+            whole,
             columns: columns.to_vec(),
             names: rules.fields.iter().map(|field| field.name.clone()).collect(),
             key: rules.key.clone(),
@@ -85,29 +95,74 @@ impl Bound {
     /// # Errors
     /// `source_schema` when the block's columns are not the ones joined; `bug` when its bytes are
     /// not a body.
-    pub fn apply(&self, block: &Block) -> Result<Mapped, Fault> {
+    pub fn apply(&self, mut block: Block) -> Result<Mapped, Fault> {
         if *self.columns != *block.columns {
             return Err(Fault::new(Code::SourceSchema, "the columns of the table have changed"));
         }
-        let capacity = block.body.len() + block.body.len() / 16;
-        let fields = Vec::with_capacity(self.columns.len());
-        let out = BodyWriter::with_capacity(capacity);
-        let mut work = Work { out, rejects: Vec::new(), fields };
+        // Looking first costs a second look at the rows of a block that does not pass, so a block
+        // is looked at only if all rows of the one before could be copied.
+        let look = self.last_was_whole.load(Ordering::Relaxed);
+        let passing = look.then(|| self.counts_if_passing(&block.body)).flatten();
+        if let Some(counts) = passing {
+            let body = std::mem::take(&mut block.body);
+            let shareable = Shareable::new(body, counts, block);
+            return Ok(Mapped { shareable, rejects: Vec::new() });
+        }
+        let Work { out, rejects, all_whole, .. } = self.map_rows(&block)?;
+        self.last_was_whole.store(all_whole, Ordering::Relaxed);
+        let (body, counts) = out.finish();
+        Ok(Mapped { shareable: Shareable::new(body, counts, block), rejects })
+    }
+
+    /// The counts of a body that may leave as it is; `None` when a row must be looked at.
+    fn counts_if_passing(&self, body: &[u8]) -> Option<Counts> {
+        let mut counts = Counts::default();
+        for run in runs(body) {
+            let run = run.ok()?;
+            for change in run.changes() {
+                let change = change.ok()?;
+                if self.fits(change).is_err() || !self.passes(change) {
+                    return None;
+                }
+            }
+            *count_of(&mut counts, run.op) += u64::from(run.row_count);
+        }
+        Some(counts)
+    }
+
+    fn passes(&self, change: Change<'_>) -> bool {
+        match change {
+            Change::Snapshot(row) => self.passes_whole(Op::Snapshot, row),
+            Change::Insert(row) => self.passes_whole(Op::Insert, row),
+            Change::Update(row) => self.passes_whole(Op::Update, row),
+            Change::Delete(key) => self.key_passes(key),
+            Change::Truncate => true,
+            Change::Rekey { old, new } => self.key_passes(old) && self.passes_whole(Op::Rekey, new),
+        }
+    }
+
+    fn key_passes(&self, key: Tuple<'_>) -> bool {
+        let steps = self.key.iter().filter_map(|&index| self.steps.get(index));
+        steps.zip(key.fields()).all(|(step, field)| step.keeps(field, false))
+    }
+
+    fn map_rows<'b>(&self, block: &'b Block) -> Result<Work<'b>, Fault> {
+        let mut work = Work {
+            out: BodyWriter::with_capacity(block.body.len() + block.body.len() / 16),
+            rejects: Vec::new(),
+            row: Row::default(),
+            all_whole: self.whole && self.filter.is_none(),
+        };
         let damaged = |bad| {
-            Fault::because(
-                Code::Bug,
-                format!("the source's block {} is damaged", block.number),
-                bad,
-            )
+            let what = format!("the source's block {} is damaged", block.number);
+            Fault::because(Code::Bug, what, bad)
         };
         for run in runs(&block.body) {
             for change in run.map_err(damaged)?.changes() {
                 self.change(change.map_err(damaged)?, &mut work)?;
             }
         }
-        let (body, counts) = work.out.finish();
-        let shareable = Shareable::new(body, counts, block);
-        Ok(Mapped { shareable, rejects: work.rejects })
+        Ok(work)
     }
 
     fn change<'b>(&self, change: Change<'b>, work: &mut Work<'b>) -> Result<(), Fault> {
@@ -146,31 +201,30 @@ impl Bound {
         Err(Fault::new(Code::Bug, "the source handed on a row with a wrong number of fields"))
     }
 
-    fn row<'b>(&self, op: Op, row: Tuple<'b>, work: &mut Work<'b>) -> Result<(), Flaw> {
-        work.fields.clear();
-        if let Some(filter) = &self.filter {
-            work.fields.extend(row.fields());
-            match filter.judge(&work.fields) {
-                Verdict::Shared => {}
-                Verdict::Unknown => return Err(Flaw { rule: Rule::FilterUnknown, field: None }),
-                Verdict::NotShared if op == Op::Update => return self.forget(work),
-                Verdict::NotShared => return Ok(()),
-            }
-        }
-        if self.passes_whole(op, row) {
-            work.out.begin_row(op).extend_from_slice(row.as_bytes());
+    fn row<'b>(&self, op: Op, tuple: Tuple<'b>, work: &mut Work<'b>) -> Result<(), Flaw> {
+        if self.filter.is_none() && self.passes_whole(op, tuple) {
+            work.out.begin_row(op).extend_from_slice(tuple.as_bytes());
             return Ok(());
         }
-        if work.fields.is_empty() {
-            work.fields.extend(row.fields());
+        work.all_whole = false;
+        work.row.load(tuple);
+        match self.judge(&work.row) {
+            Verdict::Shared => {}
+            Verdict::Unknown => return Err(Flaw { rule: Rule::FilterUnknown, field: None }),
+            Verdict::NotShared if op == Op::Update => return self.forget(work),
+            Verdict::NotShared => return Ok(()),
         }
         let out = work.out.begin_row(op);
-        let written = self.put_row(&work.fields, op == Op::Update, out);
+        let written = self.put_row(&work.row, op == Op::Update, out);
         keep_or_take_back(written, &mut work.out)
     }
 
+    fn judge(&self, row: &Row<'_>) -> Verdict {
+        self.filter.as_ref().map_or(Verdict::Shared, |filter| filter.judge(row.fields()))
+    }
+
     fn passes_whole(&self, op: Op, row: Tuple<'_>) -> bool {
-        let unchanged_allowed = op == Op::Update;
+        let unchanged_allowed = op == Op::Update || op == Op::Rekey;
         let mut pairs = self.steps.iter().zip(row.fields());
         self.whole
             && row.as_bytes().len() <= self.row_bytes_max
@@ -179,18 +233,26 @@ impl Bound {
 
     fn put_row(
         &self,
-        fields: &[Field<'_>],
+        row: &Row<'_>,
         unchanged_allowed: bool,
         out: &mut Vec<u8>,
     ) -> Result<(), Flaw> {
         let start = out.len();
         begin_tuple(out, self.steps.len());
+        let mut kept = Span::default();
         for (index, step) in self.steps.iter().enumerate() {
-            let field = step.column.and_then(|column| fields.get(column));
-            let field = field.copied().unwrap_or(Field::Null);
+            let field = step.column.map_or(Field::Null, |column| row.field(column));
+            if let Some(column) = step.column
+                && step.keeps(field, unchanged_allowed)
+            {
+                kept.add(row, column, out);
+                continue;
+            }
+            kept.flush(row, out);
             let put = step.put(field, unchanged_allowed, out);
             put.map_err(|rule| Flaw { rule, field: Some(index) })?;
         }
+        kept.flush(row, out);
         if out.len() - start > self.row_bytes_max {
             return Err(Flaw { rule: Rule::RowBytesMax, field: None });
         }
@@ -199,8 +261,7 @@ impl Bound {
 
     /// The row at hand is shared no longer: for the warehouse that is a delete.
     fn forget(&self, work: &mut Work<'_>) -> Result<(), Flaw> {
-        let fields = &work.fields;
-        let key = self.key_columns.iter().filter_map(|&column| fields.get(column).copied());
+        let key = self.key_columns.iter().map(|&column| work.row.field(column));
         let written = self.put_key(key, work.out.begin_row(Op::Delete));
         keep_or_take_back(written, &mut work.out)
     }
@@ -225,21 +286,20 @@ impl Bound {
 
     /// A row that may not travel under its new key is gone under its old one all the same.
     fn rekey<'b>(&self, old: Tuple<'b>, new: Tuple<'b>, work: &mut Work<'b>) -> Result<(), Flaw> {
-        work.fields.clear();
-        work.fields.extend(new.fields());
-        let verdict = self.filter.as_ref().map(|filter| filter.judge(&work.fields));
-        let flaw = match verdict {
-            None | Some(Verdict::Shared) => {
+        work.all_whole = false;
+        work.row.load(new);
+        let flaw = match self.judge(&work.row) {
+            Verdict::Shared => {
                 let out = work.out.begin_row(Op::Rekey);
                 let written = self.put_key(old.fields(), out);
-                let written = written.and_then(|()| self.put_row(&work.fields, true, out));
+                let written = written.and_then(|()| self.put_row(&work.row, true, out));
                 match keep_or_take_back(written, &mut work.out) {
                     Ok(()) => return Ok(()),
                     Err(flaw) => Some(flaw),
                 }
             }
-            Some(Verdict::NotShared) => None,
-            Some(Verdict::Unknown) => Some(Flaw { rule: Rule::FilterUnknown, field: None }),
+            Verdict::NotShared => None,
+            Verdict::Unknown => Some(Flaw { rule: Rule::FilterUnknown, field: None }),
         };
         let deleted = self.delete(old, work);
         flaw.map_or(deleted, Err)
@@ -265,6 +325,17 @@ impl Bound {
             rule: flaw.rule,
             field: flaw.field.and_then(|index| self.names.get(index).cloned()),
         }
+    }
+}
+
+fn count_of(counts: &mut Counts, op: Op) -> &mut u64 {
+    match op {
+        Op::Snapshot => &mut counts.snapshot,
+        Op::Insert => &mut counts.insert,
+        Op::Update => &mut counts.update,
+        Op::Delete => &mut counts.delete,
+        Op::Truncate => &mut counts.truncate,
+        Op::Rekey => &mut counts.rekey,
     }
 }
 

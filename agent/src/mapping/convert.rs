@@ -61,25 +61,6 @@ impl Conversion {
         }
     }
 
-    /// Whether these very bytes are the converted value.
-    #[inline]
-    pub(super) fn keeps(&self, bytes: &[u8]) -> bool {
-        match self {
-            Self::Same(kind) => kind.fits(bytes),
-            Self::Text => nfc::is_plain(bytes),
-            Self::Widen(_)
-            | Self::ToNumeric
-            | Self::ToFloat8
-            | Self::ToText(_)
-            | Self::ToTextArray(_) => false,
-        }
-    }
-
-    /// Whether most values are left as they are.
-    pub(super) fn is_passing(&self) -> bool {
-        matches!(self, Self::Same(_) | Self::Text)
-    }
-
     /// Appends the converted value.
     ///
     /// # Errors

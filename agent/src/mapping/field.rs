@@ -1,7 +1,7 @@
 //! What is to become of each field: where it comes from, what it must be, what is hidden of it.
 //!
-//! These are the checked rules of a dataset file; what they do to bytes is in
-//! [`super::step`] once the source's columns are known. A column that no rule names is not shared.
+//! These are the checked rules of a dataset file; what they do to bytes is decided once the
+//! source's columns are known ([`super::Mapping::bind`]). A column that no rule names is not shared.
 
 use phusa_protocol::value::Kind;
 

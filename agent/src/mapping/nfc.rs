@@ -13,27 +13,36 @@ const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 #[inline]
 pub(super) fn is_plain(bytes: &[u8]) -> bool {
     let mut rest = bytes;
+    // Eight bytes at a time to the next letter that is not ASCII.
+    while let Some(eight) = rest.first_chunk::<8>() {
+        let high = u64::from_le_bytes(*eight) & HIGH_BITS;
+        let ascii = usize::try_from(high.trailing_zeros() / 8).unwrap_or(8);
+        rest = rest.get(ascii..).unwrap_or_default();
+        if high != 0 {
+            let Some(after) = after_letter(rest) else { return false };
+            rest = after;
+        }
+    }
     loop {
         rest = match rest {
             [] => return true,
-            [..=0x7f, after @ ..] => after_ascii(after),
-            [0xc2..=0xcb, 0x80..=0xbf, after @ ..] => after,
-            [0xe1, 0xb8..=0xbb, 0x80..=0xbf, after @ ..] => after,
-            _ => return false,
+            [..=0x7f, after @ ..] => after,
+            letter => match after_letter(letter) {
+                Some(after) => after,
+                None => return false,
+            },
         };
     }
 }
 
-/// Skips ASCII eight bytes at a time.
+/// What follows the letter of two or three bytes; `None` where the scan knows nothing of it.
 #[inline]
-fn after_ascii(mut rest: &[u8]) -> &[u8] {
-    while let Some((eight, after)) = rest.split_first_chunk::<8>() {
-        if u64::from_ne_bytes(*eight) & HIGH_BITS != 0 {
-            break;
-        }
-        rest = after;
+fn after_letter(rest: &[u8]) -> Option<&[u8]> {
+    match rest {
+        [0xc2..=0xcb, 0x80..=0xbf, after @ ..] => Some(after),
+        [0xe1, 0xb8..=0xbb, 0x80..=0xbf, after @ ..] => Some(after),
+        _ => None,
     }
-    rest
 }
 
 /// Appends the text in NFC.

@@ -55,13 +55,13 @@ pub struct Envelope {
 
 impl Shareable {
     /// Only mapping may say that a body is fit to be shared.
-    pub(super) fn new(body: Vec<u8>, counts: Counts, block: &Block) -> Self {
+    pub(super) fn new(body: Vec<u8>, counts: Counts, block: Block) -> Self {
         let envelope = Envelope {
             number: block.number,
             phase: block.phase,
             tx_open: block.tx_open,
-            position: block.position.clone(),
-            resume: block.resume.clone(),
+            position: block.position,
+            resume: block.resume,
             read_at: block.read_at,
             source_time: block.source_time,
             counts,

@@ -8,6 +8,7 @@ use sha2::Sha256;
 use super::convert::{Conversion, integer, put_sized};
 use super::field::{FieldRule, Mask};
 use super::moment;
+use super::nfc;
 use super::quality::Rule;
 use super::text::exact;
 use crate::source::{Column, Native};
@@ -24,7 +25,22 @@ pub(super) struct Step {
     nullable: bool,
     /// Whether it is part of the key.
     key: bool,
+    /// How a value that stays as it is can be told.
+    glance: Glance,
     work: Work,
+}
+
+/// The cheapest test of whether a value stays as it is.
+#[derive(Debug, Clone, Copy)]
+enum Glance {
+    /// It has this length.
+    Length(usize),
+    /// It is text in NFC.
+    Text,
+    /// It fits this type of varying length.
+    Fits(Kind),
+    /// No value does.
+    Never,
 }
 
 #[derive(Clone)]
@@ -45,7 +61,7 @@ impl Step {
     /// A step that sends null.
     pub(super) fn absent() -> Self {
         let work = Work::Convert(Conversion::Same(Kind::Bytea));
-        Self { column: None, nullable: true, key: false, work }
+        Self { column: None, nullable: true, key: false, glance: Glance::Never, work }
     }
 
     /// Joins `rule` to the column at `index`; `hmac` is there when the rule's mask needs it.
@@ -72,24 +88,23 @@ impl Step {
                 Work::Convert(Conversion::choose(&column.native, rule.kind).map_err(refused)?)
             }
         };
-        Ok(Self { column: Some(index), nullable: rule.nullable, key, work })
+        let glance = work.glance();
+        Ok(Self { column: Some(index), nullable: rule.nullable, key, glance, work })
     }
 
     /// Whether it leaves most values of `column` as they are.
     pub(super) fn is_passing(&self, column: usize) -> bool {
-        let passing = match &self.work {
-            Work::Convert(conversion) => conversion.is_passing(),
-            Work::KeepLast { .. } | Work::Year { .. } | Work::Pseudonym { .. } => false,
-        };
-        passing && self.column == Some(column)
+        !matches!(self.glance, Glance::Never) && self.column == Some(column)
     }
 
     /// Whether this very field may stand in the mapped row.
     #[inline]
     pub(super) fn keeps(&self, field: Field<'_>, unchanged_allowed: bool) -> bool {
-        match (field, &self.work) {
-            (Field::Value(bytes), Work::Convert(conversion)) => conversion.keeps(bytes),
-            (Field::Value(_), _) => false,
+        match (field, self.glance) {
+            (Field::Value(bytes), Glance::Length(length)) => bytes.len() == length,
+            (Field::Value(bytes), Glance::Text) => nfc::is_plain(bytes),
+            (Field::Value(bytes), Glance::Fits(kind)) => kind.fits(bytes),
+            (Field::Value(_), Glance::Never) => false,
             (Field::Null, _) => self.nullable,
             (Field::Unchanged, _) => unchanged_allowed && !self.key,
         }
@@ -124,6 +139,17 @@ impl Step {
 }
 
 impl Work {
+    fn glance(&self) -> Glance {
+        match self {
+            Self::Convert(Conversion::Text) => Glance::Text,
+            Self::Convert(Conversion::Same(kind)) => {
+                kind.fixed_length().map_or(Glance::Fits(*kind), Glance::Length)
+            }
+            Self::Convert(_) | Self::KeepLast { .. } | Self::Year { .. } => Glance::Never,
+            Self::Pseudonym { .. } => Glance::Never,
+        }
+    }
+
     fn put(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Rule> {
         match self {
             Self::Convert(conversion) => conversion.put(bytes, out),

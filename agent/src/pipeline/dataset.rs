@@ -479,7 +479,7 @@ async fn map_blocks(
 
 fn finish(bound: &Bound, block: Block, compression_level: i32) -> Result<Finished, Fault> {
     let resume = block.resume.clone();
-    let mapped = bound.apply(&block)?;
+    let mapped = bound.apply(block)?;
     let packed = Packed::new(mapped.shareable, compression_level)?;
     Ok(Finished { packed, resume, rejects: mapped.rejects })
 }
