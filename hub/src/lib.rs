@@ -1,1 +1,23 @@
-//! stub
+//! The hub as a story in reading order: config, listen, ingest, transfers and warehouse, fleet,
+//! views.
+//!
+//! [`service`] wires them. A batch's way is [`listen`] (whose connection is this) → [`ingest`]
+//! (may it, is it whole, is it next) → one transaction of [`warehouse`] rows, [`transfers`] entry
+//! and stream cursor → receipt.
+
+pub mod failpoint;
+pub mod error;
+pub mod config;
+pub mod identity;
+pub mod warehouse;
+pub mod catalog;
+pub mod transfers;
+pub mod fleet;
+pub mod views;
+pub mod ingest;
+pub mod listen;
+pub mod service;
+pub mod cli;
+
+/// The version of this program, as entries, answers and `version` name it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,423 @@
+//! Commands: serve, check, migrate, contract, log, fleet, warehouse, dev-certs, version.
+//!
+//! Exit codes are decided here and nowhere else: 0 done, 1 a person must act, 2 wrong arguments,
+//! 70 a bug, 75 worth trying again, 78 wrong configuration.
+
+use std::fs::File;
+use std::io::{BufReader, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use phusa_protocol::contract::Contract;
+use phusa_protocol::fault::{Class, Code, Fault};
+use phusa_protocol::ids::{AgencyId, AgentId, DatasetId};
+use phusa_protocol::keys::PublicKey;
+use phusa_protocol::time::Timestamp;
+
+use crate::catalog::{Applied, Catalog};
+use crate::config::plan::Plan;
+use crate::config::register::Register;
+use crate::transfers::export::{Filter, Format, export};
+use crate::transfers::verify::{Verified, verify_database, verify_file};
+use crate::transfers::{Log, sequence};
+use crate::warehouse::{Url, Warehouse, apply};
+use crate::{fleet, identity, service};
+
+/// Receives batches from agencies, keeps the shared warehouse and logs every transfer.
+#[derive(Debug, Parser)]
+#[command(name = "phusa-hub", version, about)]
+pub struct Cli {
+    /// The configuration file.
+    #[arg(long, global = true, default_value = "/etc/phusa/hub.toml")]
+    config: PathBuf,
+    /// Log lines as JSON instead of text. What is logged: `RUST_LOG`, default `info`.
+    #[arg(long, global = true)]
+    log_json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the hub.
+    Serve,
+    /// Check the configuration and what it points at; change nothing.
+    Check,
+    /// Bring the database's own tables to this version.
+    Migrate,
+    /// Contracts in force.
+    #[command(subcommand)]
+    Contract(ContractCommand),
+    /// The transfer log.
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Agents and their streams.
+    #[command(subcommand)]
+    Fleet(FleetCommand),
+    /// The shared tables.
+    #[command(subcommand)]
+    Warehouse(WarehouseCommand),
+    /// Make certificates and keys for development and demonstration.
+    DevCerts(DevCerts),
+    /// Print the version.
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+enum ContractCommand {
+    /// Bring contracts into force: create their tables, or widen them.
+    Apply {
+        /// Contract files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum LogCommand {
+    /// Walk the log with nothing but public keys.
+    Verify(Verify),
+    /// Write the log out.
+    Export(Export),
+}
+
+#[derive(Debug, clap::Args)]
+struct Verify {
+    /// An exported log (`log export --format json`) instead of the database.
+    #[arg(long, requires = "hub_key", requires = "agents")]
+    file: Option<PathBuf>,
+    /// The hub's public key; default: that of the configured signing key.
+    #[arg(long)]
+    hub_key: Option<PathBuf>,
+    /// Folder of registered agents with their public keys; default: the configured one.
+    #[arg(long)]
+    agents: Option<PathBuf>,
+    /// The result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Export {
+    /// The form of the export.
+    #[arg(long, value_enum, default_value = "json")]
+    format: Format,
+    /// Only this dataset.
+    #[arg(long, value_parser = parse::<DatasetId>)]
+    dataset: Option<DatasetId>,
+    /// Only agents of this agency.
+    #[arg(long, value_parser = parse::<AgencyId>)]
+    agency: Option<AgencyId>,
+    /// Only committed at or after this moment, such as 2026-11-21T00:00:00+07:00.
+    #[arg(long, value_parser = parse::<Timestamp>)]
+    from: Option<Timestamp>,
+    /// Only committed before this moment.
+    #[arg(long, value_parser = parse::<Timestamp>)]
+    to: Option<Timestamp>,
+}
+
+#[derive(Debug, Subcommand)]
+enum FleetCommand {
+    /// Who has said hello, and where the streams stand.
+    Ls {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum WarehouseCommand {
+    /// Count and digest of every row of a dataset, over its contract's fields.
+    Digest {
+        /// Which dataset.
+        #[arg(value_parser = parse::<DatasetId>)]
+        dataset: DatasetId,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct DevCerts {
+    /// Folder for everything.
+    #[arg(long)]
+    dir: PathBuf,
+    /// A name or address agents reach the hub by; may be given several times.
+    #[arg(long, required = true)]
+    hub_name: Vec<String>,
+    /// An agent, such as H57.12/may-1; may be given several times.
+    #[arg(long, value_parser = parse::<AgentId>)]
+    agent: Vec<AgentId>,
+    /// How long certificates are valid.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=825))]
+    days: u32,
+}
+
+fn parse<T: TryFrom<String>>(text: &str) -> Result<T, T::Error> {
+    T::try_from(text.to_owned())
+}
+
+/// Runs one command and says how it ended.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    set_up_logging(cli.log_json);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(Box::pin(execute(cli))),
+        Err(error) => Err(vec![Fault::because(Code::Bug, "cannot start the runtime", error)]),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(faults) => {
+            for fault in &faults {
+                show(fault);
+            }
+            exit_code(&faults)
+        }
+    }
+}
+
+fn exit_code(faults: &[Fault]) -> ExitCode {
+    let Some(first) = faults.first() else { return ExitCode::SUCCESS };
+    ExitCode::from(match (first.code, first.code.class()) {
+        (Code::ConfigInvalid | Code::SecretUnreadable, _) => 78,
+        (_, Class::Operator) => 1,
+        (_, Class::Retry) => 75,
+        (_, Class::Bug) => 70,
+    })
+}
+
+fn set_up_logging(json: bool) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    // A second set-up in one process (tests) is no fault.
+    let _already = if json { lines.json().try_init() } else { lines.try_init() };
+}
+
+/// A fault for people: code, what was tried, what it means, what to do; Vietnamese first.
+fn show(fault: &Fault) {
+    let words = fault.code.words();
+    let text = format!(
+        "Lỗi (fault) {}: {}\n  Ý nghĩa: {}\n  Meaning: {}\n  Cách xử lý: {}\n  Remedy: {}",
+        words.name,
+        fault.chain(),
+        words.meaning_vi,
+        words.meaning_en,
+        words.remedy_vi,
+        words.remedy_en
+    );
+    // Where not even the error output can be written, the exit code has to do.
+    let _unwritten = writeln!(std::io::stderr(), "{text}");
+}
+
+async fn execute(cli: Cli) -> Result<(), Vec<Fault>> {
+    let config = cli.config;
+    match cli.command {
+        Command::Serve => Ok(one(service::serve(Plan::read(&config)?).await)?),
+        Command::Check => check(&config).await,
+        Command::Migrate => migrate(&config).await,
+        Command::Contract(ContractCommand::Apply { files }) => {
+            apply_contracts(&config, &files).await
+        }
+        Command::Log(LogCommand::Verify(verify)) => log_verify(&config, verify).await,
+        Command::Log(LogCommand::Export(wanted)) => log_export(&config, wanted).await,
+        Command::Fleet(FleetCommand::Ls { json }) => fleet_ls(&config, json).await,
+        Command::Warehouse(WarehouseCommand::Digest { dataset, json }) => {
+            digest(&config, &dataset, json).await
+        }
+        Command::DevCerts(wanted) => one(dev_certs(wanted)),
+        Command::Version => one(print(&format!("phusa-hub {}", crate::VERSION))),
+    }
+}
+
+fn one<T>(result: Result<T, Fault>) -> Result<T, Vec<Fault>> {
+    result.map_err(|fault| vec![fault])
+}
+
+/// Opens the warehouse for one command, and closes it however the command ends.
+async fn with_warehouse<T>(
+    plan: &Plan,
+    command: impl AsyncFnOnce(&Warehouse) -> Result<T, Fault>,
+) -> Result<T, Vec<Fault>> {
+    let warehouse = one(service::open_warehouse(plan).await)?;
+    let done = command(&warehouse).await;
+    warehouse.close().await;
+    one(done)
+}
+
+async fn check(config: &Path) -> Result<(), Vec<Fault>> {
+    let plan = Plan::read(config)?;
+    one(crate::listen::tls_config(&plan))?;
+    let text = format!(
+        "Cấu hình đúng (configuration is sound): {} tác tử (agents), nghe tại (listens on) {}",
+        plan.register.len(),
+        plan.listen
+    );
+    one(print(&text))?;
+    if matches!(plan.warehouse.url, Url::Embedded { .. }) {
+        // Opening it would make and start it, and `check` changes nothing.
+        return Ok(());
+    }
+    with_warehouse(&plan, async |warehouse| {
+        let contracts = Catalog::open(warehouse.clone()).await?.current().iter().count();
+        let ready = "Kho dữ liệu sẵn sàng (warehouse is ready)";
+        print(&format!("{ready}: {contracts} hợp đồng (contracts)"))
+    })
+    .await
+}
+
+async fn migrate(config: &Path) -> Result<(), Vec<Fault>> {
+    let plan = Plan::read(config)?;
+    let warehouse = one(Warehouse::open(&plan.warehouse).await)?;
+    let migrated = warehouse.migrate().await;
+    warehouse.close().await;
+    one(migrated)?;
+    one(print("Lược đồ đã cập nhật (schema is up to date)"))
+}
+
+async fn apply_contracts(config: &Path, files: &[PathBuf]) -> Result<(), Vec<Fault>> {
+    let mut contracts = Vec::new();
+    let mut faults = Vec::new();
+    for file in files {
+        match read_contract(file) {
+            Ok(contract) => contracts.push(contract),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let plan = Plan::read(config)?;
+    let log = Log::new(plan.signing_key.clone());
+    with_warehouse(&plan, async |warehouse| {
+        let catalog = Catalog::open(warehouse.clone()).await?;
+        for contract in contracts {
+            let (dataset, version) = (contract.dataset.clone(), contract.version);
+            let said = match catalog.apply(contract, &log).await? {
+                Applied::Created => "đã tạo (created)",
+                Applied::Widened => "đã mở rộng (widened)",
+                Applied::Unchanged => "không đổi (unchanged)",
+            };
+            print(&format!("{dataset} v{version}: {said}"))?;
+        }
+        sequence::number_next(warehouse).await.map(drop)
+    })
+    .await
+}
+
+fn read_contract(file: &Path) -> Result<Contract, Fault> {
+    let what = || format!("contract file {}", file.display());
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Fault::because(Code::ContractInvalid, what(), error))?;
+    Contract::from_toml(&text).map_err(|error| Fault::because(Code::ContractInvalid, what(), error))
+}
+
+async fn log_verify(config: &Path, verify: Verify) -> Result<(), Vec<Fault>> {
+    let verified = if let (Some(file), Some(key), Some(agents)) =
+        (&verify.file, &verify.hub_key, &verify.agents)
+    {
+        let (key, agents) = (one(read_public(key))?, Register::read(agents)?.keys());
+        let opened = File::open(file).map_err(|error| {
+            Fault::because(Code::DiskFailed, format!("cannot open {}", file.display()), error)
+        });
+        one(verify_file(BufReader::new(one(opened)?), key, agents))?
+    } else {
+        let plan = Plan::read(config)?;
+        let key = match &verify.hub_key {
+            Some(file) => one(read_public(file))?,
+            None => plan.signing_key.public(),
+        };
+        let agents = match &verify.agents {
+            Some(dir) => Register::read(dir)?.keys(),
+            None => plan.register.keys(),
+        };
+        with_warehouse(&plan, async |warehouse| verify_database(warehouse, key, agents).await)
+            .await?
+    };
+    one(print(&if verify.json { json(&verified) } else { verified_text(&verified) }))
+}
+
+fn verified_text(verified: &Verified) -> String {
+    let summary = &verified.summary;
+    format!(
+        "Nhật ký đúng (the log verifies): {} mục (entries), {} nhận (accepted), {} từ chối \
+         (refused), {} thay đổi dòng (row changes), {} chờ số (unsequenced), {} bảng đã đối chiếu \
+         (tables compared)\nMắt xích cuối (last link): {}",
+        summary.entries,
+        summary.accepted,
+        summary.refused,
+        summary.rows,
+        verified.unsequenced,
+        verified.tables,
+        summary.link
+    )
+}
+
+fn read_public(file: &Path) -> Result<PublicKey, Fault> {
+    let what = || format!("public key file {}", file.display());
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Fault::because(Code::SecretUnreadable, what(), error))?;
+    PublicKey::try_from(text.trim().to_owned())
+        .map_err(|error| Fault::because(Code::SecretUnreadable, what(), error))
+}
+
+async fn log_export(config: &Path, wanted: Export) -> Result<(), Vec<Fault>> {
+    let plan = Plan::read(config)?;
+    let filter =
+        Filter { dataset: wanted.dataset, agency: wanted.agency, from: wanted.from, to: wanted.to };
+    with_warehouse(&plan, async |warehouse| {
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        export(warehouse, &filter, wanted.format, &mut out).await.map(drop)
+    })
+    .await
+}
+
+async fn fleet_ls(config: &Path, as_json: bool) -> Result<(), Vec<Fault>> {
+    let plan = Plan::read(config)?;
+    with_warehouse(&plan, async |warehouse| {
+        let client = warehouse.client().await?;
+        let agents = fleet::agents(&client, Timestamp::now()).await?;
+        print(&if as_json { json(&agents) } else { fleet::table(&agents) })
+    })
+    .await
+}
+
+async fn digest(config: &Path, dataset: &DatasetId, as_json: bool) -> Result<(), Vec<Fault>> {
+    let plan = Plan::read(config)?;
+    with_warehouse(&plan, async |warehouse| {
+        let contracts = Catalog::open(warehouse.clone()).await?.current();
+        let unknown = || Fault::new(Code::DatasetUnknown, format!("no contract for {dataset}"));
+        let agreed = contracts.get(dataset).ok_or_else(unknown)?;
+        let client = warehouse.client().await?;
+        let digest = apply::digest(&client, &agreed.shape).await?;
+        print(&if as_json { json(&digest) } else { format!("{dataset}: {digest}") })
+    })
+    .await
+}
+
+fn dev_certs(wanted: DevCerts) -> Result<(), Fault> {
+    let wanted = identity::Wanted {
+        dir: wanted.dir,
+        hub_names: wanted.hub_name,
+        agents: wanted.agent,
+        days: wanted.days,
+    };
+    identity::make(&wanted)?;
+    print(&format!("{}: chứng chỉ đã sẵn sàng (certificates are ready)", wanted.dir.display()))
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn print(text: &str) -> Result<(), Fault> {
+    writeln!(std::io::stdout(), "{}", text.trim_end())
+        .map_err(|error| Fault::because(Code::DiskFailed, "cannot write to the output", error))
+}

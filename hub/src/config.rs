@@ -1,0 +1,78 @@
+//! The TOML file exactly as written by a person; unknown keys are errors with line and column.
+
+pub mod network;
+pub mod plan;
+pub mod register;
+
+use std::path::PathBuf;
+
+use phusa_protocol::units::ByteSize;
+use serde::Deserialize;
+use toml::Spanned;
+
+/// `hub.toml`. Paths are relative to the file's own folder.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HubFile {
+    /// Where the hub keeps what is its own: `postgresql/` (the embedded cluster). Example:
+    /// `/var/lib/phusa-hub`. Required.
+    pub state_dir: PathBuf,
+    /// Address and port for agents. Default `0.0.0.0:7443`.
+    #[serde(default = "default_listen")]
+    pub listen: Spanned<String>,
+    /// Networks agents may connect from (CT-22), such as `10.0.0.0/8`. Required, at least one.
+    pub allowed_networks: Vec<Spanned<String>>,
+    /// CA certificates (PEM) that agents' certificates must chain to. Required.
+    pub ca_file: PathBuf,
+    /// The hub's own certificate chain (PEM). Required.
+    pub certificate_file: PathBuf,
+    /// The private key (PEM) of that certificate; mode 0600. Required.
+    pub key_file: PathBuf,
+    /// The Ed25519 key that signs receipts and log entries; mode 0600. Required.
+    pub signing_key_file: PathBuf,
+    /// Folder of registered agents, one `<agency>__<name>.toml` each; read again on SIGHUP.
+    /// Required.
+    pub agents_dir: PathBuf,
+    /// Address and port of `/metrics`, `/healthz` and `/readyz`, plain HTTP. Default
+    /// `127.0.0.1:7480`.
+    #[serde(default = "default_metrics_listen")]
+    pub metrics_listen: Spanned<String>,
+    /// Where the rows go.
+    #[serde(default)]
+    pub warehouse: WarehouseFile,
+}
+
+/// The `[warehouse]` part of `hub.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WarehouseFile {
+    /// `embedded` (a private PostgreSQL in `state_dir`) or `postgres://user@host:port/database`.
+    /// Default `embedded`.
+    pub url: Spanned<String>,
+    /// File with the password for an external database; never in the URL. Default none.
+    pub password_file: Option<PathBuf>,
+    /// Most connections the hub opens to the database, 4 to 500. Default 16.
+    pub connections_max: Spanned<usize>,
+    /// Batches are refused, to be sent again later, while less than this is free on the disk of the
+    /// embedded database. Default `1GiB`.
+    pub disk_reserve: ByteSize,
+}
+
+impl Default for WarehouseFile {
+    fn default() -> Self {
+        Self {
+            url: Spanned::new(0..0, "embedded".to_owned()),
+            password_file: None,
+            connections_max: Spanned::new(0..0, 16),
+            disk_reserve: ByteSize::mib(1024),
+        }
+    }
+}
+
+fn default_listen() -> Spanned<String> {
+    Spanned::new(0..0, "0.0.0.0:7443".to_owned())
+}
+
+fn default_metrics_listen() -> Spanned<String> {
+    Spanned::new(0..0, "127.0.0.1:7480".to_owned())
+}

@@ -1,0 +1,283 @@
+//! `Plan`: the checked form the rest of the hub uses; every fault of the files at once, each with
+//! its line.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::keys::SigningKey;
+use phusa_protocol::units::ByteSize;
+use toml::Spanned;
+
+use super::HubFile;
+use super::network::Network;
+use super::register::Register;
+use crate::warehouse::{Password, Settings, Url};
+
+/// Everything `hub.toml` and what it points at say, checked.
+#[derive(Debug)]
+pub struct Plan {
+    /// The hub's own folder.
+    pub state_dir: PathBuf,
+    /// Where agents connect.
+    pub listen: SocketAddr,
+    /// Where agents may connect from.
+    pub allowed_networks: Vec<Network>,
+    /// CA certificates agents' certificates must chain to, PEM.
+    pub ca_pem: Vec<u8>,
+    /// The hub's certificate chain, PEM.
+    pub certificate_pem: Vec<u8>,
+    /// The private key of that certificate, PEM; never printed.
+    pub key_pem: SecretPem,
+    /// Signs receipts and entries.
+    pub signing_key: SigningKey,
+    /// The folder the register is read from.
+    pub agents_dir: PathBuf,
+    /// The agents known when the plan was made.
+    pub register: Register,
+    /// Where metrics and health are served.
+    pub metrics_listen: SocketAddr,
+    /// The warehouse.
+    pub warehouse: Settings,
+    /// Free disk below which batches must wait.
+    pub disk_reserve: ByteSize,
+}
+
+/// A private key in PEM that `Debug` does not show.
+pub struct SecretPem(pub Vec<u8>);
+
+impl std::fmt::Debug for SecretPem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretPem(secret)")
+    }
+}
+
+impl Plan {
+    /// Reads and checks `hub.toml`, its keys, certificates and agents.
+    ///
+    /// # Errors
+    /// Every fault found, not only the first.
+    pub fn read(path: &Path) -> Result<Self, Vec<Fault>> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let what = format!("cannot read {}", path.display());
+            vec![Fault::because(Code::ConfigInvalid, what, error)]
+        })?;
+        let file: HubFile = toml::from_str(&text).map_err(|error| {
+            let what = format!("{} is not a hub configuration", path.display());
+            vec![Fault::because(Code::ConfigInvalid, what, error)]
+        })?;
+        let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
+        let mut check = Check { path, text: &text, base: &base, faults: Vec::new() };
+        let plan = check.plan(&file);
+        match plan {
+            Some(plan) if check.faults.is_empty() => Ok(plan),
+            Some(_) | None => Err(check.faults),
+        }
+    }
+}
+
+/// Walks a file and collects what is wrong with it.
+struct Check<'a> {
+    path: &'a Path,
+    text: &'a str,
+    base: &'a Path,
+    faults: Vec<Fault>,
+}
+
+impl Check<'_> {
+    /// The plan; when something is missing from it, at least one fault was collected.
+    fn plan(&mut self, file: &HubFile) -> Option<Plan> {
+        let listen = self.address("listen", &file.listen);
+        let metrics_listen = self.address("metrics_listen", &file.metrics_listen);
+        let allowed_networks = self.networks(&file.allowed_networks);
+        let ca_pem = self.secret("ca_file", &file.ca_file);
+        let certificate_pem = self.secret("certificate_file", &file.certificate_file);
+        let key_pem = self.private("key_file", &file.key_file);
+        let signing_key = self.signing_key(&file.signing_key_file);
+        let agents_dir = self.base.join(&file.agents_dir);
+        let register = match Register::read(&agents_dir) {
+            Ok(register) => Some(register),
+            Err(faults) => {
+                self.faults.extend(faults);
+                None
+            }
+        };
+        let state_dir = self.base.join(&file.state_dir);
+        let warehouse = self.warehouse(file, &state_dir);
+        Some(Plan {
+            state_dir,
+            listen: listen?,
+            allowed_networks,
+            ca_pem: ca_pem?,
+            certificate_pem: certificate_pem?,
+            key_pem: SecretPem(key_pem?),
+            signing_key: signing_key?,
+            agents_dir,
+            register: register?,
+            metrics_listen: metrics_listen?,
+            warehouse: warehouse?,
+            disk_reserve: file.warehouse.disk_reserve,
+        })
+    }
+
+    fn address(&mut self, key: &str, text: &Spanned<String>) -> Option<SocketAddr> {
+        let address = text.get_ref().parse().ok();
+        if address.is_none() {
+            let why = format!("`{key}` is not an address and port such as 127.0.0.1:7443");
+            self.wrong(text.span().start, &why);
+        }
+        address
+    }
+
+    fn networks(&mut self, texts: &[Spanned<String>]) -> Vec<Network> {
+        if texts.is_empty() {
+            let at = self.text.find("allowed_networks").unwrap_or(0);
+            self.wrong(at, "`allowed_networks` needs at least one network (CT-22)");
+        }
+        let mut networks = Vec::new();
+        for text in texts {
+            match Network::parse(text.get_ref()) {
+                Some(network) => networks.push(network),
+                None => self.wrong(text.span().start, "not a network such as 10.0.0.0/8"),
+            }
+        }
+        networks
+    }
+
+    fn warehouse(&mut self, file: &HubFile, state_dir: &Path) -> Option<Settings> {
+        let part = &file.warehouse;
+        let url = match part.url.get_ref().as_str() {
+            "embedded" => Some(Url::Embedded { dir: state_dir.to_path_buf() }),
+            url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                Some(Url::External(url.to_owned()))
+            }
+            _ => None,
+        };
+        if url.is_none() {
+            let why = "`url` is neither \"embedded\" nor \"postgres://user@host:port/database\"";
+            self.wrong(part.url.span().start, why);
+        }
+        let connections_max = *part.connections_max.get_ref();
+        if !(4..=500).contains(&connections_max) {
+            self.wrong(part.connections_max.span().start, "`connections_max` must be 4 to 500");
+        }
+        let password = match &part.password_file {
+            Some(path) => {
+                let bytes = self.private("password_file", path)?;
+                Some(Password::new(String::from_utf8_lossy(&bytes).trim_end()))
+            }
+            None => None,
+        };
+        Some(Settings { url: url?, password, connections_max })
+    }
+
+    fn signing_key(&mut self, path: &Path) -> Option<SigningKey> {
+        let bytes = self.private("signing_key_file", path)?;
+        let key = SigningKey::from_text(&String::from_utf8_lossy(&bytes));
+        key.map_err(|error| {
+            let what = format!("signing_key_file {}", self.base.join(path).display());
+            self.faults.push(Fault::because(Code::SecretUnreadable, what, error));
+        })
+        .ok()
+    }
+
+    /// A file that nobody but its owner may read.
+    fn private(&mut self, key: &str, path: &Path) -> Option<Vec<u8>> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let full = self.base.join(path);
+        let open = std::fs::metadata(&full).is_ok_and(|m| m.permissions().mode() & 0o077 != 0);
+        if open {
+            let what = format!("{key} {} may be read by others: chmod 600", full.display());
+            self.faults.push(Fault::new(Code::SecretUnreadable, what));
+            return None;
+        }
+        self.secret(key, path)
+    }
+
+    fn secret(&mut self, key: &str, path: &Path) -> Option<Vec<u8>> {
+        let full = self.base.join(path);
+        match std::fs::read(&full) {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                let what = format!("cannot read {key} {}", full.display());
+                self.faults.push(Fault::because(Code::SecretUnreadable, what, error));
+                None
+            }
+        }
+    }
+
+    fn wrong(&mut self, offset: usize, why: &str) {
+        let before = self.text.get(..offset).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let what = format!("{} line {line}, column {column}", self.path.display());
+        self.faults.push(Fault::because(Code::ConfigInvalid, what, why.to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const GOOD: &str = r#"
+state_dir = "state"
+allowed_networks = ["127.0.0.0/8"]
+ca_file = "ca.pem"
+certificate_file = "hub.pem"
+key_file = "hub.key"
+signing_key_file = "signing.key"
+agents_dir = "agents"
+"#;
+
+    fn read(text: &str) -> Result<Plan, String> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("agents")).unwrap();
+        let key = SigningKey::generate().unwrap().to_secret_text();
+        for (name, content) in
+            [("ca.pem", ""), ("hub.pem", ""), ("hub.key", ""), ("signing.key", key.as_str())]
+        {
+            let path = dir.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let path = dir.path().join("hub.toml");
+        std::fs::write(&path, text).unwrap();
+        Plan::read(&path)
+            .map_err(|faults| faults.iter().map(Fault::chain).collect::<Vec<_>>().join("\n"))
+    }
+
+    #[test]
+    fn the_least_a_hub_needs_is_enough() {
+        let plan = read(GOOD).unwrap();
+        assert_eq!(plan.listen.port(), 7443);
+        assert_eq!(plan.metrics_listen.to_string(), "127.0.0.1:7480");
+        assert_eq!(plan.disk_reserve.to_string(), "1GiB");
+        assert!(matches!(plan.warehouse.url, Url::Embedded { ref dir } if dir.ends_with("state")));
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once_with_its_place() {
+        let text = GOOD.replace("127.0.0.0/8", "127/8").replace("ca.pem", "no.pem")
+            + "listen = \"7443\"\n[warehouse]\nurl = \"mysql://x\"\nconnections_max = 1\n";
+        let error = read(&text).unwrap_err();
+        for expected in [
+            "line 3, column 21: not a network",
+            "cannot read ca_file",
+            "line 9, column 10: `listen`",
+            "line 11, column 7: `url`",
+            "line 12, column 19: `connections_max` must be 4 to 500",
+        ] {
+            assert!(error.contains(expected), "{expected} not in {error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_the_allowed_ones() {
+        let error = read(&format!("{GOOD}verzion = 1\n")).unwrap_err();
+        for expected in ["line 9, column 1", "unknown field `verzion`", "`metrics_listen`"] {
+            assert!(error.contains(expected), "{expected} not in {error}");
+        }
+    }
+}

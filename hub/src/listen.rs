@@ -1,0 +1,237 @@
+//! Accepts connections with mutual TLS and hands on (`AgentId`, frames).
+//!
+//! An address outside `allowed_networks` is closed before a byte is read (CT-22). Then TLS 1.3 with
+//! a certificate of the agents' CA, no resumption (so that a changed register and an expired
+//! certificate act on every connection), then HTTP/1.1. Connections, handshakes and idle time are
+//! bounded.
+
+pub mod https;
+pub mod identity;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::ids::AgentId;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use crate::config::network::Network;
+use crate::config::plan::Plan;
+use crate::views::metrics::Metrics;
+use identity::NoIdentity;
+
+/// Connections at once: a thousand agents with a window each.
+const CONNECTIONS_MAX: usize = 4_096;
+
+/// A handshake takes two round trips; whoever needs longer is not an agent.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// How long a connection may be idle or dribble a request's head. Longer than agents keep an idle
+/// connection (90 s), so that it is the agent that closes.
+const HEAD_MAX: Duration = Duration::from_secs(120);
+
+/// How long to pause after the operating system refused a connection (no file handles left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// The agent its certificate names, or why it names none.
+    pub identity: Result<AgentId, NoIdentity>,
+    /// Where it comes from.
+    pub address: SocketAddr,
+}
+
+/// The port agents connect to.
+pub struct Listener {
+    tcp: TcpListener,
+    tls: TlsAcceptor,
+    allowed: Vec<Network>,
+    permits: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").field("tcp", &self.tcp).finish_non_exhaustive()
+    }
+}
+
+/// One accepted connection before its handshake.
+struct Connection {
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: TlsAcceptor,
+    router: Router,
+    metrics: Metrics,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Listener {
+    /// Opens the port.
+    ///
+    /// # Errors
+    /// When certificates or keys are none, or the port is taken.
+    pub async fn open(plan: &Plan, metrics: Metrics) -> Result<Self, Fault> {
+        let tls = TlsAcceptor::from(Arc::new(tls_config(plan)?));
+        let tcp = TcpListener::bind(plan.listen).await.map_err(|error| {
+            Fault::because(Code::ConfigInvalid, format!("cannot listen on {}", plan.listen), error)
+        })?;
+        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        Ok(Self { tcp, tls, allowed: plan.allowed_networks.clone(), permits, metrics })
+    }
+
+    /// The address it listens on.
+    ///
+    /// # Errors
+    /// When the operating system does not say.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// Accepts until `stop`; open connections then finish the request they are in.
+    pub async fn run(self, router: Router, tasks: TaskTracker, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = self.tcp.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, address)) => {
+                    if let Some(connection) = self.let_in(stream, address, &router) {
+                        tasks.spawn(connection.serve(stop.clone()));
+                    }
+                }
+                Err(error) => {
+                    warn!(%error, "Cannot accept a connection: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn let_in(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        router: &Router,
+    ) -> Option<Connection> {
+        if !self.allowed.iter().any(|network| network.contains(address.ip())) {
+            let code = Code::NetworkNotAllowed;
+            warn!(%code, %address, "Closed a connection from {address}, outside allowed_networks");
+            return None;
+        }
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            warn!(%address, "Closed a connection from {address}: {CONNECTIONS_MAX} are open");
+            return None;
+        };
+        Some(Connection {
+            stream,
+            address,
+            tls: self.tls.clone(),
+            router: router.clone(),
+            metrics: self.metrics.clone(),
+            _permit: permit,
+        })
+    }
+}
+
+impl Connection {
+    async fn serve(self, stop: CancellationToken) {
+        // Batches are large, receipts small: neither wants to wait for the other's segment.
+        if let Err(error) = self.stream.set_nodelay(true) {
+            debug!(%error, "TCP_NODELAY was refused");
+        }
+        let handshake = tokio::time::timeout(HANDSHAKE_MAX, self.tls.accept(self.stream));
+        let address = self.address;
+        let stream = tokio::select! {
+            () = stop.cancelled() => return,
+            handshake = handshake => match handshake {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    warn!(%address, %error, "TLS with {address} failed: {error}");
+                    return;
+                }
+                Err(_) => {
+                    warn!(%address, "TLS with {address} took longer than {HANDSHAKE_MAX:?}");
+                    return;
+                }
+            },
+        };
+        let peer = Peer { identity: identity_of(&stream), address };
+        self.metrics.connection(true);
+        speak(stream, self.router.layer(Extension(peer)), stop).await;
+        self.metrics.connection(false);
+    }
+}
+
+async fn speak(stream: TlsStream<TcpStream>, router: Router, stop: CancellationToken) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "A connection ended: {error}");
+    }
+}
+
+fn identity_of(stream: &TlsStream<TcpStream>) -> Result<AgentId, NoIdentity> {
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    identity::agent_of(chain.first().ok_or(NoIdentity::Absent)?)
+}
+
+/// TLS 1.3 only, client certificate required, nothing resumed.
+///
+/// # Errors
+/// When a certificate or key of the plan is none.
+pub fn tls_config(plan: &Plan) -> Result<ServerConfig, Fault> {
+    let wrong = |what: &str, error: Box<dyn std::error::Error + Send + Sync>| {
+        Fault::because(Code::SecretUnreadable, format!("{what} is unusable"), error)
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&plan.ca_pem) {
+        let certificate = certificate.map_err(|error| wrong("ca_file", error.into()))?;
+        roots.add(certificate).map_err(|error| wrong("ca_file", error.into()))?;
+    }
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
+        .build()
+        .map_err(|error| wrong("ca_file", error.into()))?;
+    let chain = CertificateDer::pem_slice_iter(&plan.certificate_pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| wrong("certificate_file", error.into()))?;
+    let key = PrivateKeyDer::from_pem_slice(&plan.key_pem.0)
+        .map_err(|error| wrong("key_file", error.into()))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| wrong("TLS 1.3", error.into()))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(|error| wrong("certificate_file with key_file", error.into()))?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}

@@ -1,0 +1,169 @@
+//! Frames over HTTPS: `POST /v1/hello` and `POST /v1/batch`.
+//!
+//! A body is read only after its sender was identified and may send. What bodies take in memory is
+//! bounded over all connections, and so is the time a slow sender has for one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use axum::{Extension, Json, Router};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use phusa_protocol::fault::Code;
+use phusa_protocol::frame::FRAME_BYTES_MAX;
+use phusa_protocol::hello::{Hello, Refusal};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use super::Peer;
+use crate::error::http_status;
+use crate::ingest::{Caller, Ingest};
+
+/// A greeting names at most some hundred datasets.
+const HELLO_BYTES_MAX: usize = 1 << 20;
+
+/// Memory for bodies being received, packed, over all connections. Unpacked they take about four
+/// times that. Four of the largest frames fit, or hundreds of ordinary ones.
+const BODIES_MIB_MAX: usize = 512;
+
+/// A sender that is silent for this long within a body is cut off.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// A body takes at most this long: the largest frame over a line of 2 Mbit/s.
+const BODY_MAX: Duration = Duration::from_secs(600);
+
+/// How long a body may wait for memory before the agent is asked to come again.
+const MEMORY_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// What the routes share.
+#[derive(Debug, Clone)]
+struct Routes {
+    ingest: Arc<Ingest>,
+    memory: Arc<Semaphore>,
+}
+
+/// The routes of the port agents connect to; each request carries its [`Peer`].
+pub fn router(ingest: Arc<Ingest>) -> Router {
+    let memory = Arc::new(Semaphore::new(BODIES_MIB_MAX));
+    Router::new()
+        .route("/v1/hello", post(hello))
+        .route("/v1/batch", post(batch))
+        .with_state(Routes { ingest, memory })
+}
+
+async fn hello(
+    State(routes): State<Routes>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let caller = match identify(&routes, &peer).await {
+        Ok(caller) => caller,
+        Err(refusal) => return answer(&refusal),
+    };
+    let body = match receive(request, HELLO_BYTES_MAX).await {
+        Ok(body) => body,
+        Err(refusal) => return answer(&refusal),
+    };
+    let Ok(hello) = serde_json::from_slice::<Hello>(&body) else {
+        return answer(&refusal(Code::ProtocolVersion, "the greeting cannot be read"));
+    };
+    match routes.ingest.hello(&caller, &hello).await {
+        Ok(welcome) => Json(welcome).into_response(),
+        Err(refusal) => answer(&refusal),
+    }
+}
+
+async fn batch(
+    State(routes): State<Routes>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let caller = match identify(&routes, &peer).await {
+        Ok(caller) => caller,
+        Err(refusal) => return answer(&refusal),
+    };
+    if let Err(refusal) = routes.ingest.admit(&caller).await {
+        return answer(&refusal);
+    }
+    let Some(length) = content_length(&request) else {
+        return answer(&refusal(Code::FrameDamaged, "a batch needs a Content-Length"));
+    };
+    if length > FRAME_BYTES_MAX {
+        return answer(&refusal(Code::BatchTooLarge, format!("a frame of {length} bytes")));
+    }
+    let mib = u32::try_from(length >> 20).unwrap_or(u32::MAX).saturating_add(1);
+    let Ok(Ok(_memory)) = timeout(MEMORY_WAIT_MAX, routes.memory.acquire_many(mib)).await else {
+        return answer(&refusal(Code::HubBusy, "too many batches are being received"));
+    };
+    let frame = match receive(request, length).await {
+        Ok(frame) => frame,
+        Err(refusal) => return answer(&refusal),
+    };
+    match routes.ingest.batch(caller, frame).await {
+        Ok(receipt) => Json(receipt).into_response(),
+        Err(refusal) => answer(&refusal),
+    }
+}
+
+async fn identify(routes: &Routes, peer: &Peer) -> Result<Caller, Refusal> {
+    match &peer.identity {
+        Ok(agent) => Ok(Caller { agent: agent.clone(), address: peer.address.ip() }),
+        Err(reason) => Err(routes.ingest.turn_away(&reason.to_string()).await),
+    }
+}
+
+fn content_length(request: &Request) -> Option<usize> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Reads a body of at most `bytes_max`, as long as its sender keeps sending.
+async fn receive(request: Request, bytes_max: usize) -> Result<Bytes, Refusal> {
+    let mut body = request.into_body();
+    let mut bytes = BytesMut::new();
+    let deadline = Instant::now() + BODY_MAX;
+    loop {
+        let frame = timeout(SILENCE_MAX, body.frame()).await;
+        let Ok(frame) = frame else {
+            return Err(refusal(Code::FrameDamaged, "the sender fell silent"));
+        };
+        let Some(frame) = frame else { return Ok(bytes.freeze()) };
+        let Ok(frame) = frame else {
+            return Err(refusal(Code::FrameDamaged, "the connection broke inside a body"));
+        };
+        if let Ok(part) = frame.into_data() {
+            if bytes.len().saturating_add(part.len()) > bytes_max {
+                return Err(refusal(Code::BatchTooLarge, "the body is longer than announced"));
+            }
+            if bytes.is_empty() {
+                bytes.reserve(bytes_max.min(RESERVE_BYTES_MAX));
+            }
+            bytes.extend_from_slice(&part);
+        }
+        if Instant::now() > deadline {
+            return Err(refusal(Code::FrameDamaged, "the body took too long"));
+        }
+    }
+}
+
+/// Memory is taken in advance only up to here; an announced length is not yet a sent one.
+const RESERVE_BYTES_MAX: usize = 4 << 20;
+
+fn refusal(code: Code, what: impl Into<String>) -> Refusal {
+    let retry_after_ms = (code == Code::HubBusy).then_some(1_000);
+    Refusal { code, what: what.into(), expected: None, retry_after_ms }
+}
+
+fn answer(refusal: &Refusal) -> Response {
+    let status = StatusCode::from_u16(http_status(refusal.code));
+    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, Json(refusal)).into_response();
+    if let Some(ms) = refusal.retry_after_ms {
+        let seconds = HeaderValue::from(ms.div_ceil(1_000));
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    response
+}

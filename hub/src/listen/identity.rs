@@ -1,0 +1,101 @@
+//! Pure: client certificate to `AgentId`, or the reason not.
+
+use phusa_protocol::ids::{AgencyId, AgentId, BadName};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+/// Why a certificate names no agent. The chain itself was checked before, by TLS.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoIdentity {
+    /// The connection came without a certificate.
+    #[error("no certificate was shown")]
+    Absent,
+    /// The bytes are no certificate.
+    #[error("the certificate cannot be read")]
+    Unreadable,
+    /// Not exactly one URI among the alternative names.
+    #[error("the certificate has {0} URI names; an agent's has one")]
+    UriCount(usize),
+    /// The URI is not an agent's.
+    #[error("the certificate's URI is not spiffe://phusa/agency/<agency>/agent/<name>")]
+    Form,
+    /// The URI has the right form but a name in it is none.
+    #[error("the certificate's URI names no valid agent")]
+    Name(#[from] BadName),
+}
+
+/// What every agent's URI begins with.
+const PREFIX: &str = "spiffe://phusa/agency/";
+
+/// The URI under which an agent's certificate names it.
+#[must_use]
+pub fn uri_of(agent: &AgentId) -> String {
+    format!("{PREFIX}{}/agent/{}", agent.agency(), agent.name())
+}
+
+/// The agent a certificate (DER) was issued to.
+///
+/// # Errors
+/// [`NoIdentity`] with the reason.
+pub fn agent_of(certificate: &[u8]) -> Result<AgentId, NoIdentity> {
+    let (_, certificate) =
+        X509Certificate::from_der(certificate).map_err(|_| NoIdentity::Unreadable)?;
+    let names = certificate.subject_alternative_name().map_err(|_| NoIdentity::Unreadable)?;
+    let names = names.map(|extension| extension.value.general_names.as_slice());
+    let mut uris = Vec::new();
+    for name in names.unwrap_or_default() {
+        if let GeneralName::URI(uri) = name {
+            uris.push(*uri);
+        }
+    }
+    let [uri] = uris.as_slice() else { return Err(NoIdentity::UriCount(uris.len())) };
+    agent_in(uri)
+}
+
+fn agent_in(uri: &str) -> Result<AgentId, NoIdentity> {
+    let path = uri.strip_prefix(PREFIX).ok_or(NoIdentity::Form)?;
+    let (agency, name) = path.split_once("/agent/").ok_or(NoIdentity::Form)?;
+    Ok(AgentId::new(AgencyId::new(agency)?, name)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, SanType};
+
+    use super::*;
+
+    fn certificate(uris: &[&str]) -> Vec<u8> {
+        let mut params = CertificateParams::new(vec!["may-1.example".to_owned()]).unwrap();
+        for uri in uris {
+            params.subject_alt_names.push(SanType::URI((*uri).try_into().unwrap()));
+        }
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn a_certificate_names_one_agent_or_says_why_not() {
+        let check = |uris: &[&str], expected: Result<&str, &str>| {
+            let found = agent_of(&certificate(uris));
+            let found = found.map(|a| a.to_string()).map_err(|error| error.to_string());
+            let found = found.as_ref().map(String::as_str).map_err(String::as_str);
+            assert_eq!(found, expected, "{uris:?}");
+        };
+        let form = "the certificate's URI is not spiffe://phusa/agency/<agency>/agent/<name>";
+        check(&["spiffe://phusa/agency/H57.12/agent/may-1"], Ok("H57.12/may-1"));
+        check(&[], Err("the certificate has 0 URI names; an agent's has one"));
+        let two = ["spiffe://phusa/agency/A/agent/b", "spiffe://phusa/agency/C/agent/d"];
+        check(&two, Err("the certificate has 2 URI names; an agent's has one"));
+        check(&["https://phusa/agency/H57.12/agent/may-1"], Err(form));
+        check(&["spiffe://other/agency/H57.12/agent/may-1"], Err(form));
+        check(&["spiffe://phusa/agency/H57.12"], Err(form));
+        let name = "the certificate's URI names no valid agent";
+        check(&["spiffe://phusa/agency/H57.12/agent/"], Err(name));
+        check(&["spiffe://phusa/agency/H57.12/agent/a/agent/b"], Err(name));
+    }
+
+    #[test]
+    fn the_uri_that_is_issued_is_the_uri_that_is_read() {
+        let agent = AgentId::try_from("H57.12/may-1".to_owned()).unwrap();
+        assert_eq!(agent_of(&certificate(&[&uri_of(&agent)])), Ok(agent));
+        assert_eq!(agent_of(b"not a certificate"), Err(NoIdentity::Unreadable));
+    }
+}

@@ -1,0 +1,332 @@
+//! Wires listeners, ingest, jobs and views, and stops them in order.
+//!
+//! Start: warehouse, its schema, contracts, ports, `READY=1`. Stop, on SIGTERM or SIGINT: no new
+//! connections; batches in flight finish within [`DRAIN_MAX`] or are not acknowledged; what was
+//! committed is numbered; the warehouse closes last.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::time::Timestamp;
+use phusa_protocol::units::ByteSize;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::catalog::Catalog;
+use crate::config::plan::Plan;
+use crate::config::register::Register;
+use crate::fleet;
+use crate::ingest::{Ingest, Parts};
+use crate::listen::{Listener, https};
+use crate::transfers::{Log, sequence};
+use crate::views::metrics::Metrics;
+use crate::warehouse::{Url, Warehouse};
+
+/// Batches in flight have this long to finish after a stop was asked for.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+
+/// How often free disk and contracts are looked at, and unnumbered entries looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long `/metrics` and `/readyz` wait for the database.
+const PROBE_MAX: Duration = Duration::from_secs(3);
+
+/// Opens the warehouse and makes sure that its schema is this version's: the embedded one, which
+/// is the hub's own, is brought up; an external one is brought up by `migrate` alone.
+///
+/// # Errors
+/// When it does not open or is of another version.
+pub async fn open_warehouse(plan: &Plan) -> Result<Warehouse, Fault> {
+    // Not private: the embedded database runs as another user where the hub is root, and keeps
+    // its own folder below to itself.
+    std::fs::create_dir_all(&plan.state_dir).map_err(|error| {
+        let what = format!("cannot make state_dir {}", plan.state_dir.display());
+        Fault::because(Code::DiskFailed, what, error)
+    })?;
+    let warehouse = Warehouse::open(&plan.warehouse).await?;
+    let ready = match plan.warehouse.url {
+        Url::Embedded { .. } => warehouse.migrate().await,
+        Url::External(_) => warehouse.check_schema().await,
+    };
+    match ready {
+        Ok(()) => Ok(warehouse),
+        Err(fault) => {
+            warehouse.close().await;
+            Err(fault)
+        }
+    }
+}
+
+/// Runs the hub until it is told to stop.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn serve(plan: Plan) -> Result<(), Fault> {
+    let signals = Signals::listen()?;
+    let warehouse = open_warehouse(&plan).await?;
+    let served = serve_on(&plan, warehouse.clone(), signals).await;
+    warehouse.close().await;
+    info!("The hub has stopped");
+    served
+}
+
+/// What runs beside the listener until the end.
+struct Jobs {
+    warehouse: Warehouse,
+    catalog: Catalog,
+    log: Log,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Result<(), Fault> {
+    let (catalog, log) =
+        (Catalog::open(warehouse.clone()).await?, Log::new(plan.signing_key.clone()));
+    let metrics = Metrics::default();
+    let (register, register_seen) = watch::channel(Arc::new(plan.register.clone()));
+    let (has_room, has_room_seen) = watch::channel(true);
+    let (batches, connections) = (TaskTracker::new(), TaskTracker::new());
+    let ingest = Arc::new(Ingest::new(Parts {
+        warehouse: warehouse.clone(),
+        connections_max: plan.warehouse.connections_max,
+        catalog: catalog.clone(),
+        log: log.clone(),
+        metrics: metrics.clone(),
+        register: register_seen,
+        has_room: has_room_seen.clone(),
+        tasks: batches.clone(),
+    }));
+    let listener = Listener::open(plan, metrics.clone()).await?;
+    let views = bind(plan.metrics_listen).await?;
+    let stop = CancellationToken::new();
+    let jobs = Jobs {
+        warehouse: warehouse.clone(),
+        catalog,
+        log,
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+    };
+    jobs.start_watch(plan.disk_reserve, has_room);
+    jobs.start_sequencer();
+    jobs.start_views(
+        views,
+        Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen },
+    );
+    let address = listener.address().unwrap_or(plan.listen);
+    let accepting =
+        connections.spawn(listener.run(https::router(ingest), connections.clone(), stop.clone()));
+    info!(%address, agents = plan.register.len(), "The hub listens on {address}");
+    notify("READY=1");
+    while signals.next().await == Asked::Reload {
+        reload(&plan.agents_dir, &register);
+    }
+    notify("STOPPING=1");
+    info!("Stopping: batches in flight have {DRAIN_MAX:?} to finish");
+    stop.cancel();
+    drop(accepting.await);
+    for tracker in [&batches, &connections] {
+        tracker.close();
+        if tokio::time::timeout(DRAIN_MAX, tracker.wait()).await.is_err() {
+            warn!("Batches in flight did not finish in time; they are not acknowledged");
+        }
+    }
+    jobs.stop().await;
+    Ok(())
+}
+
+impl Jobs {
+    /// Free disk and contracts, looked at every second.
+    fn start_watch(&self, reserve: ByteSize, has_room: watch::Sender<bool>) {
+        let (warehouse, catalog, stop) =
+            (self.warehouse.clone(), self.catalog.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+                let free = warehouse.disk_free_bytes().await;
+                let room = free.is_none_or(|free| free >= reserve.0);
+                if has_room.send_replace(room) != room {
+                    report_room(room, reserve);
+                }
+                if let Err(fault) = catalog.refresh().await {
+                    warn!(code = %fault.code, "Contracts were not refreshed: {}", fault.chain());
+                }
+            }
+        });
+    }
+
+    /// Numbers entries as they are committed, and whatever other processes left.
+    fn start_sequencer(&self) {
+        let (warehouse, log, stop) = (self.warehouse.clone(), self.log.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            while stop.run_until_cancelled(log.woken(LOOK_EVERY)).await.is_some() {
+                if let Err(fault) = number_all(&warehouse).await {
+                    warn!(code = %fault.code, "Entries were not numbered: {}", fault.chain());
+                    // The next commit may come at once; the database may not.
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+            }
+        });
+    }
+
+    fn start_views(&self, listener: TcpListener, views: Views) {
+        let router = Router::new()
+            .route("/metrics", get(metrics))
+            .route("/healthz", get(async || "ok\n"))
+            .route("/readyz", get(readyz))
+            .with_state(views);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let serving =
+                axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+            if let Err(error) = serving.await {
+                error!(%error, "Metrics are no longer served: {error}");
+            }
+        });
+    }
+
+    /// Ends every job; what was committed last is numbered once more.
+    async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(DRAIN_MAX, self.tasks.wait()).await.is_err() {
+            warn!("A job did not end in time");
+        }
+        if let Err(fault) = number_all(&self.warehouse).await {
+            warn!(code = %fault.code, "Entries wait for their numbers: {}", fault.chain());
+        }
+    }
+}
+
+async fn number_all(warehouse: &Warehouse) -> Result<(), Fault> {
+    while sequence::number_next(warehouse).await? > 0 {}
+    Ok(())
+}
+
+fn report_room(room: bool, reserve: ByteSize) {
+    if room {
+        info!("The disk has more than {reserve} free again; batches are taken");
+    } else {
+        let code = Code::HubStorageFull;
+        error!(%code, "Less than {reserve} is free on the warehouse's disk; batches must wait");
+    }
+}
+
+/// Takes over a changed register; a wrong one is reported and the last good one stays.
+fn reload(agents_dir: &std::path::Path, register: &watch::Sender<Arc<Register>>) {
+    match Register::read(agents_dir) {
+        Ok(read) => {
+            info!(agents = read.len(), "The register was read again: {} agents", read.len());
+            register.send_replace(Arc::new(read));
+        }
+        Err(faults) => {
+            for fault in faults {
+                error!(code = %fault.code, "The register stays as it was: {}", fault.chain());
+            }
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Fault> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Fault::because(Code::ConfigInvalid, format!("cannot listen on {address}"), error)
+    })
+}
+
+/// What the plain HTTP port shows.
+#[derive(Clone)]
+struct Views {
+    warehouse: Warehouse,
+    metrics: Metrics,
+    has_room: watch::Receiver<bool>,
+}
+
+async fn metrics(State(views): State<Views>) -> Response {
+    let seen = tokio::time::timeout(PROBE_MAX, observe(&views)).await;
+    if let Ok(Err(fault)) = seen {
+        warn!(code = %fault.code, "Lag and log length are not fresh: {}", fault.chain());
+    }
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], views.metrics.text()).into_response()
+}
+
+async fn observe(views: &Views) -> Result<(), Fault> {
+    let client = views.warehouse.client().await?;
+    let streams = fleet::streams(&client, Timestamp::now()).await?;
+    let (entries, unsequenced) = fleet::log_length(&client).await?;
+    views.metrics.observe(&streams, entries, unsequenced);
+    Ok(())
+}
+
+async fn readyz(State(views): State<Views>) -> Response {
+    let commit = async {
+        let mut client = views.warehouse.client().await?;
+        fleet::can_commit(&mut client).await
+    };
+    let committed = matches!(tokio::time::timeout(PROBE_MAX, commit).await, Ok(Ok(())));
+    if committed && *views.has_room.borrow() {
+        return "ready\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, "cannot commit\n").into_response()
+}
+
+/// What the operating system asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Stop,
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Fault> {
+        let on = |kind| {
+            signal(kind).map_err(|e| Fault::because(Code::Bug, "cannot listen for signals", e))
+        };
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            hangup: on(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+}
+
+/// Tells systemd, where it asked to be told (`sd_notify`).
+fn notify(state: &str) {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from) else { return };
+    let bytes = path.as_os_str().as_bytes();
+    let address = match bytes.split_first() {
+        Some((b'@', name)) => SocketAddr::from_abstract_name(name),
+        Some(_) | None => SocketAddr::from_pathname(&path),
+    };
+    let sent = address.and_then(|to| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &to));
+    if let Err(error) = sent {
+        warn!(%error, "systemd could not be told {state}: {error}");
+    }
+}

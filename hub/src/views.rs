@@ -1,0 +1,3 @@
+//! What people and machines see; reads only.
+
+pub mod metrics;

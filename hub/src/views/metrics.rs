@@ -1,0 +1,182 @@
+//! Prometheus text: names, units, meaning; and whether this hub lives and can commit.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use phusa_protocol::change::Counts;
+use phusa_protocol::fault::Code;
+use phusa_protocol::ids::DatasetId;
+use prometheus_client::encoding::{
+    EncodeLabelKey, EncodeLabelSet, EncodeLabelValue, LabelSetEncoder, text,
+};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::fleet::StreamRow;
+
+/// Labels, each a name and a value from a bounded set.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Labels<const N: usize>([(&'static str, String); N]);
+
+impl<const N: usize> EncodeLabelSet for Labels<N> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|(name, value)| {
+            let mut label = encoder.encode_label();
+            let mut key = label.encode_label_key()?;
+            EncodeLabelKey::encode(name, &mut key)?;
+            let mut out = key.encode_label_value()?;
+            EncodeLabelValue::encode(value, &mut out)?;
+            out.finish()
+        })
+    }
+}
+
+/// Every figure of this process; a clone counts into the same figures.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    rows: Family<Labels<2>, Counter>,
+    batches: Family<Labels<1>, Counter>,
+    bytes: Counter,
+    refusals: Family<Labels<1>, Counter>,
+    refusals_left_out: Counter,
+    lag: Family<Labels<2>, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    log_entries: Gauge,
+    log_unsequenced: Gauge,
+    connections: Gauge,
+    apply: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        // From 1 ms to 32 s: a batch of one row to one of the largest.
+        let apply = Histogram::new(exponential_buckets(0.001, 2.0, 16));
+        let mut metrics = Self {
+            registry: Arc::default(),
+            rows: Family::default(),
+            batches: Family::default(),
+            bytes: Counter::default(),
+            refusals: Family::default(),
+            refusals_left_out: Counter::default(),
+            lag: Family::default(),
+            log_entries: Gauge::default(),
+            log_unsequenced: Gauge::default(),
+            connections: Gauge::default(),
+            apply,
+        };
+        metrics.registry = Arc::new(metrics.describe());
+        metrics
+    }
+}
+
+impl Metrics {
+    /// A batch was taken into the warehouse.
+    pub fn accepted(&self, dataset: &DatasetId, counts: &Counts, bytes: u64, took: Duration) {
+        let dataset = dataset.to_string();
+        let by_op = [
+            ("snapshot", counts.snapshot),
+            ("insert", counts.insert),
+            ("update", counts.update),
+            ("delete", counts.delete),
+            ("rekey", counts.rekey),
+            ("truncate", counts.truncate),
+        ];
+        for (op, count) in by_op.into_iter().filter(|&(_, count)| count > 0) {
+            let labels = Labels([("dataset", dataset.clone()), ("op", op.to_owned())]);
+            self.rows.get_or_create(&labels).inc_by(count);
+        }
+        self.batches.get_or_create(&Labels([("dataset", dataset)])).inc();
+        self.bytes.inc_by(bytes);
+        self.apply.observe(took.as_secs_f64());
+    }
+
+    /// A delivery was refused; `logged` when it became an entry.
+    pub fn refused(&self, code: Code, logged: bool) {
+        self.refusals.get_or_create(&Labels([("code", code.name().to_owned())])).inc();
+        if !logged {
+            self.refusals_left_out.inc();
+        }
+    }
+
+    /// A connection was opened (`true`) or closed.
+    pub fn connection(&self, opened: bool) {
+        let _before = if opened { self.connections.inc() } else { self.connections.dec() };
+    }
+
+    /// Takes over what the database says: streams, and how long the log is.
+    pub fn observe(&self, streams: &[StreamRow], log_entries: i64, log_unsequenced: i64) {
+        for stream in streams {
+            let Some(lag) = stream.lag_seconds else { continue };
+            let (agent, dataset) = (stream.agent.clone(), stream.dataset.clone());
+            self.lag.get_or_create(&Labels([("agent", agent), ("dataset", dataset)])).set(lag);
+        }
+        self.log_entries.set(log_entries);
+        self.log_unsequenced.set(log_unsequenced);
+    }
+
+    /// The text Prometheus reads.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        if text::encode(&mut out, &self.registry).is_err() {
+            // Writing into a string cannot fail; if it did, half a text would be worse than none.
+            out.clear();
+            let _unwritten = out.write_str("# EOF\n");
+        }
+        out
+    }
+
+    fn describe(&self) -> Registry {
+        let mut to = Registry::with_prefix("phusa");
+        let rows = "Row changes taken into the warehouse, by dataset and operation";
+        to.register("rows", rows, self.rows.clone());
+        to.register("batches", "Batches taken into the warehouse", self.batches.clone());
+        to.register("bytes", "Bytes of accepted batches as received", self.bytes.clone());
+        to.register("refusals", "Deliveries refused, by fault code", self.refusals.clone());
+        let left_out = "Refusals that were counted and not written to the log";
+        to.register("refusals_left_out", left_out, self.refusals_left_out.clone());
+        let lag = "Now, minus the commit time at the source of the newest change that is durable \
+                   here, both by their own clocks; grows while a source is quiet";
+        to.register("lag_seconds", lag, self.lag.clone());
+        let entries = "Entries of the transfer log that have a number";
+        to.register("log_entries", entries, self.log_entries.clone());
+        let unsequenced = "Committed entries that have no number yet";
+        to.register("log_unsequenced", unsequenced, self.log_unsequenced.clone());
+        to.register("connections", "Open connections of agents", self.connections.clone());
+        let apply = "Seconds from the arrival of a batch to its commit";
+        to.register("apply_seconds", apply, self.apply.clone());
+        to
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_their_documented_names() {
+        let metrics = Metrics::default();
+        let dataset = DatasetId::new("cong_dan.citizens").unwrap();
+        let counts = Counts { insert: 3, ..Counts::default() };
+        metrics.accepted(&dataset, &counts, 100, Duration::from_millis(3));
+        metrics.refused(Code::SignatureWrong, true);
+        metrics.observe(&[], 5, 1);
+        let text = metrics.text();
+        for line in [
+            "phusa_rows_total{dataset=\"cong_dan.citizens\",op=\"insert\"} 3",
+            "phusa_batches_total{dataset=\"cong_dan.citizens\"} 1",
+            "phusa_bytes_total 100",
+            "phusa_refusals_total{code=\"signature_wrong\"} 1",
+            "phusa_log_entries 5",
+            "phusa_log_unsequenced 1",
+            "phusa_connections 0",
+            "phusa_apply_seconds_count 1",
+        ] {
+            assert!(text.contains(line), "{line} not in {text}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The hub as its agents meet it: the real program, its own database, batches over mutual TLS.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected should stop there"
+)]
+
+mod world;
+
+use phusa_protocol::batch::Phase;
+use phusa_protocol::change::Op;
+use phusa_protocol::fault::Code;
+use phusa_protocol::ids::{Epoch, Seq};
+use phusa_protocol::keys::SigningKey;
+use world::{Answer, Sender, World};
+
+/// What the hub said, in one word for comparison.
+fn code(answer: &Answer) -> Option<Code> {
+    answer.as_ref().err().map(|refusal| refusal.code)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_taken_once_and_everything_else_is_refused_by_name() {
+    let world = World::start().await;
+    let mut agent = world.sender("H57.12/may-1");
+    assert_eq!(agent.hello().await.unwrap().datasets[0].committed, None);
+
+    let first =
+        agent.seal(Phase::Read, false, &[(Op::Snapshot, 1, "An"), (Op::Snapshot, 2, "Bình")]);
+    let receipt = agent.send(&first).await.unwrap();
+    assert!(receipt.covers(first.signed.digest(), &world.hub_key()));
+    assert_eq!(agent.send(&first).await.unwrap(), receipt, "a repeat gets the same receipt");
+    let standing = agent.hello().await.unwrap().datasets[0].committed.unwrap();
+    assert_eq!((standing.epoch, standing.seq), (Epoch(1), Seq(1)));
+
+    let mut other = agent.clone();
+    other.rewind(1);
+    let conflict = other.seal(Phase::Read, false, &[(Op::Snapshot, 9, "khác")]);
+    assert_eq!(code(&agent.send(&conflict).await), Some(Code::BatchConflict));
+    let mut far = agent.clone();
+    far.skip(20);
+    let answer = agent.send(&far.seal(Phase::Read, false, &[])).await;
+    assert_eq!(code(&answer), Some(Code::BatchOutOfTurn));
+    assert_eq!(answer.unwrap_err().expected, Some((Epoch(1), Seq(2))));
+
+    let mut second = agent.clone().seal(Phase::Read, false, &[(Op::Snapshot, 3, "Cúc")]);
+    let last = second.body.len() - 1;
+    second.body[last] ^= 1;
+    assert_eq!(code(&agent.send(&second).await), Some(Code::FrameDamaged));
+    let mut forger = agent.clone();
+    forger.signing_key = SigningKey::generate().unwrap();
+    let forged = forger.seal(Phase::Read, false, &[(Op::Snapshot, 3, "Cúc")]);
+    assert_eq!(code(&agent.send(&forged).await), Some(Code::SignatureWrong));
+    let wider = agent.clone().seal_wider();
+    assert_eq!(code(&agent.send(&wider).await), Some(Code::ContractViolation));
+    let bad_text = agent.clone().seal_bytes(3, b"\xff\xfe");
+    assert_eq!(code(&agent.send(&bad_text).await), Some(Code::ContractViolation));
+
+    assert_eq!(world.names().await, ["An", "Bình"], "nothing refused left a trace");
+    let third = agent.seal(Phase::Read, false, &[(Op::Snapshot, 3, "Cúc")]);
+    agent.send(&third).await.unwrap();
+    assert_eq!(world.names().await, ["An", "Bình", "Cúc"]);
+
+    refuse_whole_agents(&world).await;
+    let verified = world.log_verify();
+    assert_eq!(verified["accepted"], 2);
+    assert!(verified["refused"].as_u64().unwrap() >= 8, "{verified}");
+    world.stop().await;
+}
+
+async fn refuse_whole_agents(world: &World) {
+    let mut stranger = world.sender("H57.99/la");
+    world.strike_out("H57.99/la");
+    let batch = stranger.seal(Phase::Read, false, &[(Op::Snapshot, 1, "x")]);
+    assert_eq!(code(&stranger.send(&batch).await), Some(Code::AgentUnknown));
+    let mut foreign = world.sender("H57.13/may-2");
+    let batch = foreign.seal(Phase::Read, false, &[(Op::Snapshot, 1, "x")]);
+    assert_eq!(code(&foreign.send(&batch).await), Some(Code::NotOwner));
+    world.suspend("H57.13/may-2").await;
+    assert_eq!(code(&foreign.send(&batch).await), Some(Code::AgentSuspended));
+    assert_eq!(foreign.hello().await.unwrap_err().code, Code::AgentSuspended);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_transaction_shows_only_when_it_is_closed() {
+    let world = World::start().await;
+    let mut agent = world.sender("H57.12/may-1");
+    for batch in [
+        agent.seal(Phase::Read, false, &[(Op::Snapshot, 1, "An")]),
+        agent.seal(Phase::ReadEnd, false, &[]),
+        agent.seal(Phase::Live, true, &[(Op::Insert, 2, "Bình")]),
+        agent.seal(Phase::Live, true, &[(Op::Update, 2, "Bảo"), (Op::Update, 1, "Ân")]),
+    ] {
+        agent.send(&batch).await.unwrap();
+    }
+    assert_eq!(world.names().await, ["An"]);
+    world.kill_and_start_again().await;
+    assert_eq!(world.names().await, ["An"], "what is staged survives the hub");
+    let closing = agent.seal(Phase::Live, false, &[(Op::Insert, 3, "Cúc")]);
+    agent.send(&closing).await.unwrap();
+    assert_eq!(world.names().await, ["Bảo", "Cúc", "Ân"]);
+    let open = agent.seal(Phase::Live, true, &[(Op::Insert, 4, "Dũng")]);
+    agent.send(&open).await.unwrap();
+    agent.begin_epoch();
+    let again = agent.seal(Phase::Read, false, &[(Op::Snapshot, 1, "Ân")]);
+    agent.send(&again).await.unwrap();
+    let end = agent.seal(Phase::ReadEnd, false, &[]);
+    agent.send(&end).await.unwrap();
+    assert_eq!(world.names().await, ["Ân"], "rows not seen again are swept, staged ones forgotten");
+    assert_eq!(world.log_verify()["accepted"], 8);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_sent_at_once_is_committed_in_order() {
+    let world = World::start().await;
+    let mut agent = world.sender("H57.12/may-1");
+    let first = agent.seal(Phase::Read, false, &[(Op::Snapshot, 0, "0")]);
+    agent.send(&first).await.unwrap();
+    for window in 0..5 {
+        let ids = (1..=4).map(|n| window * 4 + n);
+        let batches: Vec<_> =
+            ids.map(|id| agent.seal(Phase::Read, false, &[(Op::Snapshot, id, "x")])).collect();
+        send_backwards(&agent, batches).await;
+    }
+    let end = agent.seal(Phase::ReadEnd, false, &[]);
+    agent.send(&end).await.unwrap();
+    for window in 0..5 {
+        let ids = (1..=4).map(|n| window * 4 + n);
+        let batches: Vec<_> =
+            ids.map(|id| agent.seal(Phase::Live, false, &[(Op::Update, id, "y")])).collect();
+        send_backwards(&agent, batches).await;
+    }
+    assert_eq!(world.names().await.iter().filter(|name| *name == "y").count(), 20);
+    let versions = "select count(distinct _version) = 21 from cong_dan.citizens";
+    assert!(world.ask(versions).await);
+    let export = world.run(&["log", "export", "--format", "json"]);
+    assert_eq!(export.lines().count(), 43, "one contract and 42 batches");
+    world.verify_export(&export);
+    let metrics = world.metrics().await;
+    let rows = "phusa_rows_total{dataset=\"cong_dan.citizens\",op=\"snapshot\"} 21";
+    assert!(metrics.contains(rows), "{metrics}");
+    assert!(world.run(&["fleet", "ls"]).contains("H57.12/may-1"));
+    world.stop().await;
+}
+
+async fn send_backwards(agent: &Sender, batches: Vec<phusa_protocol::batch::Batch>) {
+    let mut sending = tokio::task::JoinSet::new();
+    for batch in batches.into_iter().rev() {
+        let agent = agent.clone();
+        sending.spawn(async move { agent.send(&batch).await });
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    while let Some(answer) = sending.join_next().await {
+        answer.unwrap().unwrap();
+    }
+}

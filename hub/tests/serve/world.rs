@@ -1,0 +1,390 @@
+//! One hub with its embedded database in a folder that goes away, and agents that speak to it.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use phusa_hub::identity::{self, Wanted};
+use phusa_protocol::batch::{
+    Batch, HEADER_VERSION, Header, Phase, SALT_BYTES, SignedHeader, commitment,
+};
+use phusa_protocol::change::{BodyWriter, Op};
+use phusa_protocol::contract::Contract;
+use phusa_protocol::digest::Digest;
+use phusa_protocol::frame;
+use phusa_protocol::hello::{Hello, Offer, Refusal, Welcome};
+use phusa_protocol::ids::{AgentId, Epoch, Seq};
+use phusa_protocol::keys::{PublicKey, SigningKey};
+use phusa_protocol::receipt::SignedReceipt;
+use phusa_protocol::row::put_tuple;
+use phusa_protocol::time::Timestamp;
+use phusa_protocol::value::Field;
+use tempfile::TempDir;
+
+const CONTRACT: &str = r#"
+dataset = "cong_dan.citizens"
+version = 1
+title_vi = "Công dân"
+owner = "H57.12"
+legal_basis = "Quyết định 1046/QĐ-UBND"
+sharing = "default"
+frequency = "15m"
+retention = "3650d"
+key = ["id"]
+field = [
+  { name = "id", type = "int8", class = "N", name_vi = "Mã" },
+  { name = "ten", type = "text", class = "B", name_vi = "Tên" },
+]
+"#;
+
+/// What the hub answers to a batch.
+pub(crate) type Answer = Result<SignedReceipt, Refusal>;
+
+/// A row: what happened, its key, its name.
+pub(crate) type Row<'a> = (Op, i64, &'a str);
+
+/// One hub and all it needs.
+pub(crate) struct World {
+    dir: TempDir,
+    port: u16,
+    metrics_port: u16,
+    hub: Mutex<Option<Child>>,
+}
+
+/// One agent's side of one stream.
+#[derive(Clone)]
+pub(crate) struct Sender {
+    pub(crate) signing_key: SigningKey,
+    agent: AgentId,
+    url: String,
+    client: reqwest::Client,
+    epoch: Epoch,
+    seq: Seq,
+    headers: Vec<Digest>,
+}
+
+impl World {
+    /// A running hub with the contract in force and three agents registered.
+    pub(crate) async fn start() -> Self {
+        let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        // The embedded database runs as another user when the hub is root.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let agents = ["H57.12/may-1", "H57.13/may-2", "H57.99/la"];
+        let agents = agents.map(|agent| AgentId::try_from(agent.to_owned()).unwrap());
+        let hub_names = vec!["127.0.0.1".to_owned()];
+        let wanted =
+            Wanted { dir: dir.path().to_path_buf(), hub_names, agents: agents.to_vec(), days: 2 };
+        identity::make(&wanted).unwrap();
+        let (port, metrics_port) = (free_port(), free_port());
+        let config = format!(
+            "state_dir = \"../state\"\nlisten = \"127.0.0.1:{port}\"\n\
+             allowed_networks = [\"127.0.0.0/8\"]\nca_file = \"ca.pem\"\n\
+             certificate_file = \"hub.pem\"\nkey_file = \"hub.key\"\n\
+             signing_key_file = \"signing.key\"\nagents_dir = \"agents\"\n\
+             metrics_listen = \"127.0.0.1:{metrics_port}\"\n\
+             [warehouse]\ndisk_reserve = \"64MiB\"\n"
+        );
+        fs::write(dir.path().join("hub/hub.toml"), config).unwrap();
+        fs::write(dir.path().join("citizens.toml"), CONTRACT).unwrap();
+        let world = Self { dir, port, metrics_port, hub: Mutex::new(None) };
+        world.serve().await;
+        let contract = world.path("citizens.toml");
+        world.run(&["contract", "apply", contract.to_str().unwrap()]);
+        world
+    }
+
+    /// Runs one command beside the hub and returns what it printed.
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
+        let done = self.command().args(arguments).output().unwrap();
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{arguments:?}: {stderr}");
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// The result of `log verify`, once every entry has its number.
+    pub(crate) fn log_verify(&self) -> serde_json::Value {
+        for _ in 0..50 {
+            let found = self.run(&["log", "verify", "--json"]);
+            let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+            if found["unsequenced"] == 0 {
+                return found;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("entries wait for their numbers");
+    }
+
+    /// Verifies an exported log with public keys alone, and that an altered one is not believed.
+    pub(crate) fn verify_export(&self, export: &str) {
+        let (sound, altered) = (self.path("sound.jsonl"), self.path("altered.jsonl"));
+        fs::write(&sound, export).unwrap();
+        fs::write(&altered, export.replacen("\\\"bytes\\\":", "\\\"bytes\\\":1", 1)).unwrap();
+        let verify = |file: &Path| {
+            let keys = [self.path("hub/signing.pub"), self.path("hub/agents")];
+            let mut command = self.command();
+            command.args(["log", "verify", "--file"]).arg(file);
+            command.arg("--hub-key").arg(&keys[0]).arg("--agents").arg(&keys[1]);
+            command.output().unwrap()
+        };
+        assert!(verify(&sound).status.success());
+        let refused = verify(&altered);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("log_broken"));
+    }
+
+    /// Kills the hub as a power cut would, and starts it again on what it left.
+    pub(crate) async fn kill_and_start_again(&self) {
+        let mut hub = self.hub.lock().unwrap().take().unwrap();
+        hub.kill().unwrap();
+        hub.wait().unwrap();
+        self.serve().await;
+    }
+
+    /// Stops the hub as systemd would.
+    pub(crate) async fn stop(self) {
+        self.signal(rustix::process::Signal::TERM);
+        let mut hub = self.hub.lock().unwrap().take().unwrap();
+        let status = tokio::task::spawn_blocking(move || hub.wait().unwrap()).await.unwrap();
+        assert!(status.success());
+    }
+
+    /// Takes an agent off the register.
+    pub(crate) fn strike_out(&self, agent: &str) {
+        fs::remove_file(self.agent_file(agent)).unwrap();
+        self.signal(rustix::process::Signal::HUP);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+
+    /// Suspends an agent.
+    pub(crate) async fn suspend(&self, agent: &str) {
+        let file = self.agent_file(agent);
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, text + "suspended = true\n").unwrap();
+        self.signal(rustix::process::Signal::HUP);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+
+    /// Names in the table, sorted by bytes.
+    pub(crate) async fn names(&self) -> Vec<String> {
+        let sql = "select ten from cong_dan.citizens order by ten collate \"C\"";
+        let rows = self.database().await.query(sql, &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// A yes or no from the database.
+    pub(crate) async fn ask(&self, sql: &str) -> bool {
+        self.database().await.query_one(sql, &[]).await.unwrap().get(0)
+    }
+
+    /// The text of `/metrics`.
+    pub(crate) async fn metrics(&self) -> String {
+        let url = format!("http://127.0.0.1:{}/metrics", self.metrics_port);
+        reqwest::get(url).await.unwrap().text().await.unwrap()
+    }
+
+    /// The key receipts are signed with.
+    pub(crate) fn hub_key(&self) -> PublicKey {
+        let text = fs::read_to_string(self.path("hub/signing.pub")).unwrap();
+        PublicKey::try_from(text.trim().to_owned()).unwrap()
+    }
+
+    /// A registered agent before its first batch.
+    pub(crate) fn sender(&self, agent: &str) -> Sender {
+        let own = self.path("agents").join(agent.replace('/', "__"));
+        let read = |name: &str| fs::read_to_string(own.join(name)).unwrap();
+        let identity =
+            reqwest::Identity::from_pem((read("agent.pem") + &read("agent.key")).as_bytes());
+        let ca = reqwest::Certificate::from_pem(read("ca.pem").as_bytes()).unwrap();
+        let client = reqwest::Client::builder()
+            .tls_certs_only([ca])
+            .identity(identity.unwrap())
+            .https_only(true)
+            .build()
+            .unwrap();
+        Sender {
+            signing_key: SigningKey::from_text(&read("signing.key")).unwrap(),
+            agent: AgentId::try_from(agent.to_owned()).unwrap(),
+            url: format!("https://127.0.0.1:{}/v1", self.port),
+            client,
+            epoch: Epoch(1),
+            seq: Seq::NONE,
+            headers: vec![Digest::ZERO],
+        }
+    }
+
+    async fn serve(&self) {
+        let hub = self.command().arg("serve").stdout(Stdio::null()).spawn().unwrap();
+        *self.hub.lock().unwrap() = Some(hub);
+        let url = format!("http://127.0.0.1:{}/readyz", self.metrics_port);
+        for _ in 0..600 {
+            let ready = reqwest::get(&url).await;
+            if ready.is_ok_and(|answer| answer.status().is_success()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the hub did not become ready");
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_phusa-hub"));
+        command.arg("--config").arg(self.path("hub/hub.toml")).env("RUST_LOG", "warn");
+        command
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let id = self.hub.lock().unwrap().as_ref().unwrap().id();
+        let id = rustix::process::Pid::from_raw(id.try_into().unwrap()).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    async fn database(&self) -> tokio_postgres::Client {
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(self.path("state/postgresql/socket")).port(5432);
+        config.user("phusa").dbname("postgres");
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+        let tracker = tokio_util::task::TaskTracker::new();
+        tracker.spawn(connection);
+        client
+    }
+
+    fn agent_file(&self, agent: &str) -> PathBuf {
+        self.path("hub/agents").join(agent.replace('/', "__") + ".toml")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+impl Drop for World {
+    /// A test that failed leaves neither hub nor database behind.
+    fn drop(&mut self) {
+        let Some(mut hub) = self.hub.lock().unwrap().take() else { return };
+        let id = rustix::process::Pid::from_raw(hub.id().try_into().unwrap()).unwrap();
+        let _ended = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        let _status = hub.wait();
+    }
+}
+
+impl Sender {
+    /// The next batch of the stream, signed.
+    pub(crate) fn seal(&mut self, phase: Phase, tx_open: bool, rows: &[Row<'_>]) -> Batch {
+        let mut body = BodyWriter::default();
+        for (op, id, name) in rows {
+            let id = id.to_be_bytes();
+            put_tuple(body.begin_row(*op), &[Field::Value(&id), Field::Value(name.as_bytes())]);
+        }
+        self.seal_body(phase, tx_open, body)
+    }
+
+    /// A batch with a field the contract does not have.
+    pub(crate) fn seal_wider(&mut self) -> Batch {
+        let mut body = BodyWriter::default();
+        let id = 3_i64.to_be_bytes();
+        let fields = [Field::Value(&id), Field::Value(b"x"), Field::Value(b"secret")];
+        put_tuple(body.begin_row(Op::Snapshot), &fields);
+        self.seal_body(Phase::Read, false, body)
+    }
+
+    /// A batch whose text is these bytes.
+    pub(crate) fn seal_bytes(&mut self, id: i64, name: &[u8]) -> Batch {
+        let mut body = BodyWriter::default();
+        let id = id.to_be_bytes();
+        put_tuple(body.begin_row(Op::Snapshot), &[Field::Value(&id), Field::Value(name)]);
+        self.seal_body(Phase::Read, false, body)
+    }
+
+    /// Goes back `count` batches, to make others under their numbers.
+    pub(crate) fn rewind(&mut self, count: u64) {
+        self.seq = Seq(self.seq.0 - count);
+        self.headers.truncate(self.headers.len() - usize::try_from(count).unwrap());
+    }
+
+    /// Leaves out `count` numbers.
+    pub(crate) fn skip(&mut self, count: u64) {
+        self.seq = Seq(self.seq.0 + count);
+    }
+
+    /// Begins the next epoch.
+    pub(crate) fn begin_epoch(&mut self) {
+        (self.epoch, self.seq, self.headers) = (self.epoch.next(), Seq::NONE, vec![Digest::ZERO]);
+    }
+
+    /// Delivers a batch.
+    pub(crate) async fn send(&self, batch: &Batch) -> Answer {
+        let request = self.client.post(format!("{}/batch", self.url)).body(frame::encode(batch));
+        read(request.send().await.unwrap()).await
+    }
+
+    /// Says hello for the one dataset.
+    pub(crate) async fn hello(&self) -> Result<Welcome, Refusal> {
+        let contract = Contract::from_toml(CONTRACT).unwrap();
+        let hello = Hello {
+            protocol: phusa_protocol::PROTOCOL_VERSION,
+            agent: self.agent.clone(),
+            agent_version: "0.1.0".to_owned(),
+            sent_at: Timestamp::now(),
+            datasets: vec![Offer {
+                dataset: contract.dataset.clone(),
+                contract: contract.fingerprint(),
+                mapping: Digest::of(b"mapping"),
+            }],
+        };
+        let body = serde_json::to_vec(&hello).unwrap();
+        let request = self.client.post(format!("{}/hello", self.url)).body(body);
+        read(request.send().await.unwrap()).await
+    }
+
+    fn seal_body(&mut self, phase: Phase, tx_open: bool, body: BodyWriter) -> Batch {
+        let (body, counts) = body.finish();
+        let contract = Contract::from_toml(CONTRACT).unwrap();
+        self.seq = self.seq.next();
+        let body_bytes = body.len() as u64;
+        let (encoding, body) = frame::pack(body, 1);
+        let salt = [7; SALT_BYTES];
+        let header = Header {
+            v: HEADER_VERSION,
+            agent: self.agent.clone(),
+            dataset: contract.dataset.clone(),
+            epoch: self.epoch,
+            seq: self.seq,
+            previous: *self.headers.last().unwrap(),
+            contract: contract.fingerprint(),
+            mapping: Digest::of(b"mapping"),
+            phase,
+            tx_open,
+            position_from: "0/1".to_owned(),
+            position_to: "0/2".to_owned(),
+            counts,
+            body_bytes,
+            encoding,
+            commitment: commitment(&salt, &body),
+            read_at: Timestamp::now(),
+            source_time: Timestamp::now(),
+            agent_version: "0.1.0".to_owned(),
+        };
+        let signed = SignedHeader::sign(header, &self.signing_key);
+        self.headers.push(signed.digest());
+        Batch { signed, salt, body }
+    }
+}
+
+async fn read<T: serde::de::DeserializeOwned>(answer: reqwest::Response) -> Result<T, Refusal> {
+    let is_success = answer.status().is_success();
+    let body = answer.bytes().await.unwrap();
+    let text = || String::from_utf8_lossy(&body).into_owned();
+    if is_success {
+        return Ok(serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{}", text())));
+    }
+    Err(serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{}", text())))
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
