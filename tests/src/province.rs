@@ -213,7 +213,7 @@ impl Province {
         let (database, user) = (reader.database, login(reader.database));
         database.psql(&format!("create role {user} login replication password 'bi-mat'"));
         for _ in 0..3 {
-            let checked = self.agent(reader.agency, &["check"]);
+            let checked = self.agent(reader.agency, &["check", "--offline"]);
             if checked.status.success() {
                 return;
             }
@@ -314,7 +314,7 @@ impl Province {
     #[must_use]
     pub fn both_ends(&self, agency: &str, dataset: &str) -> [Option<RowsDigest>; 2] {
         [
-            counted(&self.agent(agency, &["verify", "--json"]), dataset),
+            counted(&self.agent(agency, &["verify", dataset, "--json"]), dataset),
             counted(&self.hub(&["warehouse", "digest", dataset, "--json"]), dataset),
         ]
     }
