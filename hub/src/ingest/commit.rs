@@ -81,6 +81,9 @@ impl Ingest {
         let prepared = apply::prepare(&tx, &delivery, early, &work.body).await?;
         failpoint::pass(Point::AfterPrepare);
         let judgement = self.turns.wait(header, begun, &self.warehouse).await?;
+        if judgement == Judgement::Repeat {
+            return Ok(None);
+        }
         if !is_next(judgement) {
             return Err(stop_of(judgement));
         }
