@@ -119,7 +119,13 @@ impl Ingest {
                     None => return Ok(Err(Judgement::Early)),
                 }
             }
-            (judgement, _) => return Ok(Err(judgement)),
+            (judgement, found) => {
+                // Another process was here: what this one remembers of the stream is too old.
+                if let Some(standing) = found {
+                    self.turns.publish(header, standing);
+                }
+                return Ok(Err(judgement));
+            }
         };
         if header.tx_open {
             let transfer = self.log.next_transfer(&tx).await?;

@@ -192,3 +192,49 @@ async fn batches_wait_while_the_disk_reserve_is_reached() {
     assert_eq!(world.log_verify()["entries"], 1, "waiting is no entry");
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_alters_log_rows_or_streams_in_the_database_is_found_out() {
+    let world = World::start().await;
+    let mut agent = world.sender("H57.12/may-1");
+    for id in 1..=2 {
+        let batch = agent.seal(Phase::Read, false, &[(Op::Snapshot, id, "An")]);
+        agent.send(&batch).await.unwrap();
+    }
+    assert_eq!(world.log_verify()["accepted"], 2);
+    let check = async |harm: &str, repair: &str, expected: &str| {
+        let said = world.log_verify_after(harm).await;
+        assert!(said.contains("log_broken") && said.contains(expected), "{harm}: {said}");
+        world.ask(&format!("with repaired as ({repair} returning 1) select true")).await;
+        world.log_verify();
+    };
+    check(
+        "update phusa.transfers set entry = replace(entry, 'version\":\"0', 'version\":\"9') \
+         where number = 3",
+        "update phusa.transfers set entry = replace(entry, 'version\":\"9', 'version\":\"0') \
+         where number = 3",
+        "entry 3: the chain does not lead here",
+    )
+    .await;
+    check(
+        "update phusa.transfers set number = 9 where number = 2",
+        "update phusa.transfers set number = 2 where number = 9",
+        "expected entry 2 here",
+    )
+    .await;
+    check(
+        "create table cut as select * from phusa.transfers where number = 3; \
+         delete from phusa.salts where transfer in (select transfer from cut); \
+         delete from phusa.transfers where number = 3",
+        "insert into phusa.transfers overriding system value select * from cut",
+        "the log has no entry of batch 2",
+    )
+    .await;
+    check(
+        "update cong_dan.citizens set _transfer = 999 where id = 1",
+        "update cong_dan.citizens set _transfer = _version where id = 1",
+        "name transfer 999",
+    )
+    .await;
+    world.stop().await;
+}
