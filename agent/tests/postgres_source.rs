@@ -420,10 +420,13 @@ async fn a_read_in_one_go_is_exact_and_goes_live_at_once() {
     writing.spawn(async move { writer.write(300).await });
     dataset.capture(|block, _| (block.phase == Phase::Live).then_some(End::After)).await;
     writing.join_next().await.unwrap().unwrap();
-    let rest = "truncate exact; insert into exact (id, name) values (1, 'một'); \
-                alter table exact replica identity full; update exact set id = 2; \
-                insert into exact (id, ward) values (-1, 'end')";
-    admin.batch_execute(rest).await.unwrap();
+    let slot = slot_name(&server.settings().agent, &dataset.selection.dataset);
+    let rest = format!(
+        "truncate exact; insert into exact (id, name) values (1, 'một'); \
+         alter publication {slot} set table exact; alter table exact replica identity full; \
+         update exact set id = 2; insert into exact (id, ward) values (-1, 'end')"
+    );
+    admin.batch_execute(&rest).await.unwrap();
     dataset.capture_until(&[&(-1_i64).to_be_bytes()]).await;
     assert_eq!(dataset.phases, [Phase::Read, Phase::ReadEnd, Phase::Live]);
     dataset.model.assert_same(&dataset.scan().await);
@@ -712,16 +715,15 @@ async fn a_mapped_column_that_changes_stops_and_a_new_one_does_not() {
     let sql = "alter table drift add more int; insert into drift values (-1, 'x', 5)";
     admin.batch_execute(sql).await.unwrap();
     dataset.capture_until(&[&(-1_i32).to_be_bytes()]).await;
-    let sql = "alter table drift alter name type bytea using name::bytea; \
-               insert into drift values (2, 'y', 5)";
-    admin.batch_execute(sql).await.unwrap();
-    // The log still holds nothing of the old type, so the new type is simply what is read now …
-    let findings = dataset.source.probe(std::slice::from_ref(&dataset.selection)).await.unwrap();
-    assert!(findings.faults.is_empty());
-    // … and a rename stops it by name.
-    let sql = "alter table drift rename name to full_name; insert into drift values (3, 'z', 5)";
-    admin.batch_execute(sql).await.unwrap();
-    assert_eq!(capture_fault(&dataset, true).await, Code::SourceColumnMissing);
+    let rename = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let sql = "alter table drift rename name to full_name; \
+                   insert into drift values (3, 'z', 5)";
+        admin.batch_execute(sql).await.unwrap();
+    };
+    let (code, ()) = tokio::join!(capture_fault(&dataset, true), rename);
+    assert_eq!(code, Code::SourceSchema, "while it runs");
+    assert_eq!(capture_fault(&dataset, true).await, Code::SourceColumnMissing, "when it starts");
 }
 
 #[test]

@@ -40,6 +40,19 @@ struct Transaction {
     known: u64,
 }
 
+/// A change whose row the log does not hold in full, while the full read may not hold it either.
+///
+/// The read may have met the row under its later key, or not at all, so that nothing is there from
+/// which unchanged values could be carried over. Its row has to be read from the table.
+pub(super) struct Incomplete {
+    /// The key it had, if it changed: a tuple in the contract's key order.
+    old: Option<Vec<u8>>,
+    /// The key it has: a tuple in the contract's key order.
+    key: Vec<u8>,
+    /// The parts of the key along which the table is read.
+    pub(super) walk: Vec<Vec<u8>>,
+}
+
 /// Where the columns stand in the messages of a table.
 struct Shape {
     /// For each column of the target, its place in a message.
@@ -108,11 +121,11 @@ impl Assembler {
     /// # Errors
     /// `source_schema` when a mapped column is no longer what it was, `source_gap` when a
     /// transaction that was handed on in part does not come again.
-    pub(super) fn take(&mut self, message: Message<'_>) -> Result<(), Fault> {
+    pub(super) fn take(&mut self, message: Message<'_>) -> Result<Option<Incomplete>, Fault> {
         match message {
             Message::Begin { final_lsn, commit_micros } => {
                 self.source_time = Timestamp::from_postgres_micros(commit_micros);
-                return self.begin(Lsn(final_lsn));
+                self.begin(Lsn(final_lsn))?;
             }
             Message::Commit { end_lsn } => {
                 self.transaction = None;
@@ -127,10 +140,10 @@ impl Assembler {
             Message::Insert { relation, new } if self.is_new_change(relation) => {
                 let shape = self.shape.as_ref().ok_or_else(no_shape)?;
                 let out = self.filler.begin_row(Op::Insert);
-                put_row(&self.target, shape, out, &cells(new), None)?;
+                put_row(&self.target, shape, out, &cells(new))?;
             }
             Message::Update { relation, old, new } if self.is_new_change(relation) => {
-                self.update(old, new)?;
+                return self.update(old, new);
             }
             Message::Delete { relation, old } if self.is_new_change(relation) => {
                 let shape = self.shape.as_ref().ok_or_else(no_shape)?;
@@ -149,7 +162,30 @@ impl Assembler {
             | Message::Truncate { .. }
             | Message::Other => {}
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Takes a change in whose row was read from the table; `None` when no row has its key now.
+    /// The row was then removed or given another key meanwhile, which the log tells later.
+    pub(super) fn complete(&mut self, change: &Incomplete, row: Option<&[u8]>) {
+        match (&change.old, row) {
+            (None, Some(row)) => self.filler.begin_row(Op::Update).extend_from_slice(row),
+            (Some(old), Some(row)) => {
+                let out = self.filler.begin_row(Op::Rekey);
+                out.extend_from_slice(old);
+                out.extend_from_slice(row);
+            }
+            (old, None) => {
+                for key in old.iter().chain([&change.key]) {
+                    self.filler.begin_row(Op::Delete).extend_from_slice(key);
+                }
+            }
+        }
+    }
+
+    /// Changes before this may differ from what was read.
+    pub(super) fn settle_until(&mut self, at: Lsn) {
+        self.following.settle_until = self.following.settle_until.max(Some(at));
     }
 
     fn begin(&mut self, final_lsn: Lsn) -> Result<(), Fault> {
@@ -183,28 +219,37 @@ impl Assembler {
         true
     }
 
-    fn update(&mut self, old: Option<Old<'_>>, new: Cells<'_>) -> Result<(), Fault> {
+    fn update(
+        &mut self,
+        old: Option<Old<'_>>,
+        new: Cells<'_>,
+    ) -> Result<Option<Incomplete>, Fault> {
         let shape = self.shape.as_ref().ok_or_else(no_shape)?;
-        let new = cells(new);
+        let mut row = cells(new);
         let (whole, old) = match old {
             None => (false, None),
             Some(Old::Key(old)) => (false, Some(cells(old))),
             Some(Old::Full(old)) => (true, Some(cells(old))),
         };
-        let old = old.as_deref();
-        let rekeyed = old.is_some_and(|old| key_differs(&self.target, shape, old, &new));
-        let row = |out: &mut Vec<u8>| {
-            let carried = old.map(|old| Carried { old, whole });
-            put_row(&self.target, shape, out, &new, carried)
-        };
-        match old {
-            Some(old) if rekeyed => {
-                let out = self.filler.begin_row(Op::Rekey);
-                put_key(&self.target, shape, out, old)?;
-                row(out)
-            }
-            _ => row(self.filler.begin_row(Op::Update)),
+        let rekeyed = old.as_ref().filter(|old| key_differs(&self.target, shape, old, &row));
+        if let Some(old) = &old {
+            carry_over(shape, &mut row, old, whole);
         }
+        let is_settling = self.transaction.as_ref().zip(self.following.settle_until);
+        if is_settling.is_some_and(|(transaction, until)| transaction.final_lsn < until)
+            && shape.places.iter().any(|&at| row.get(at) == Some(&Cell::Unchanged))
+        {
+            let old = rekeyed.map(|old| key_tuple(&self.target, shape, old)).transpose()?;
+            let key = key_tuple(&self.target, shape, &row)?;
+            let walk = walk_parts(&self.target, shape, &row)?;
+            return Ok(Some(Incomplete { old, key, walk }));
+        }
+        let out = self.filler.begin_row(if rekeyed.is_some() { Op::Rekey } else { Op::Update });
+        if let Some(old) = rekeyed {
+            put_key(&self.target, shape, out, old)?;
+        }
+        put_row(&self.target, shape, out, &row)?;
+        Ok(None)
     }
 
     fn shape_of(&mut self, relation: &Relation<'_>) -> Result<Shape, Fault> {
@@ -274,12 +319,14 @@ fn no_shape() -> Fault {
     Fault::new(Code::Bug, "a change came before the shape of its table")
 }
 
-/// The old form of a row, for what the new one leaves out.
-#[derive(Clone, Copy)]
-struct Carried<'a> {
-    old: &'a [Cell<'a>],
-    /// Whether it holds every column, or those of the replica identity only.
-    whole: bool,
+/// Takes from the old form of a row what the new one leaves out: from a whole row everything, from
+/// a key only the columns of the replica identity, because its others stand as null.
+fn carry_over<'a>(shape: &Shape, new: &mut [Cell<'a>], old: &[Cell<'a>], whole: bool) {
+    for ((cell, before), identity) in new.iter_mut().zip(old).zip(&shape.identity) {
+        if *cell == Cell::Unchanged && (whole || *identity) {
+            *cell = *before;
+        }
+    }
 }
 
 fn put_row(
@@ -287,19 +334,29 @@ fn put_row(
     shape: &Shape,
     out: &mut Vec<u8>,
     new: &[Cell<'_>],
-    carried: Option<Carried<'_>>,
 ) -> Result<(), Fault> {
     begin_tuple(out, shape.places.len());
     for (index, &at) in shape.places.iter().enumerate() {
-        let mut cell = *new.get(at).ok_or_else(no_shape)?;
-        if let (Cell::Unchanged, Some(carried)) = (cell, carried)
-            && (carried.whole || shape.identity.get(at) == Some(&true))
-        {
-            cell = *carried.old.get(at).ok_or_else(no_shape)?;
-        }
-        put_cell(target, index, out, cell)?;
+        put_cell(target, index, out, *new.get(at).ok_or_else(no_shape)?)?;
     }
     Ok(())
+}
+
+fn key_tuple(target: &Target, shape: &Shape, row: &[Cell<'_>]) -> Result<Vec<u8>, Fault> {
+    let mut out = Vec::new();
+    put_key(target, shape, &mut out, row)?;
+    Ok(out)
+}
+
+/// The bytes of the key along which the table is read.
+fn walk_parts(target: &Target, shape: &Shape, row: &[Cell<'_>]) -> Result<Vec<Vec<u8>>, Fault> {
+    let part = |&index: &usize| {
+        let cell = shape.places.get(index).and_then(|&at| row.get(at)).ok_or_else(no_shape)?;
+        let mut field = Vec::new();
+        put_cell(target, index, &mut field, *cell)?;
+        Ok(field.split_off(4))
+    };
+    target.walk.iter().map(part).collect()
 }
 
 /// The key fields alone, in the contract's key order.
