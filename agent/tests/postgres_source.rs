@@ -1,5 +1,14 @@
 //! The PostgreSQL engine against a real private server: what a replayed capture holds is compared
 //! with a scan of the table, whatever was killed on the way.
+//!
+//! `PHUSA_POSTGRES_BIN` names the folder of another version's programs; 15 is the default.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking; clippy's own exception does not reach its helpers"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +30,9 @@ use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
 
-const BIN: &str = "/usr/lib/postgresql/15/bin";
+fn programs() -> String {
+    std::env::var("PHUSA_POSTGRES_BIN").unwrap_or("/usr/lib/postgresql/15/bin".to_owned())
+}
 
 /// A private server in a temporary folder, stopped when dropped.
 struct Server {
@@ -31,20 +42,44 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
+        let server = Self::prepare();
+        let (bin, data) = (programs(), server.data());
+        server.run(&format!(
+            "{bin}/initdb -D {} -U admin -A trust -E UTF8 --no-locale -N >/dev/null",
+            data.display(),
+        ));
+        server.go("wal_level=logical\nfsync=off\nmax_wal_senders=10\nmax_replication_slots=10");
+        server
+    }
+
+    /// A hot standby of this server.
+    fn standby(&self) -> Self {
+        let standby = Self::prepare();
+        let (bin, data) = (programs(), standby.data());
+        standby.run(&format!(
+            "{bin}/pg_basebackup -D {} -R -X stream -c fast -h 127.0.0.1 -p {} -U admin",
+            data.display(),
+            self.port,
+        ));
+        standby.go("hot_standby_feedback=on");
+        standby
+    }
+
+    fn prepare() -> Self {
         let folder = tempfile::Builder::new().prefix("phusa-source-").tempdir_in("/tmp").unwrap();
         shell(&format!("chmod 755 {0} && chown postgres {0}", folder.path().display()));
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = Self { folder, port };
-        let data = server.data();
-        server.run(&format!(
-            "{BIN}/initdb -D {0} -U admin -A trust -E UTF8 --no-locale -N >/dev/null && \
-             printf \"listen_addresses='127.0.0.1'\\nport={port}\\nunix_socket_directories='{1}'\\n\
-             wal_level=logical\\nfsync=off\\nmax_wal_senders=10\\nmax_replication_slots=10\\n\" \
-             >> {0}/postgresql.conf && {BIN}/pg_ctl -D {0} -w -l {1}/log start >/dev/null",
-            data.display(),
-            server.folder.path().display(),
+        Self { folder, port }
+    }
+
+    fn go(&self, settings: &str) {
+        let (bin, port, folder) = (programs(), self.port, self.folder.path().display());
+        self.run(&format!(
+            "printf \"listen_addresses='127.0.0.1'\\nport={port}\\n\
+             unix_socket_directories='{folder}'\\n{}\\n\" >> {folder}/data/postgresql.conf && \
+             {bin}/pg_ctl -D {folder}/data -w -l {folder}/log start >/dev/null",
+            settings.replace('\n', "\\n"),
         ));
-        server
     }
 
     fn data(&self) -> PathBuf {
@@ -80,7 +115,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let data = self.data();
-        self.run(&format!("{BIN}/pg_ctl -D {} -m immediate stop >/dev/null", data.display()));
+        let bin = programs();
+        self.run(&format!("{bin}/pg_ctl -D {} -m immediate stop >/dev/null", data.display()));
     }
 }
 
@@ -125,11 +161,7 @@ impl Model {
 
     fn put(&mut self, before: Option<Row>, key: &[usize], new: Tuple<'_>) {
         let fields: Vec<Field<'_>> = new.fields().collect();
-        let bytes = |field: &Field<'_>| match field {
-            Field::Value(bytes) => bytes.to_vec(),
-            other => panic!("a key field is {other:?}"),
-        };
-        let key: Key = key.iter().map(|&index| bytes(&fields[index])).collect();
+        let key: Key = key.iter().map(|&index| key_field(fields[index])).collect();
         let before = before.or_else(|| self.rows.get(&key).cloned());
         let row = fields.iter().enumerate().map(|(index, field)| match field {
             Field::Value(bytes) => Some(bytes.to_vec()),
@@ -147,11 +179,22 @@ impl Model {
 }
 
 fn key_fields(tuple: Tuple<'_>) -> Key {
-    let value = |field| match field {
-        Field::Value(bytes) => bytes.to_vec(),
-        other => panic!("a key field is {other:?}"),
+    tuple.fields().map(key_field).collect()
+}
+
+fn key_field(field: Field<'_>) -> Vec<u8> {
+    let Field::Value(bytes) = field else { panic!("a key field without a value") };
+    bytes.to_vec()
+}
+
+/// Whether a block brings the row with this key.
+fn brings(body: &[u8], key: &[usize], wanted: &Key) -> bool {
+    let is_wanted = |change: Change<'_>| {
+        let (Change::Snapshot(new) | Change::Insert(new)) = change else { return false };
+        let fields: Vec<Field<'_>> = new.fields().collect();
+        key.iter().zip(wanted).all(|(&at, part)| fields[at] == Field::Value(part))
     };
-    tuple.fields().map(value).collect()
+    runs(body).any(|run| run.unwrap().changes().any(|change| is_wanted(change.unwrap())))
 }
 
 /// One dataset being captured, stopped and captured again.
@@ -208,8 +251,8 @@ impl Dataset {
         assert!(findings.statements.is_empty());
     }
 
-    /// Captures until `end` says so of a block and what the model then holds.
-    async fn capture(&mut self, mut end: impl FnMut(&Block, &Model) -> Option<End>) {
+    /// Captures until `end` says so of a block.
+    async fn capture(&mut self, mut end: impl FnMut(&Block) -> Option<End>) {
         let (blocks, mut received) = mpsc::channel(2);
         let (durable, durable_seen) = watch::channel(0);
         let (progress, _) = watch::channel(Progress::default());
@@ -231,7 +274,7 @@ impl Dataset {
             };
             number += 1;
             assert_eq!(block.number, number);
-            let ending = end(&block, &self.model);
+            let ending = end(&block);
             if ending == Some(End::Before) {
                 break;
             }
@@ -259,12 +302,12 @@ impl Dataset {
 
     /// Captures until the row with this key has come and no transaction is open.
     async fn capture_until(&mut self, key: &[&[u8]]) {
-        let key: Key = key.iter().map(|part| part.to_vec()).collect();
-        let selection_key = self.selection.key.clone();
-        self.capture(|block, model| {
-            let mut after = model.clone_for(&key);
-            after.apply_key(&selection_key, &block.body, &key);
-            (after.found && !block.tx_open).then_some(End::After)
+        let wanted: Key = key.iter().map(|part| part.to_vec()).collect();
+        let key = self.selection.key.clone();
+        let mut found = false;
+        self.capture(|block| {
+            found |= brings(&block.body, &key, &wanted);
+            (found && !block.tx_open).then_some(End::After)
         })
         .await;
     }
@@ -280,33 +323,6 @@ impl Dataset {
         }
         task.join_next().await.unwrap().unwrap().unwrap();
         model
-    }
-}
-
-/// Whether one key has been seen.
-struct Seen {
-    found: bool,
-}
-
-impl Model {
-    fn clone_for(&self, key: &Key) -> Seen {
-        Seen { found: self.rows.contains_key(key) }
-    }
-}
-
-impl Seen {
-    fn apply_key(&mut self, key: &[usize], body: &[u8], wanted: &Key) {
-        for run in runs(body) {
-            for change in run.unwrap().changes() {
-                if let Change::Snapshot(new) | Change::Insert(new) = change.unwrap() {
-                    let fields: Vec<Field<'_>> = new.fields().collect();
-                    let same = key.iter().zip(wanted).all(|(&at, part)| {
-                        matches!(fields[at], Field::Value(bytes) if bytes == part.as_slice())
-                    });
-                    self.found |= same;
-                }
-            }
-        }
     }
 }
 
@@ -386,7 +402,7 @@ async fn what_was_killed_in_read_and_log_goes_on_without_gap_or_repeat() {
         for end in [End::Before, End::After] {
             let limit = blocks + 6;
             dataset
-                .capture(|_, _| {
+                .capture(|_| {
                     blocks += 1;
                     (blocks >= limit).then_some(end)
                 })
@@ -394,7 +410,7 @@ async fn what_was_killed_in_read_and_log_goes_on_without_gap_or_repeat() {
         }
         assert_eq!(dataset.phases, [Phase::Read]);
         let mut writer = writing.join_next().await.unwrap().unwrap();
-        dataset.capture(|block, _| (block.phase == Phase::Settle).then_some(End::Before)).await;
+        dataset.capture(|block| (block.phase == Phase::Settle).then_some(End::Before)).await;
         writer.write(200).await;
         let sql = format!("insert into {table} (id, ward) values (-1, 'end')");
         admin.batch_execute(&sql).await.unwrap();
@@ -418,7 +434,7 @@ async fn a_read_in_one_go_is_exact_and_goes_live_at_once() {
     let mut writer = Writer { client: server.admin().await, table: "exact", state: 11 };
     let mut writing = JoinSet::new();
     writing.spawn(async move { writer.write(300).await });
-    dataset.capture(|block, _| (block.phase == Phase::Live).then_some(End::After)).await;
+    dataset.capture(|block| (block.phase == Phase::Live).then_some(End::After)).await;
     writing.join_next().await.unwrap().unwrap();
     let slot = slot_name(&server.settings().agent, &dataset.selection.dataset);
     let rest = format!(
@@ -447,7 +463,7 @@ async fn a_large_transaction_is_cut_and_resumed_in_its_middle_over_both_transpor
         settings.catch_up_bytes = catch_up;
         let mut dataset = Dataset::new(settings, table, &["id", "name"], &[0]);
         dataset.prepare(&admin).await;
-        dataset.capture(|block, _| (block.phase == Phase::Live).then_some(End::After)).await;
+        dataset.capture(|block| (block.phase == Phase::Live).then_some(End::After)).await;
         assert_eq!(dataset.phases, [Phase::ReadEnd, Phase::Live]);
         let sql = format!(
             "insert into {table} select i, repeat('dòng ', 10) from generate_series(1, 200000) i"
@@ -456,7 +472,7 @@ async fn a_large_transaction_is_cut_and_resumed_in_its_middle_over_both_transpor
         for end in [End::Before, End::After] {
             let mut open = 0;
             dataset
-                .capture(|block, _| {
+                .capture(|block| {
                     assert!(block.body.len() < 300 << 10);
                     open += u64::from(block.tx_open);
                     (open == 9).then_some(end)
@@ -559,9 +575,13 @@ async fn every_type_has_the_same_bytes_in_copy_text_log_and_binary_log() {
             std::iter::once("id").chain(names.iter().map(String::as_str)).collect();
         let mut dataset = Dataset::new(settings, table, &mapped, &[0]);
         dataset.prepare(&admin).await;
-        dataset.capture(|block, _| (block.phase == Phase::Live).then_some(End::After)).await;
+        dataset.capture(|block| (block.phase == Phase::Live).then_some(End::After)).await;
+        let has_xml = admin.batch_execute("select '<a/>'::xml").await.is_ok();
         let mut id = 0;
         for (name, (kind, values)) in names.iter().zip(TYPES) {
+            if kind == "xml" && !has_xml {
+                continue;
+            }
             for value in values {
                 id += 1;
                 let value = value.replace('\'', "''").replace("''''", "''");
@@ -613,7 +633,9 @@ async fn what_stands_in_the_way_is_named() {
     check("absent", &["a"], Code::SourceTableMissing, "public.absent").await;
     check("odd", &["a", "b"], Code::SourceColumnMissing, "no column b").await;
     check("odd", &["a", "m"], Code::SourceTypeRefused, "column m").await;
-    check("odd", &["a", "g"], Code::SourceTypeRefused, "generated").await;
+    if version(&admin).await < 180_000 {
+        check("odd", &["a", "g"], Code::SourceTypeRefused, "generated").await;
+    }
     check("keyless", &["a"], Code::SourceKeyMissing, "no primary key").await;
     check("nothing", &["a"], Code::SourceKeyMissing, "no replica identity").await;
     check("odd", &["a"], Code::SourceRights, "SELECT").await;
@@ -653,7 +675,7 @@ async fn a_slot_that_moved_vanished_or_held_back_too_much_is_never_resumed() {
     let given_up = Dataset::new(settings, "gap", &["id"], &[0]);
     let mut dataset = Dataset::new(server.settings(), "gap", &["id"], &[0]);
     dataset.prepare(&admin).await;
-    dataset.capture(|block, _| (block.phase == Phase::Live).then_some(End::After)).await;
+    dataset.capture(|block| (block.phase == Phase::Live).then_some(End::After)).await;
 
     let sql = "insert into gap values (1)";
     admin.batch_execute(sql).await.unwrap();
@@ -711,7 +733,7 @@ async fn a_mapped_column_that_changes_stops_and_a_new_one_does_not() {
     admin.batch_execute("create table drift (id int primary key, name text)").await.unwrap();
     let mut dataset = Dataset::new(server.settings(), "drift", &["id", "name"], &[0]);
     dataset.prepare(&admin).await;
-    dataset.capture(|block, _| (block.phase == Phase::Live).then_some(End::After)).await;
+    dataset.capture(|block| (block.phase == Phase::Live).then_some(End::After)).await;
     let sql = "alter table drift add more int; insert into drift values (-1, 'x', 5)";
     admin.batch_execute(sql).await.unwrap();
     dataset.capture_until(&[&(-1_i32).to_be_bytes()]).await;
@@ -726,7 +748,52 @@ async fn a_mapped_column_that_changes_stops_and_a_new_one_does_not() {
     assert_eq!(capture_fault(&dataset, true).await, Code::SourceColumnMissing, "when it starts");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_is_read_from_16_on_and_refused_by_name_before() {
+    let primary = Server::start();
+    let admin = primary.admin().await;
+    roles(&admin).await;
+    fill(&admin, "mirrored", "id").await;
+    Dataset::new(primary.settings(), "mirrored", &COLUMNS, &[1]).prepare(&admin).await;
+    let standby = primary.standby();
+    let mut dataset = Dataset::new(standby.settings(), "mirrored", &COLUMNS, &[1]);
+    if version(&admin).await < 160_000 {
+        let findings = dataset.source.probe(std::slice::from_ref(&dataset.selection)).await;
+        let faults = findings.unwrap().faults;
+        assert!(faults.iter().any(|fault| fault.code == Code::SourceVersion), "{faults:?}");
+        assert_eq!(capture_fault(&dataset, false).await, Code::SourceVersion);
+        return;
+    }
+    let mut writer = Writer { client: primary.admin().await, table: "mirrored", state: 5 };
+    let mut writing = JoinSet::new();
+    writing.spawn(async move {
+        for _ in 0..20 {
+            writer.client.batch_execute("select pg_log_standby_snapshot()").await.unwrap();
+            writer.write(10).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    let mut blocks = 0;
+    dataset
+        .capture(|_| {
+            blocks += 1;
+            (blocks == 10).then_some(End::After)
+        })
+        .await;
+    writing.join_next().await.unwrap().unwrap();
+    let sql = "insert into mirrored (id, ward) values (-1, 'end')";
+    admin.batch_execute(sql).await.unwrap();
+    dataset.capture_until(&[&(-1_i64).to_be_bytes()]).await;
+    dataset.model.assert_same(&dataset.scan().await);
+}
+
+async fn version(admin: &Client) -> i32 {
+    let sql = "select current_setting('server_version_num')::int4";
+    admin.query_one(sql, &[]).await.unwrap().get(0)
+}
+
 #[test]
 fn the_binaries_are_there() {
-    assert!(Path::new(BIN).join("postgres").exists(), "PostgreSQL 15 is missing from {BIN}");
+    let bin = programs();
+    assert!(Path::new(&bin).join("postgres").exists(), "PostgreSQL is missing from {bin}");
 }

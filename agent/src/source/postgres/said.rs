@@ -58,7 +58,7 @@ fn speaks_of_tls(error: &(dyn Error + 'static)) -> bool {
     let mut below = Some(error);
     while let Some(error) = below {
         let inner = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
-        if inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        if inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some() {
             return true;
         }
         below = error.source();
