@@ -16,7 +16,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phusa_agent::source::postgres::{PostgresSource, Settings, slot_name};
+use phusa_agent::source::postgres::{Password, PostgresSource, Settings, Tls, slot_name};
 use phusa_agent::source::{Block, Intake, Progress, Resume, Selection, Source, Start};
 use phusa_protocol::batch::Phase;
 use phusa_protocol::change::{Change, Op, runs};
@@ -215,6 +215,8 @@ enum End {
     After,
     /// Before this block is durable.
     Before,
+    /// Once the server knows that it is durable.
+    Released,
 }
 
 impl Dataset {
@@ -280,7 +282,10 @@ impl Dataset {
             }
             self.take(&block);
             durable.send(number).unwrap();
-            if ending == Some(End::After) {
+            if ending == Some(End::Released) {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+            }
+            if ending.is_some() {
                 break;
             }
         }
@@ -790,6 +795,90 @@ async fn a_standby_is_read_from_16_on_and_refused_by_name_before() {
 async fn version(admin: &Client) -> i32 {
     let sql = "select current_setting('server_version_num')::int4";
     admin.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_position_is_released_and_a_partitioned_table_is_one_table() {
+    let server = Server::start();
+    let admin = server.admin().await;
+    roles(&admin).await;
+    let made = "create table parts (id int primary key, name text) partition by range (id); \
+                create table parts_low partition of parts for values from (minvalue) to (100); \
+                create table parts_high partition of parts for values from (100) to (maxvalue); \
+                insert into parts values (1, 'một'), (100, 'một trăm'); create table other (a int)";
+    admin.batch_execute(made).await.unwrap();
+    let mut dataset = Dataset::new(server.settings(), "parts", &["id", "name"], &[0]);
+    dataset.prepare(&admin).await;
+    dataset.capture(|block| (block.phase == Phase::Live).then_some(End::After)).await;
+    let noise = "insert into other select generate_series(1, 10000); \
+                 select pg_switch_wal(); update parts set id = 200 where id = 1";
+    admin.batch_execute(noise).await.unwrap();
+    let mut position = String::new();
+    dataset
+        .capture(|block| {
+            let is_idle = block.body.is_empty() && block.phase == Phase::Live;
+            position.clone_from(&block.position);
+            is_idle.then_some(End::Released)
+        })
+        .await;
+    dataset.model.assert_same(&dataset.scan().await);
+    let sql = "select confirmed_flush_lsn::text from pg_replication_slots";
+    let confirmed: String = admin.query_one(sql, &[]).await.unwrap().get(0);
+    assert_eq!(confirmed, position, "released, though nothing of the table changed");
+    admin.batch_execute("insert into parts values (7, 'bảy')").await.unwrap();
+    dataset.capture_until(&[&7_i32.to_be_bytes()]).await;
+    dataset.model.assert_same(&dataset.scan().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_a_trusted_server_and_the_right_password_connect() {
+    let server = Server::start();
+    let admin = server.admin().await;
+    if admin.query_one("show ssl", &[]).await.unwrap().get::<_, String>(0) == "off"
+        && version(&admin).await / 10_000 != 15
+    {
+        return; // The wheel's servers are built without OpenSSL.
+    }
+    server.run(
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout ca.key -out ca.pem \
+           -subj /CN=ca -addext basicConstraints=critical,CA:TRUE 2>/dev/null && \
+         openssl req -newkey rsa:2048 -nodes -keyout data/server.key -out server.csr \
+           -subj /CN=localhost 2>/dev/null && chmod 600 data/server.key && \
+         printf 'subjectAltName=DNS:localhost,IP:127.0.0.1' > san && \
+         openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+           -extfile san -out data/server.crt 2>/dev/null && \
+         openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout x.key -out other.pem \
+           -subj /CN=other 2>/dev/null && chmod 644 ca.pem other.pem && \
+         printf 'hostssl all phusa 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n' \
+           > data/pg_hba.conf",
+    );
+    admin.batch_execute("alter system set ssl = on").await.unwrap();
+    admin.batch_execute("select pg_reload_conf(); select pg_sleep(0.5)").await.unwrap();
+    let made = "set password_encryption = 'scram-sha-256'; \
+                create role phusa login replication password 'mật khẩu 1'; \
+                create table safe (id int primary key); insert into safe values (1)";
+    admin.batch_execute(made).await.unwrap();
+    let mut settings = server.settings();
+    let ca_file = |name: &str| Tls::Verify { ca_file: server.folder.path().join(name) };
+    settings.password = Some(Password::new("mật khẩu 1"));
+    settings.tls = ca_file("ca.pem");
+    let mut dataset = Dataset::new(settings.clone(), "safe", &["id"], &[0]);
+    dataset.prepare(&admin).await;
+    dataset.capture(|block| (block.phase == Phase::Live).then_some(End::After)).await;
+    assert_eq!(dataset.model.rows.len(), 1);
+    let check = |settings: Settings, code: Code| async move {
+        let fault = PostgresSource::new(settings).probe(&[]).await.unwrap_err();
+        assert_eq!(fault.code, code, "{}", fault.chain());
+        assert!(!fault.chain().contains("mật"));
+    };
+    let other = Settings { tls: ca_file("other.pem"), ..settings.clone() };
+    check(other, Code::SourceTls).await;
+    check(Settings { tls: ca_file("absent.pem"), ..settings.clone() }, Code::SourceTls).await;
+    let wrong = Some(Password::new("mật khẩu 2"));
+    check(Settings { password: wrong, ..settings.clone() }, Code::SourceLogin).await;
+    check(Settings { password: None, ..settings.clone() }, Code::SourceLogin).await;
+    check(Settings { database: "none".to_owned(), ..settings.clone() }, Code::SourceLogin).await;
+    check(Settings { port: 1, ..settings }, Code::SourceUnreachable).await;
 }
 
 #[test]

@@ -267,7 +267,9 @@ impl Work {
             let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
             budget.take(rows, Timestamp::now())
         };
-        tokio::time::sleep(wait).await;
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
         Ok(())
     }
 
