@@ -88,10 +88,11 @@ async fn main() -> Outcome<()> {
     report("full read, one connection", row_count, start.elapsed());
 
     let changes = mixed(row_count, change_count, batch_rows);
-    one.client().await?.batch_execute("checkpoint; vacuum analyze cong_dan.one").await?;
-    let (prepared, took) = one.merge(&changes).await?;
-    report("mixed changes with history", change_count, took);
-    println!("  of it reducing and staging {:.2} s", prepared.as_secs_f64());
+    one.client().await?.batch_execute("vacuum analyze cong_dan.one").await?;
+    one.client().await?.batch_execute("checkpoint").await?;
+    let [staging, merging, committing] = one.merge(&changes).await?;
+    report("mixed changes with history", change_count, staging + merging + committing);
+    println!("  of it staging {staging:.2?}, merging {merging:.2?}, committing {committing:.2?}");
     warehouse.close().await;
     Ok(())
 }
@@ -145,20 +146,23 @@ impl Lab {
         Ok(())
     }
 
-    /// How long preparing took, and all of it.
-    async fn merge(&self, bodies: &[Vec<u8>]) -> Outcome<(Duration, Duration)> {
+    /// How long staging, merging and committing took.
+    async fn merge(&self, bodies: &[Vec<u8>]) -> Outcome<[Duration; 3]> {
         let mut client = self.client().await?;
         let delivery = self.delivery(Phase::Live);
-        let (start, mut preparing) = (Instant::now(), Duration::ZERO);
+        let mut parts = [Duration::ZERO; 3];
         for (transfer, body) in (5_000_000..).zip(bodies) {
+            let start = Instant::now();
             let tx = client.transaction().await?;
-            let before = Instant::now();
             let prepared = apply::prepare(&tx, &delivery, transfer, body).await?;
-            preparing += before.elapsed();
+            let staged = Instant::now();
             apply::finish(&tx, &delivery, transfer, prepared).await?;
+            let merged = Instant::now();
             tx.commit().await?;
+            let took = [staged - start, merged - staged, merged.elapsed()];
+            parts.iter_mut().zip(took).for_each(|(sum, part)| *sum += part);
         }
-        Ok((preparing, start.elapsed()))
+        Ok(parts)
     }
 
     async fn drop_tables(&self) -> Outcome<()> {
