@@ -3,11 +3,7 @@
 //!
 //! `cargo run --release -p phusa-hub --example apply_speed [rows] [changes] [batch_rows]`
 #![expect(clippy::print_stdout, reason = "what it finds is for a person at a terminal")]
-#![expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_lossless,
-    reason = "made-up rows: any number will do"
-)]
+#![expect(clippy::cast_possible_truncation, reason = "made-up rows: any number will do")]
 
 use std::error::Error;
 use std::fs::Permissions;
@@ -286,12 +282,12 @@ fn put_row(out: &mut Vec<u8>, id: usize, version: usize) {
         Some((random.below(9_000) as u32).to_be_bytes().to_vec()),
         Some(small(id % 2 + 1)),
         Some(text("01".to_owned())),
-        (id % 3 == 0).then(|| text("05".to_owned())),
+        id.is_multiple_of(3).then(|| text("05".to_owned())),
         Some(text(format!("Số {house} đường Nguyễn Trãi, phường Ninh Kiều, thành phố Cần Thơ"))),
         Some(text(format!("3{:04}", id % 9_999))),
         Some(text(format!("HK{:09}", id / 4))),
         Some(text(format!("09{:08}", random.below(100_000_000)))),
-        (id % 2 == 0).then(|| text(format!("cong.dan.{id}@example.vn"))),
+        id.is_multiple_of(2).then(|| text(format!("cong.dan.{id}@example.vn"))),
         Some(text("O+".to_owned())),
         Some(small(id % 4)),
         Some(income),
