@@ -54,6 +54,8 @@ async fn a_batch_is_taken_once_and_everything_else_is_refused_by_name() {
     forger.signing_key = SigningKey::generate().unwrap();
     let forged = forger.seal(Phase::Read, false, &[(Op::Snapshot, 3, "Cúc")]);
     assert_eq!(code(&agent.send(&forged).await), Some(Code::SignatureWrong));
+    let alien = world.sender("H57.13/may-2").seal(Phase::Read, false, &[(Op::Snapshot, 3, "x")]);
+    assert_eq!(code(&agent.send(&alien).await), Some(Code::SignatureWrong));
     let wider = agent.clone().seal_wider();
     assert_eq!(code(&agent.send(&wider).await), Some(Code::ContractViolation));
     let bad_text = agent.clone().seal_bytes(3, b"\xff\xfe");
@@ -236,5 +238,28 @@ async fn whoever_alters_log_rows_or_streams_in_the_database_is_found_out() {
         "name transfer 999",
     )
     .await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_contract_may_widen_and_nothing_else() {
+    let world = World::start().await;
+    let mut agent = world.sender("H57.12/may-1");
+    let first = agent.seal(Phase::Read, false, &[(Op::Snapshot, 1, "An")]);
+    agent.send(&first).await.unwrap();
+    let ten = "{ name = \"ten\", type = \"text\", class = \"B\", name_vi = \"Tên\" },";
+    let (code_of_narrow, said) = world.apply_contract(ten, "");
+    assert_eq!(code_of_narrow, 1, "{said}");
+    assert!(said.contains("contract_invalid") && said.contains("major version"), "{said}");
+    let (code_of_same, said) = world.apply_contract("", "");
+    assert_eq!((code_of_same, said.contains("unchanged")), (0, true), "{said}");
+    let phone = "{ name = \"phone\", type = \"text\", class = \"B\", name_vi = \"Số\" },";
+    let (code_of_wide, said) = world.apply_contract(ten, &format!("{ten}\n{phone}"));
+    assert_eq!((code_of_wide, said.contains("widened")), (0, true), "{said}");
+    let refused = agent.hello().await.unwrap().datasets[0].refused;
+    assert_eq!(refused, Some(Code::ContractMismatch), "a greeting finds the new one at once");
+    let second = agent.seal(Phase::Read, false, &[(Op::Snapshot, 2, "Bình")]);
+    assert_eq!(code(&agent.send(&second).await), Some(Code::ContractMismatch));
+    assert_eq!(world.log_verify()["entries"], 4, "two contracts, one batch, one refusal");
     world.stop().await;
 }

@@ -124,6 +124,15 @@ impl World {
         panic!("entries wait for their numbers");
     }
 
+    /// Applies the contract with one text replaced; exit code and what was said.
+    pub(crate) fn apply_contract(&self, from: &str, to: &str) -> (i32, String) {
+        let file = self.path("other.toml");
+        fs::write(&file, CONTRACT.replacen(from, to, 1)).unwrap();
+        let done = self.command().args(["contract", "apply"]).arg(&file).output().unwrap();
+        let said = [done.stdout, done.stderr].concat();
+        (done.status.code().unwrap(), String::from_utf8(said).unwrap())
+    }
+
     /// Does `harm` in the database behind the hub's back, and returns what `log verify` says of it.
     pub(crate) async fn log_verify_after(&self, harm: &str) -> String {
         self.database().await.batch_execute(harm).await.unwrap();
