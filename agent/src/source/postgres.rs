@@ -1,9 +1,9 @@
 //! PostgreSQL 12 to 18: connect, full read by binary COPY, changes by logical decoding.
 //!
-//! Reading order: the settings here; what the server is and what the login may do ([`probe`],
-//! [`login`], [`catalogue`]); the slot ([`slot`]); the full read ([`read`]); the log ([`follow`],
-//! with [`decode`], [`text`] and [`assemble`], which are pure). Everything a restart needs is in
-//! [`place`].
+//! Reading order: the settings here; what the server is and what the login may do (`probe`,
+//! `login`, `catalogue`); the slot (`slot`); the full read (`read`); the log (`follow`,
+//! with `decode`, `text` and `assemble`, which are pure). Everything a restart needs is in
+//! `place`.
 
 mod assemble;
 mod catalogue;

@@ -1,7 +1,7 @@
 //! Pure: messages of pgoutput, protocol version 1, as they lie in the buffer.
 //!
 //! Nothing is copied and nothing is believed: a length that does not fit is an error. What the
-//! messages mean for a table is decided in [`super::assemble`].
+//! messages mean for a table is decided in `assemble`.
 
 /// A message that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

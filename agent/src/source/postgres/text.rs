@@ -1,7 +1,7 @@
 //! Pure: a value as PostgreSQL writes it in text, turned into the bytes its send function makes.
 //!
 //! Servers before 14 put only text into the log. The text is the one made under the settings that
-//! [`super::session`] pins (`DateStyle` ISO, `IntervalStyle` `iso_8601`, `TimeZone` UTC, hex bytea,
+//! `session` pins (`DateStyle` ISO, `IntervalStyle` `iso_8601`, `TimeZone` UTC, hex bytea,
 //! shortest exact floats), so there is one form to read, and reading it is exact.
 
 use std::net::IpAddr;
