@@ -214,7 +214,10 @@ impl Province {
     /// Runs what `check` prints as the administrator of the source would, until nothing is missing.
     fn admit(&self, reader: Reader<'_>) {
         let (database, user) = (reader.database, login(reader.database));
-        database.psql(&format!("create role {user} login replication password 'bi-mat'"));
+        database.psql(&format!(
+            "do $$ begin create role {user} login replication password 'bi-mat';
+             exception when duplicate_object then null; end $$"
+        ));
         for _ in 0..3 {
             let checked = self.agent(reader.agency, &["check", "--offline"]);
             if checked.status.success() {
