@@ -3,6 +3,23 @@
 use phusa_protocol::fault::{Code, Fault};
 use tokio_postgres::error::SqlState;
 
+/// Why a delivery is refused; holds no row value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The code the agent is told.
+    pub code: Code,
+    /// What was found, by names and numbers only.
+    pub what: String,
+}
+
+impl Refused {
+    /// A refusal with its reason.
+    #[must_use]
+    pub fn new(code: Code, what: impl Into<String>) -> Self {
+        Self { code, what: what.into() }
+    }
+}
+
 /// A database error as a fault: its SQLSTATE, never its message, which may quote row values.
 #[must_use]
 pub fn database_fault(what: impl Into<String>, error: &tokio_postgres::Error) -> Fault {
