@@ -237,29 +237,6 @@ field = [
     }
 
     #[test]
-    fn who_may_send_is_told_by_the_register() {
-        let key = "6kpsY+KcUgq+9VB7Ey7F+ZVHdq6+vnuSQh7qaRRG0iw=";
-        let dir = tempfile::tempdir().unwrap();
-        for (name, rest) in
-            [("a", ""), ("b", "suspended = true"), ("c", "allowed_networks = [\"10.1.0.0/16\"]")]
-        {
-            let text = format!("agent = \"H57/{name}\"\nsigning_key = \"{key}\"\n{rest}");
-            std::fs::write(dir.path().join(format!("H57__{name}.toml")), text).unwrap();
-        }
-        let register = Register::read(dir.path()).unwrap();
-        let check = |name: &str, address: &str, expected: Option<Code>| {
-            let agent = AgentId::try_from(format!("H57/{name}")).unwrap();
-            let found = admit(&register, &agent, address.parse().unwrap());
-            assert_eq!(found.err().map(|refused| refused.code), expected, "{name} {address}");
-        };
-        check("a", "10.2.0.1", None);
-        check("b", "10.2.0.1", Some(Code::AgentSuspended));
-        check("c", "10.1.0.1", None);
-        check("c", "10.2.0.1", Some(Code::NetworkNotAllowed));
-        check("d", "10.2.0.1", Some(Code::AgentUnknown));
-    }
-
-    #[test]
     fn an_unchanged_key_is_not_accepted() {
         let (bytes, counts) = body(&[(Op::Update, &[&[Field::Unchanged, NAME, NOTE]])]);
         let refused = rule().walk(&bytes, Phase::Live, &counts).unwrap_err();
