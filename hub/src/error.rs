@@ -47,12 +47,14 @@ fn code_of(state: &SqlState) -> Code {
     let code = state.code();
     match code {
         "53100" => Code::HubStorageFull,
+        // A row that a full read should not meet twice: reading again in a new epoch merges it.
+        "23505" => Code::BatchConflict,
         // Lock not to be had in time, deadlock, serialisation, cancelled by a timeout.
         "55P03" | "40P01" | "40001" | "57014" => Code::HubBusy,
         // Too many connections, or out of memory for now.
         _ if code.starts_with("53") => Code::HubBusy,
-        // Shut down, crashed, connection lost, read-only standby, input/output.
-        _ if ["57", "08", "25", "58"].iter().any(|class| code.starts_with(class)) => {
+        // Shut down, crashed, connection lost, read-only, login refused, input/output, corruption.
+        _ if ["57", "08", "25", "28", "58", "XX"].iter().any(|class| code.starts_with(class)) => {
             Code::WarehouseUnavailable
         }
         _ if code.starts_with("22") || code.starts_with("23") => Code::ContractViolation,
@@ -98,7 +100,8 @@ mod tests {
         check("08006", Code::WarehouseUnavailable);
         check("25006", Code::WarehouseUnavailable);
         check("22021", Code::ContractViolation);
-        check("23505", Code::ContractViolation);
+        check("23505", Code::BatchConflict);
+        check("23502", Code::ContractViolation);
         check("42P01", Code::WarehouseSchema);
         check("42601", Code::Bug);
     }
