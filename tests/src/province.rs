@@ -53,6 +53,7 @@ pub struct Province {
     folder: Arc<Folder>,
     listen: u16,
     metrics: u16,
+    has_own_warehouse: bool,
     hub: Option<Process>,
     agents: BTreeMap<String, Agent>,
 }
@@ -100,7 +101,8 @@ impl Province {
     pub fn with_external(database: &Database) -> Self {
         let (url, password) = database.server().url_and_password(database.name());
         let lines = format!("url = \"{url}\"\npassword_file = \"warehouse.password\"");
-        let province = Self::with_warehouse(&lines);
+        let mut province = Self::with_warehouse(&lines);
+        province.has_own_warehouse = false;
         let file = province.hub_folder().join("warehouse.password");
         fs::write(&file, password).expect("a password file");
         private(&file);
@@ -117,6 +119,7 @@ impl Province {
             folder: Arc::new(Folder::new()),
             listen: free_port(),
             metrics: free_port(),
+            has_own_warehouse: true,
             hub: None,
             agents: BTreeMap::new(),
         };
@@ -264,11 +267,15 @@ impl Province {
         self.hub = Some(hub);
     }
 
-    /// Brings the contracts of all agents into force.
+    /// Brings the contracts of all agents into force, and before that an external warehouse to the
+    /// hub's schema; its own the hub sees to by itself.
     ///
     /// # Panics
     /// When the hub refuses one.
     pub fn apply_contracts(&self) {
+        if !self.has_own_warehouse {
+            run(self.hub_command().arg("migrate"));
+        }
         let folders = self.agents.values().map(|agent| agent.folder.join("contracts"));
         let files = folders.flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
         let mut command = self.hub_command();
