@@ -214,9 +214,12 @@ impl Province {
     /// Runs what `check` prints as the administrator of the source would, until nothing is missing.
     fn admit(&self, reader: Reader<'_>) {
         let (database, user) = (reader.database, login(reader.database));
-        database.psql(&format!("create role {user} login replication password 'bi-mat'"));
+        database.psql(&format!(
+            "do $$ begin create role {user} login replication password 'bi-mat';
+             exception when duplicate_object then null; end $$"
+        ));
         for _ in 0..3 {
-            let checked = self.agent(reader.agency, &["check"]);
+            let checked = self.agent(reader.agency, &["check", "--offline"]);
             if checked.status.success() {
                 return;
             }
@@ -321,7 +324,7 @@ impl Province {
     #[must_use]
     pub fn both_ends(&self, agency: &str, dataset: &str) -> [Option<RowsDigest>; 2] {
         [
-            counted(&self.agent(agency, &["verify", "--json"]), dataset),
+            counted(&self.agent(agency, &["verify", dataset, "--json"]), dataset),
             counted(&self.hub(&["warehouse", "digest", dataset, "--json"]), dataset),
         ]
     }

@@ -135,7 +135,11 @@ impl<S: Source> Dataset<S> {
         let (spool, id) = (self.spool.clone(), dataset.dataset().clone());
         let recovered = on_blocking_thread(&self.tasks, move || spool.recover(&id)).await?;
         let mut recovery = match recovered {
-            Recovered::Whole(recovery) => *recovery,
+            Recovered::Whole(recovery) if is_as_agreed(&recovery, dataset) => *recovery,
+            Recovered::Whole(recovery) => {
+                let epoch = recovery.stream.epoch().next();
+                self.begin(dataset, epoch, "its mapping or contract has changed").await?
+            }
             Recovered::Broken { epoch, fault } => {
                 self.note_trouble(&fault);
                 self.begin(dataset, epoch.next(), "the spool is damaged").await?
@@ -381,7 +385,7 @@ impl<'a, S: Source> Capture<'a, S> {
             let written = tokio::task::block_in_place(|| self.store(&block.packed));
             let fault = match written {
                 Ok(spooled) => {
-                    self.show_written(block);
+                    self.show_written(block, spooled.is_some());
                     if let Some(spooled) = spooled {
                         // The delivery ends only when the epoch does; then the news is not needed.
                         let _ = self.spooled.send(spooled).await;
@@ -401,7 +405,7 @@ impl<'a, S: Source> Capture<'a, S> {
     }
 
     fn store(&mut self, packed: &Packed) -> Result<Option<Spooled>, Fault> {
-        if packed.is_note() && !self.writer.tail().tx_open {
+        if packed.is_note_after(self.writer.tail()) {
             self.writer.note(packed)?;
             return Ok(None);
         }
@@ -409,7 +413,7 @@ impl<'a, S: Source> Capture<'a, S> {
         Ok(Some(Spooled { seq, header, phase: packed.phase() }))
     }
 
-    fn show_written(&self, block: &Finished) {
+    fn show_written(&self, block: &Finished, is_batch: bool) {
         let counts = block.packed.counts();
         self.owner.show.send_modify(|shown| {
             let base = &mut shown.base;
@@ -421,7 +425,7 @@ impl<'a, S: Source> Capture<'a, S> {
                 Phase::Read => State::Reading,
                 Phase::ReadEnd | Phase::Settle | Phase::Live => State::Following,
             };
-            base.batches += u64::from(!block.packed.is_note());
+            base.batches += u64::from(is_batch);
             let by_op = [
                 ("snapshot", counts.snapshot),
                 ("insert", counts.insert),
@@ -435,6 +439,12 @@ impl<'a, S: Source> Capture<'a, S> {
             add_counts(&mut base.rejects, rules);
         });
     }
+}
+
+/// Whether what lies in the spool was made under the contract and mapping of now.
+fn is_as_agreed(recovery: &Recovery, dataset: &DatasetPlan) -> bool {
+    let now = (dataset.contract.fingerprint(), dataset.mapping);
+    recovery.agreed.is_none_or(|agreed| agreed == now)
 }
 
 fn broken_rule(reject: &Reject) -> String {
@@ -504,7 +514,7 @@ impl Recovery {
             released: phusa_protocol::ids::Seq::NONE,
             released_header: phusa_protocol::digest::Digest::ZERO,
             waiting: BTreeMap::new(),
-            phase: None,
+            agreed: None,
             receipted: Vec::new(),
         }
     }

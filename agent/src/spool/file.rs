@@ -114,10 +114,15 @@ impl Packed {
         self.source_time
     }
 
-    /// Whether it only notes a position: no rows, and not the end of a full read.
+    /// Whether it only notes a position after `tail`: no rows, nothing closed, the same phase. A
+    /// change of phase must travel although it is empty, or the hub would not learn of it.
     #[must_use]
-    pub fn is_note(&self) -> bool {
-        self.counts.total() == 0 && self.phase != Phase::ReadEnd && !self.tx_open
+    pub fn is_note_after(&self, tail: &Tail) -> bool {
+        self.counts.total() == 0
+            && self.phase != Phase::ReadEnd
+            && tail.phase == Some(self.phase)
+            && !tail.tx_open
+            && !self.tx_open
     }
 
     /// About how many bytes its file will have.
@@ -161,13 +166,21 @@ pub struct Tail {
     pub position: String,
     /// Whether it ends inside a source transaction.
     pub tx_open: bool,
+    /// Where the stream was when it was made; `None` before the first.
+    pub phase: Option<Phase>,
 }
 
 impl Tail {
     /// Before the first batch of an epoch.
     #[must_use]
     pub fn start() -> Self {
-        Self { seq: Seq::NONE, header: Digest::ZERO, position: "start".to_owned(), tx_open: false }
+        Self {
+            seq: Seq::NONE,
+            header: Digest::ZERO,
+            position: "start".to_owned(),
+            tx_open: false,
+            phase: None,
+        }
     }
 }
 
@@ -300,7 +313,8 @@ impl Writer {
         let record = Record { resume: packed.resume.clone(), frame: frame::encode(&batch) };
         self.stream.replace(&batch_name(seq), self.stream.place(seq, false), &record)?;
         let position = packed.position.clone();
-        self.tail = Tail { seq, header, position, tx_open: packed.tx_open };
+        let (tx_open, phase) = (packed.tx_open, Some(packed.phase));
+        self.tail = Tail { seq, header, position, tx_open, phase };
         Failpoint::AfterSpoolDurable.pass();
         Ok((seq, header))
     }
