@@ -4,12 +4,12 @@
 mod world;
 
 mod arrival;
-//hub
+mod hub;
 mod log;
 mod login;
-//mapping
-//outage
+mod mapping;
+mod outage;
 mod schema;
 mod snapshot;
-//standby
+mod standby;
 mod types;

@@ -1,8 +1,9 @@
 //! The full read: any key, in parallel, gently, and resumed where it was when the agent died.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use phusa_tests::database::Version;
+use phusa_tests::database::{Server, Version};
 use phusa_tests::process::wait_until;
 use phusa_tests::province::ARRIVES_WITHIN;
 
@@ -177,7 +178,8 @@ async fn a_full_read_keeps_its_cap_and_takes_no_lock_but_the_weakest() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_and_waits_for_locks_end_at_their_limits_and_reading_goes_on_afterwards() {
-    let mut world = World::new(Version::V15);
+    // A server of its own: the transaction that holds the lock would hold up every new slot.
+    let mut world = World::around(Arc::new(Server::start(Version::V15, "")).database());
     world.source.psql(
         "create table bi_khoa (id int primary key, ten text); insert into bi_khoa values (1, 'Một');
          create table cham (id int primary key);
@@ -196,16 +198,20 @@ async fn statements_and_waits_for_locks_end_at_their_limits_and_reading_goes_on_
         "alter table cham enable row level security;
          create policy cham on cham using (pg_sleep(0.01) is not null);",
     );
+    world.edit("agent.toml", "tls = \"off\"\n", "tls = \"off\"\nslot_wait = \"2s\"\n");
     let locker = world.source.connect().await;
     locker.batch_execute("begin; lock table bi_khoa in access exclusive mode").await.unwrap();
-    world.start();
-    let waited = world.trouble("bi_khoa", "source_unreachable").await;
+    let waited = said(&world.agent(&["preview", "thu.bi_khoa"]));
     assert!(waited.contains("55P03"), "lock_timeout ends the wait: {waited}");
+    world.start();
+    // Making a slot locks nothing, and has a limit of its own.
+    let waited = world.trouble("bi_khoa", "source_slot_wait").await;
+    assert!(waited.contains("it waits for process"), "{waited}");
+    locker.batch_execute("rollback").await.unwrap();
     let slow = world.trouble("cham", "source_unreachable").await;
     assert!(slow.contains("57014"), "statement_timeout ends the statement: {slow}");
     world.warehouse_says("select count(*) from thu.thong_thuong", "1").await;
 
-    locker.batch_execute("rollback").await.unwrap();
     world.source.psql("alter table cham disable row level security");
     assert_eq!(world.identical("bi_khoa").await, 1);
     assert_eq!(world.identical("cham").await, 400);

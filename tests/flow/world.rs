@@ -146,17 +146,8 @@ impl World {
 
     /// Waits until the warehouse answers a question so.
     pub(crate) async fn warehouse_says(&self, sql: &str, expected: &str) {
-        self.wait_for(&self.warehouse, sql, expected).await;
-    }
-
-    /// Waits until the source answers a question so.
-    pub(crate) async fn source_says(&self, sql: &str, expected: &str) {
-        self.wait_for(&self.source, sql, expected).await;
-    }
-
-    async fn wait_for(&self, database: &Database, sql: &str, expected: &str) {
         wait_until(&format!("{sql} to give {expected}"), ARRIVES_WITHIN, async || {
-            (database.psql(sql).trim_end() == expected).then_some(())
+            (self.warehouse.psql(sql).trim_end() == expected).then_some(())
         })
         .await;
     }
