@@ -397,7 +397,11 @@ fn login(database: &Database) -> String {
     format!("phusa_{}", database.name())
 }
 
-fn private(file: &Path) {
+/// Keeps a file from all but its owner, as the programs ask of files with secrets.
+///
+/// # Panics
+/// When that cannot be done.
+pub fn private(file: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("a private file");
 }

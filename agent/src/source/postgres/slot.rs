@@ -138,6 +138,11 @@ pub(super) async fn create(
     let mut gate = Gate::open(settings, slot).await?;
     let pid = gate.ask(&doing, "select pg_backend_pid()").await?;
     let pid = pid.first().and_then(|pid| pid.parse::<i32>().ok()).unwrap_or_default();
+    // Making a slot waits for every open transaction and locks no table: `slot_wait` is its limit,
+    // not the ones for statements and locks.
+    for limit in ["lock_timeout", "statement_timeout"] {
+        gate.ask(&doing, &format!("set {limit} = 0")).await?;
+    }
     let command = format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput EXPORT_SNAPSHOT");
     let answer = match timeout(settings.slot_wait, gate.answer(&doing, &command)).await {
         Ok(answer) => answer?,
