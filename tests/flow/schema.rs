@@ -15,7 +15,9 @@ async fn a_mapped_column_that_goes_stops_its_dataset_alone_and_a_new_one_is_not_
         ));
     }
     // With the whole row as identity the publication carries all columns.
-    world.source.psql("alter table bo replica identity full; alter table them replica identity full");
+    world
+        .source
+        .psql("alter table bo replica identity full; alter table them replica identity full");
     let fields = &["id int4", "ten text"];
     let shares = tables.map(|table| Share { table, key: "id", fields, rules: "" });
     world.share("", &shares);

@@ -154,7 +154,9 @@ impl World {
 
     /// The epoch in which a table's newest batch was committed; 0 before the first.
     pub(crate) fn epoch(&self, table: &str) -> u64 {
-        let sql = format!("select coalesce(max(epoch), 0) from phusa.streams where dataset = 'thu.{table}'");
+        let sql = format!(
+            "select coalesce(max(epoch), 0) from phusa.streams where dataset = 'thu.{table}'"
+        );
         self.warehouse.psql(&sql).trim().parse().unwrap()
     }
 
