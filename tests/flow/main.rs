@@ -2,3 +2,6 @@
 //! the warehouse, exactly once, and in the log.
 
 mod arrival;
+mod canary;
+mod house;
+mod refusals;

@@ -21,6 +21,7 @@ use crate::pipeline::wiring;
 use crate::source::postgres::PostgresSource;
 use crate::source::{Block, Findings, Source as _};
 use crate::transport::https::Hub;
+use crate::transport::skew_fault;
 
 /// `phusa-agent check`.
 pub(super) async fn check(plan: &Plan, offline: bool) -> Result<ExitCode, Fault> {
@@ -91,7 +92,8 @@ async fn check_hub(plan: &Plan) -> Vec<Fault> {
                 let what = format!("the hub refuses {}", terms.dataset);
                 terms.refused.map(|code| Fault::new(code, what))
             };
-            welcome.datasets.into_iter().filter_map(refused).collect()
+            let skew = skew_fault(&welcome, Timestamp::now());
+            welcome.datasets.into_iter().filter_map(refused).chain(skew).collect()
         }
     }
 }
