@@ -14,7 +14,7 @@ use tokio_postgres::{Client, NoTls};
 use tokio_util::task::TaskTracker;
 
 use crate::folder::Folder;
-use crate::process::{is_running, run, wait_until_blocking};
+use crate::process::{is_running, output, run, wait_until_blocking};
 
 /// Which server programs; `packaging/setup --tests` installs them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -297,6 +297,8 @@ impl Server {
     /// When it was not running or does not end.
     pub fn kill(&self) {
         let id = self.process_id().expect("a running server");
+        // Held still first: a child it forks after we counted would outlive it.
+        let _ = Command::new("kill").args(["-STOP", &id.to_string()]).output();
         let mut ids = children_of(id);
         ids.push(id);
         for id in &ids {
@@ -304,7 +306,11 @@ impl Server {
         }
         let gone = || !ids.iter().any(|id| is_running(*id));
         wait_until_blocking("the killed server to be gone", Duration::from_secs(20), gone);
-        let _ = fs::remove_file(self.data().join("postmaster.pid"));
+        // Its parent may not have noticed its end, and then the next server takes it for alive.
+        let socket_lock = format!(".s.PGSQL.{}.lock", self.port);
+        for left in [self.data().join("postmaster.pid"), self.folder.path().join(socket_lock)] {
+            let _ = fs::remove_file(left);
+        }
     }
 
     /// Makes another server of a standby: ends its recovery, so that it has a new timeline.
@@ -315,7 +321,8 @@ impl Server {
     fn control(&self, arguments: &[&str]) {
         let mut command = self.command("pg_ctl");
         command.arg("--pgdata").arg(self.data()).args(["-w", "-t", "60"]).args(arguments);
-        run(command.stdin(Stdio::null()));
+        let done = output(command.stdin(Stdio::null()));
+        assert!(done.status.success(), "{command:?} failed; the server said:\n{}", self.log());
     }
 
     fn configure(&self, settings: &str) {
@@ -434,12 +441,22 @@ impl Drop for Database {
 /// # Panics
 /// When the server does not let it in.
 pub async fn connect(url: &str) -> Client {
+    let config = url.parse().expect("a URL of a database");
+    let client = connect_with(&config).await;
+    client.unwrap_or_else(|error| panic!("{url} does not answer: {error}"))
+}
+
+/// A client for `config`, where the server may be away; its connection lives as long as it.
+///
+/// # Errors
+/// When the server does not let it in.
+pub async fn connect_with(
+    config: &tokio_postgres::Config,
+) -> Result<Client, tokio_postgres::Error> {
     static CONNECTIONS: OnceLock<TaskTracker> = OnceLock::new();
-    let (client, connection) = tokio_postgres::connect(url, NoTls)
-        .await
-        .unwrap_or_else(|error| panic!("{url} does not answer: {error}"));
+    let (client, connection) = config.connect(NoTls).await?;
     CONNECTIONS.get_or_init(TaskTracker::new).spawn(connection);
-    client
+    Ok(client)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::place::{Identity, Lsn, SlotState};
 use super::session::{APPLICATION_NAME, Session, get, pinned};
 use super::{Settings, Tls, said};
+use crate::failpoint::Failpoint;
 use crate::source::Progress;
 
 /// How often the slot is looked at while it is in use.
@@ -158,6 +159,7 @@ pub(super) async fn create(
         _ => (None, String::new()),
     };
     let start = start.ok_or_else(|| Fault::new(Code::SourceVersion, doing))?;
+    Failpoint::AfterSlotCreated.pass();
     Ok(Exported { _gate: gate, snapshot, start })
 }
 
