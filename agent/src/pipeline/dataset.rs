@@ -401,7 +401,10 @@ impl<'a, S: Source> Capture<'a, S> {
     }
 
     fn store(&mut self, packed: &Packed) -> Result<Option<Spooled>, Fault> {
-        if packed.is_note() && !self.writer.tail().tx_open {
+        let tail = self.writer.tail();
+        // The first block of a new phase is news to the hub even without rows: from the first live
+        // one on the dataset is consistent.
+        if packed.is_note() && !tail.tx_open && tail.phase == Some(packed.phase()) {
             self.writer.note(packed)?;
             return Ok(None);
         }

@@ -161,13 +161,16 @@ pub struct Tail {
     pub position: String,
     /// Whether it ends inside a source transaction.
     pub tx_open: bool,
+    /// Where the stream was when it was made; `None` before the first.
+    pub phase: Option<Phase>,
 }
 
 impl Tail {
     /// Before the first batch of an epoch.
     #[must_use]
     pub fn start() -> Self {
-        Self { seq: Seq::NONE, header: Digest::ZERO, position: "start".to_owned(), tx_open: false }
+        let (seq, header, position) = (Seq::NONE, Digest::ZERO, "start".to_owned());
+        Self { seq, header, position, tx_open: false, phase: None }
     }
 }
 
@@ -300,7 +303,8 @@ impl Writer {
         let record = Record { resume: packed.resume.clone(), frame: frame::encode(&batch) };
         self.stream.replace(&batch_name(seq), self.stream.place(seq, false), &record)?;
         let position = packed.position.clone();
-        self.tail = Tail { seq, header, position, tx_open: packed.tx_open };
+        let (tx_open, phase) = (packed.tx_open, Some(packed.phase));
+        self.tail = Tail { seq, header, position, tx_open, phase };
         Failpoint::AfterSpoolDurable.pass();
         Ok((seq, header))
     }

@@ -178,8 +178,9 @@ fn walk(
         let header = batch.signed.digest();
         headers.insert(seq, header);
         let (position, tx_open) = (batch.signed.header.position_to, batch.signed.header.tx_open);
-        tail = Tail { seq, header, position, tx_open };
-        (resume, phase) = (Some(record.resume), Some(batch.signed.header.phase));
+        phase = Some(batch.signed.header.phase);
+        tail = Tail { seq, header, position, tx_open, phase };
+        resume = Some(record.resume);
     }
     if let Some(last) = receipts.iter().map(|r| r.receipt.seq).max().filter(|s| *s > tail.seq) {
         let what = format!("batch {last} has a receipt and its file is gone");
