@@ -167,6 +167,10 @@ impl Scene {
         let client = self.database.connect().await;
         let plan = Plan { changes: 120, transaction_max: 80, ..Plan::default() };
         workload::run(&client, &plan).await.unwrap();
+        // The workload commits without waiting for the disk; a source that is killed next must not
+        // forget how far it came.
+        let flush = "set synchronous_commit = on; update workload set seq = seq";
+        client.batch_execute(flush).await.unwrap();
     }
 
     /// Drops a dataset's slot, as an administrator might: a gap, so that it is read anew.

@@ -1,5 +1,7 @@
 //! What is not mapped never leaves the source, and what is masked never leaves the agent in clear.
 
+use std::sync::Arc;
+
 use phusa_tests::canary::{contains, files_with};
 use phusa_tests::database::{Server, Version};
 use phusa_tests::province::{Dataset, Province, Reader};
@@ -36,7 +38,7 @@ delete from people where id > 290 and id < 300;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_canary_sings_nowhere_outside_its_cage() {
-    let database = Server::shared(Version::V15).database();
+    let database = Arc::new(Server::start(Version::V15, "")).database();
     database.psql(TABLE);
     let mut province = Province::new();
     let dataset = Dataset {

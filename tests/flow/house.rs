@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 use std::time::Duration;
 
 use phusa_protocol::fault::Code;
@@ -84,7 +85,8 @@ impl House {
     /// Everything is in place; nothing runs. `settings` is added to `agent.toml`, `warehouse` to
     /// the part of `hub.toml` of that name.
     pub(crate) fn new(settings: &str, warehouse: &str) -> Self {
-        let database = Server::shared(Version::V15).database();
+        // A server of its own: slots are named after agent and dataset, and every house has these.
+        let database = Arc::new(Server::start(Version::V15, "")).database();
         database.psql(TABLE);
         let mut province = Province::with_warehouse(warehouse);
         let dataset = Dataset {
