@@ -119,7 +119,7 @@ async fn a_full_read_goes_on_at_the_last_durable_chunk_after_kill_9() {
             reached % 497,
             reached % 699,
         ));
-        world.province.start_agent(AGENCY);
+        world.start_agent();
     }
     world.identical("nguoi").await;
     world.warehouse_says("select count(*) from phusa.streams where consistent_at is not null", "1").await;

@@ -297,6 +297,8 @@ impl Server {
     /// When it was not running or does not end.
     pub fn kill(&self) {
         let id = self.process_id().expect("a running server");
+        // Stopped first, so that it starts no process that is not known below.
+        let _ = Command::new("kill").args(["-STOP", &id.to_string()]).output();
         let mut ids = children_of(id);
         ids.push(id);
         for id in &ids {

@@ -258,8 +258,8 @@ async fn capture(
     let session = Session::open(&settings).await?;
     let (server, table) = probe::admit(&session, &settings, selection).await?;
     let target = Arc::new(Target::new(selection.clone(), &table)?);
-    let identity = slot::identify(&settings, &session, table.oid).await?;
     let slot = slot_name(&settings.agent, &selection.dataset);
+    let identity = slot::identify(&settings, &session, &slot, table.oid).await?;
     let capture = Capture { settings, target, server, identity, slot };
     let (stage, exported) = capture.place(&session, start.resume.as_ref()).await?;
     drop(session);
@@ -268,6 +268,7 @@ async fn capture(
     let watch = slot::Watch {
         settings: Arc::clone(&capture.settings),
         slot: capture.slot.clone(),
+        identity: capture.identity.clone(),
         version: capture.server.version,
         standby: capture.server.standby,
         seen: Arc::clone(&seen),
