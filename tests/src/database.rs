@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio_postgres::{Client, NoTls};
 use tokio_util::task::TaskTracker;
 
 use crate::folder::Folder;
-use crate::process::{is_running, run, wait_until_blocking};
+use crate::process::{is_running, output, run, wait_until_blocking};
 
 /// Which server programs; `packaging/setup --tests` installs them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -317,7 +317,8 @@ impl Server {
     fn control(&self, arguments: &[&str]) {
         let mut command = self.command("pg_ctl");
         command.arg("--pgdata").arg(self.data()).args(["-w", "-t", "60"]).args(arguments);
-        run(command.stdin(Stdio::null()));
+        let done = output(&mut command);
+        assert!(done.status.success(), "{command:?} failed; the server's log:\n{}", self.log());
     }
 
     fn configure(&self, settings: &str) {

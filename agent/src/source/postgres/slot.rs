@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::place::{Identity, Lsn, SlotState};
 use super::session::{APPLICATION_NAME, Session, get, pinned};
+use super::target::Target;
 use super::{Settings, Tls, said};
 use crate::source::Progress;
 
@@ -101,7 +102,7 @@ pub(super) async fn identify(
     settings: &Settings,
     session: &Session,
     slot: &str,
-    table: u32,
+    target: &Target,
 ) -> Result<Identity, Fault> {
     let doing = "cannot ask the server who it is";
     let mut gate = Gate::open(settings, "phusa").await?;
@@ -114,8 +115,9 @@ pub(super) async fn identify(
     let timeline = timeline.parse().map_err(|_| Fault::new(Code::SourceVersion, doing))?;
     let sql = "select oid from pg_database where datname = current_database()";
     let database = get(&session.row(doing, sql, &[]).await?, 0)?;
+    let (system, table, columns) = (system.clone(), target.oid, target.fingerprint());
     let publication = publication(session, slot, table).await?;
-    Ok(Identity { system: system.clone(), timeline, database, table, publication })
+    Ok(Identity { system, timeline, database, table, columns, publication })
 }
 
 /// What changes with every alteration of the publication of this name and of what it carries of
