@@ -156,7 +156,7 @@ async fn another_agency_may_not_write_and_a_contract_may_widen_but_not_break() {
     }
     let checked = world.agent(&["check"]);
     assert!(checked.status.success(), "{}", said(&checked));
-    world.province.start_agent(AGENCY);
+    world.start_agent();
     world.source.psql("insert into dan values (4, 'Dân 4', 4)");
     world.warehouse_says("select luong from thu.dan where id = 4", "4").await;
     assert_eq!(world.identical("dan").await, 4);
@@ -197,7 +197,7 @@ async fn stops_and_crashes_under_load_lose_nothing_and_repeat_nothing() {
                 1 | 3 => world.province.hub_process().kill(),
                 _ => {
                     assert!(world.province.agent_process(AGENCY).stop().success());
-                    world.province.start_agent(AGENCY);
+                    world.start_agent();
                     continue;
                 }
             }
@@ -233,7 +233,7 @@ async fn an_agent_without_its_disk_reads_anew_and_rows_that_vanished_are_swept()
              insert into dan values ({}, 'Thêm', 0)",
             1_000 + round
         ));
-        world.province.start_agent(AGENCY);
+        world.start_agent();
         world
             .warehouse_says("select ten from thu.dan where id = 200", &format!("Vòng {round}"))
             .await;
@@ -272,8 +272,6 @@ async fn the_log_verifies_with_public_keys_alone_and_shows_every_tampering() {
         let paths = [file.to_owned(), hub.join("signing.pub"), hub.join("agents")];
         let [file, key, agents] = paths.map(|path| path.display().to_string());
         world.province.hub(&[
-            "--config",
-            "/nonexistent",
             "log",
             "verify",
             "--file",
@@ -343,7 +341,7 @@ async fn hub_and_agent_say_how_they_are() {
     assert!(world.province.hub(&["check"]).status.success());
     let silent = world.agent(&["status"]);
     assert!(!silent.status.success() && said(&silent).contains("is it running?"));
-    world.province.start_agent(AGENCY);
+    world.start_agent();
     // The hub is away: the agent says so, and what it has read waits.
     wait_until("the agent to miss its hub", ARRIVES_WITHIN, async || {
         let trouble = world.status("dan")?["delivery_trouble"]["code"].clone();

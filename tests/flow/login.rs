@@ -69,7 +69,7 @@ async fn a_login_that_could_change_data_is_refused_unless_the_file_says_why() {
 
     world.source.psql(&format!("grant insert on khac to {login}"));
     world.province.start_hub();
-    world.province.start_agent(AGENCY);
+    world.start_agent();
     world.trouble("dan", "source_can_write").await;
     assert_eq!(world.slots(), "", "nothing was begun");
     world.province.agent_process(AGENCY).stop();
@@ -81,7 +81,7 @@ async fn a_login_that_could_change_data_is_refused_unless_the_file_says_why() {
     let checked = world.agent(&["check"]);
     assert!(checked.status.success(), "{}", said(&checked));
     assert!(said(&checked).contains("the file says why"));
-    world.province.start_agent(AGENCY);
+    world.start_agent();
     assert_eq!(world.identical("dan").await, 1);
 }
 

@@ -27,6 +27,8 @@ async fn rows_are_chosen_texts_normalised_and_fields_masked_as_the_mapping_says(
         "ngay_sinh>nam_sinh int4 \"year\"",
         "cccd>ma_gia text { hmac = \"../hmac.key\" }",
         "benh text \"drop\"",
+        "phuong text",
+        "tinh_trang int4",
     ];
     let rules = "where = \"phuong = '31000' and tinh_trang in (1, 2)\"";
     let folder = world.province.path().join(format!("certs/agents/{AGENCY}__may-1"));

@@ -84,7 +84,7 @@ async fn a_source_that_restarts_crashes_or_idles_beside_a_busy_one_loses_nothing
 async fn a_slot_that_is_dropped_or_holds_back_too_much_leads_to_a_new_epoch_and_identical_rows() {
     let server = Arc::new(Server::start(Version::V15, ""));
     let mut world = world(&server);
-    world.edit("agent.toml", "tls = \"off\"\n", "tls = \"off\"\nslot_wal_max = \"40MiB\"\n");
+    world.edit("agent.toml", "tls = \"off\"\n", "tls = \"off\"\nslot_wal_max = \"64MiB\"\n");
     world.start();
     assert_eq!(world.identical("dan").await, 300);
 
@@ -127,7 +127,7 @@ async fn a_slot_that_is_dropped_or_holds_back_too_much_leads_to_a_new_epoch_and_
     world.identical("dan").await;
     assert!(world.epoch("dan") > epoch);
     let log = world.province.agent_process(AGENCY).log();
-    assert!(log.contains("above 41943040"), "{log}");
+    assert!(log.contains("above 67108864"), "{log}");
     world.province.verify_log();
 }
 
@@ -161,7 +161,7 @@ async fn another_server_in_the_place_of_the_old_one_is_a_new_epoch() {
     {
         new.psql(name, line);
     }
-    world.province.start_agent(AGENCY);
+    world.start_agent();
     world
         .warehouse_says("select count(*) || max(ten) from thu.dan where id = 250", "1Bản cũ 250")
         .await;

@@ -135,7 +135,7 @@ async fn a_full_read_goes_on_at_the_last_durable_chunk_after_kill_9() {
             reached % 497,
             reached % 699,
         ));
-        world.province.start_agent(AGENCY);
+        world.start_agent();
     }
     world.identical("nguoi").await;
     world

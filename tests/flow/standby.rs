@@ -94,7 +94,7 @@ async fn on_a_standby_of_15_check_says_what_to_use_and_a_promoted_one_is_a_new_e
         "delete from dan where id <= 10; insert into dan values (501, 'Sau khi chuyển')",
     );
     world.edit("agent.toml", &port(&primary), &port(&standby));
-    world.province.start_agent(AGENCY);
+    world.start_agent();
     world.warehouse_says("select count(*) from thu.dan", "491").await;
     assert_eq!(world.identical("dan").await, 491);
     assert_eq!(world.epoch("dan"), 2, "another timeline is another epoch");

@@ -124,7 +124,6 @@ async fn every_type_arrives(version: Version) {
     world.source.psql(&format!(
         "{} begin; insert into moi_kieu (id) select id + 200 from moi_kieu where id < 100;
          update moi_kieu n set {} from moi_kieu o where n.id = o.id + 200;
-         alter table moi_kieu replica identity full;
          update moi_kieu set id = id + 100 where id > 200; commit;",
         insert(101),
         sets.join(", ")

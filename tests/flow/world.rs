@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Output;
 
 use phusa_tests::database::{Database, Server, Version};
-use phusa_tests::process::wait_until;
+use phusa_tests::process::{wait_until, wait_until_blocking};
 use phusa_tests::province::{ARRIVES_WITHIN, Dataset, Province, Reader};
 use serde_json::Value;
 
@@ -100,7 +100,17 @@ impl World {
     /// Starts hub and agent.
     pub(crate) fn start(&mut self) {
         self.province.start_hub();
+        self.start_agent();
+    }
+
+    /// Starts the agent, which must find nothing wrong with its files.
+    pub(crate) fn start_agent(&mut self) {
         self.province.start_agent(AGENCY);
+        let agent = self.province.agent_process(AGENCY);
+        wait_until_blocking("the agent to run", ARRIVES_WITHIN, || {
+            assert!(agent.is_running(), "the agent ended:\n{}", agent.log());
+            agent.log().contains("is running")
+        });
     }
 
     /// The agent's login at the source.
