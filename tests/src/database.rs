@@ -321,7 +321,7 @@ impl Server {
     fn control(&self, arguments: &[&str]) {
         let mut command = self.command("pg_ctl");
         command.arg("--pgdata").arg(self.data()).args(["-w", "-t", "60"]).args(arguments);
-        let done = output(command.stdin(Stdio::null()));
+        let done = output(&mut command);
         assert!(done.status.success(), "{command:?} failed; the server said:\n{}", self.log());
     }
 
