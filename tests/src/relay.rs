@@ -170,10 +170,11 @@ impl Desk {
 
     fn change(&self, said: &mut [u8]) {
         let is_batch = crate::canary::contains(said, &frame::MAGIC);
-        if is_batch && self.tampers.swap(false, Ordering::Relaxed) {
-            if let Some(last) = said.last_mut() {
-                *last ^= 1;
-            }
+        if is_batch
+            && self.tampers.swap(false, Ordering::Relaxed)
+            && let Some(last) = said.last_mut()
+        {
+            *last ^= 1;
         }
         if self.lies_about_time.load(Ordering::Relaxed) {
             let year = b"\"answered_at\":\"2";
