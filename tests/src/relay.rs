@@ -169,12 +169,12 @@ impl Desk {
     }
 
     fn change(&self, said: &mut [u8]) {
-        let is_batch = crate::canary::contains(said, &frame::MAGIC);
-        if is_batch
-            && self.tampers.swap(false, Ordering::Relaxed)
-            && let Some(last) = said.last_mut()
+        if self.tampers.load(Ordering::Relaxed)
+            && let Some(end) = end_of_frame(said)
+            && let Some(last) = said.get_mut(end - 1)
         {
             *last ^= 1;
+            self.tampers.store(false, Ordering::Relaxed);
         }
         if self.lies_about_time.load(Ordering::Relaxed) {
             let year = b"\"answered_at\":\"2";
@@ -202,6 +202,12 @@ fn bodies(said: &[u8]) -> Vec<Vec<u8>> {
     starts
         .filter_map(|at| frame::unpack(&frame::decode(whole_frame(&said[at..])?).ok()?).ok())
         .collect()
+}
+
+/// Where the first frame ends that stands in this piece as a whole.
+fn end_of_frame(said: &[u8]) -> Option<usize> {
+    let at = said.windows(frame::MAGIC.len()).position(|window| window == frame::MAGIC)?;
+    Some(at + whole_frame(&said[at..])?.len())
 }
 
 /// As many bytes as the frame at the beginning says it has.
