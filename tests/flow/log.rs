@@ -27,14 +27,21 @@ async fn every_kind_of_change_arrives_under_every_replica_identity() {
     let shares = [
         Share { table: "mac_dinh", key: "id", fields, rules: "" },
         Share { table: "day_du", key: "id", fields, rules: "" },
-        Share { table: "chi_muc", key: "ma", fields: &["ma text", "ten text", "to_lon text"], rules: "" },
+        Share {
+            table: "chi_muc",
+            key: "ma",
+            fields: &["ma text", "ten text", "to_lon text"],
+            rules: "",
+        },
     ];
     world.share("", &shares);
     world.start();
     for share in &shares {
         assert_eq!(world.identical(share.table).await, 40);
     }
-    for (table, key, cast) in [("mac_dinh", "id", ""), ("day_du", "id", ""), ("chi_muc", "ma", "::text")] {
+    for (table, key, cast) in
+        [("mac_dinh", "id", ""), ("day_du", "id", ""), ("chi_muc", "ma", "::text")]
+    {
         let k = |number: u32| format!("({number}){cast}");
         world.source.psql(&format!(
             "begin;
@@ -56,8 +63,20 @@ async fn every_kind_of_change_arrives_under_every_replica_identity() {
              insert into {table} values ({k9}, 'Xóa rồi thêm lại', null);
              commit;
              begin; delete from {table}; rollback;",
-            k1 = k(1), k2 = k(2), k3 = k(3), k4 = k(4), k5 = k(5), k6 = k(6), k7 = k(7), k8 = k(8),
-            k9 = k(9), k100 = k(100), k101 = k(101), k102 = k(102), k203 = k(203), k204 = k(204),
+            k1 = k(1),
+            k2 = k(2),
+            k3 = k(3),
+            k4 = k(4),
+            k5 = k(5),
+            k6 = k(6),
+            k7 = k(7),
+            k8 = k(8),
+            k9 = k(9),
+            k100 = k(100),
+            k101 = k(101),
+            k102 = k(102),
+            k203 = k(203),
+            k204 = k(204),
         ));
     }
     for share in &shares {
@@ -77,8 +96,15 @@ async fn every_kind_of_change_arrives_under_every_replica_identity() {
         "begin; truncate mac_dinh; insert into mac_dinh values (7, 'Sau khi làm rỗng', null); commit;
          truncate day_du, chi_muc",
     );
-    world.warehouse_says("select string_agg(id || ten, ' ') from thu.mac_dinh", "7Sau khi làm rỗng").await;
-    world.warehouse_says("select (select count(*) from thu.day_du) + (select count(*) from thu.chi_muc)", "0").await;
+    world
+        .warehouse_says("select string_agg(id || ten, ' ') from thu.mac_dinh", "7Sau khi làm rỗng")
+        .await;
+    world
+        .warehouse_says(
+            "select (select count(*) from thu.day_du) + (select count(*) from thu.chi_muc)",
+            "0",
+        )
+        .await;
     for share in &shares {
         world.identical(share.table).await;
         assert_eq!(world.epoch(share.table), 1);

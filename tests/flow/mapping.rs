@@ -73,7 +73,9 @@ async fn rows_are_chosen_texts_normalised_and_fields_masked_as_the_mapping_says(
          update dan set id = 50, tinh_trang = 1 where id = 5;
          delete from dan where id = 4;",
     );
-    world.warehouse_says("select string_agg(id::text, ' ' order by id) from thu.dan", "2 6 50").await;
+    world
+        .warehouse_says("select string_agg(id::text, ' ' order by id) from thu.dan", "2 6 50")
+        .await;
     assert_eq!(world.identical("dan").await, 3);
     let names = world.warehouse.psql("select bool_and(ten is nfc normalized) from thu.dan");
     assert_eq!(names.trim(), "t");

@@ -58,9 +58,13 @@ async fn a_mapped_column_that_goes_stops_its_dataset_alone_and_a_new_one_is_not_
     // Once the column is back the dataset goes on, and nothing of the time between is missing.
     world.source.psql("alter table doi_ten rename ho_ten to ten");
     world.source.psql("alter table doi_kieu alter ten type text");
-    world.source.psql("alter table bo_lo add column ten text default 'Lại có'; delete from bo_lo where id = 1");
+    world.source.psql(
+        "alter table bo_lo add column ten text default 'Lại có'; delete from bo_lo where id = 1",
+    );
     let text = said(&world.agent(&["check"]));
-    for line in text.lines().filter(|line| line.starts_with("grant") || line.starts_with("alter pub")) {
+    for line in
+        text.lines().filter(|line| line.starts_with("grant") || line.starts_with("alter pub"))
+    {
         world.source.psql(line);
     }
     world.province.agent_process(AGENCY).stop();
