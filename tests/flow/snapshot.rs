@@ -1,9 +1,8 @@
 //! The full read: any key, in parallel, gently, and resumed where it was when the agent died.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use phusa_tests::database::{Server, Version};
+use phusa_tests::database::Version;
 use phusa_tests::process::wait_until;
 use phusa_tests::province::ARRIVES_WITHIN;
 
@@ -197,8 +196,7 @@ async fn a_full_read_keeps_its_cap_and_takes_no_lock_but_the_weakest() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_and_waits_for_locks_end_at_their_limits_and_reading_goes_on_afterwards() {
-    // A server of its own: the transaction that holds the lock would hold up every new slot.
-    let mut world = World::around(Arc::new(Server::start(Version::V15, "")).database());
+    let mut world = World::new(Version::V15);
     world.source.psql(
         "create table bi_khoa (id int primary key, ten text); insert into bi_khoa values (1, 'Một');
          create table cham (id int primary key);

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Output;
+use std::sync::Arc;
 
 use phusa_tests::database::{Database, Server, Version};
 use phusa_tests::process::{wait_until, wait_until_blocking};
@@ -75,9 +76,10 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A world whose source is a database of the shared server of this version.
+    /// A world with a server of its own: every world has the same agent, and slots of one name
+    /// are known to all databases of a server.
     pub(crate) fn new(version: Version) -> Self {
-        Self::around(Server::shared(version).database())
+        Self::around(Arc::new(Server::start(version, "")).database())
     }
 
     /// A world around a source.
