@@ -42,46 +42,7 @@ async fn every_kind_of_change_arrives_under_every_replica_identity() {
     for (table, key, cast) in
         [("mac_dinh", "id", ""), ("day_du", "id", ""), ("chi_muc", "ma", "::text")]
     {
-<<<<<<< HEAD
         world.source.psql(&every_change(table, key, cast));
-=======
-        let k = |number: u32| format!("({number}){cast}");
-        world.source.psql(&format!(
-            "begin;
-             insert into {table} values ({k100}, 'Thêm', {BIG}), ({k101}, null, null);
-             update {table} set ten = 'Đổi tên, giữ giá trị lớn' where {key} = {k1};
-             update {table} set to_lon = 'nhỏ đi' where {key} = {k2};
-             update {table} set {key} = {k203} where {key} = {k3};
-             update {table} set {key} = {k204}, ten = 'Đổi khóa và tên' where {key} = {k4};
-             delete from {table} where {key} = {k5};
-             savepoint a;
-             insert into {table} values ({k102}, 'Bị hủy', null);
-             update {table} set ten = 'Bị hủy' where {key} = {k6};
-             delete from {table} where {key} = {k7};
-             rollback to a;
-             savepoint b;
-             update {table} set ten = 'Được giữ' where {key} = {k8};
-             release b;
-             delete from {table} where {key} = {k9};
-             insert into {table} values ({k9}, 'Xóa rồi thêm lại', null);
-             commit;
-             begin; delete from {table}; rollback;",
-            k1 = k(1),
-            k2 = k(2),
-            k3 = k(3),
-            k4 = k(4),
-            k5 = k(5),
-            k6 = k(6),
-            k7 = k(7),
-            k8 = k(8),
-            k9 = k(9),
-            k100 = k(100),
-            k101 = k(101),
-            k102 = k(102),
-            k203 = k(203),
-            k204 = k(204),
-        ));
->>>>>>> 0095c7d
     }
     for share in &shares {
         assert_eq!(world.identical(share.table).await, 41, "{}", share.table);

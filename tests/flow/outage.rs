@@ -34,11 +34,7 @@ fn write_other_log(server: &Server, database: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_restarts_crashes_or_idles_beside_a_busy_one_loses_nothing_and_keeps_no_log()
 {
-<<<<<<< HEAD
-    let server = Arc::new(Server::start(Version::V15, "checkpoint_timeout = '30s'"));
-=======
     let server = Arc::new(Server::start(Version::V15, "checkpoint_timeout = '30s'\n"));
->>>>>>> 0095c7d
     let mut world = world(&server);
     world.start();
     assert_eq!(world.identical("dan").await, 300);
