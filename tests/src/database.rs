@@ -306,7 +306,10 @@ impl Server {
         }
         let gone = || !ids.iter().any(|id| is_running(*id));
         wait_until_blocking("the killed server to be gone", Duration::from_secs(20), gone);
+        // Its id may still be seen as taken, until someone has noticed the end of the process.
         let _ = fs::remove_file(self.data().join("postmaster.pid"));
+        let socket = format!(".s.PGSQL.{}.lock", self.port);
+        let _ = fs::remove_file(self.folder.path().join(socket));
     }
 
     /// Makes another server of a standby: ends its recovery, so that it has a new timeline.
