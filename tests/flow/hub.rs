@@ -249,6 +249,18 @@ async fn an_agent_without_its_disk_reads_anew_and_rows_that_vanished_are_swept()
     world.province.verify_log();
 }
 
+/// What is done to the database behind the hub's back, and what `log verify` must name.
+const TAMPERINGS: [(&str, &str, &str); 7] = [
+        ("altered", "update phusa.transfers set entry = replace(entry, 'H57.12', 'H57.99') where number = 4", "entry 4"),
+        ("altered without trace in the text", "update phusa.transfers set link = set_byte(link, 0, get_byte(link, 0) # 1) where number = 3", "entry 3"),
+        ("deleted", "delete from phusa.salts where transfer = (select transfer from phusa.transfers where number = 3); delete from phusa.transfers where number = 3", "entry 4"),
+        ("cut", "delete from phusa.salts where transfer = (select transfer from phusa.transfers order by number desc limit 1); delete from phusa.transfers where number = (select max(number) from phusa.transfers)", "log_broken"),
+        ("added", "insert into phusa.transfers (transfer, kind, agent, dataset, epoch, seq, header_digest, entry, hub_signature, receipt, bytes, number, link)
+           select 999999, kind, agent, dataset, epoch, seq + 1000, header_digest, entry, hub_signature, receipt, bytes, (select max(number) + 1 from phusa.transfers), link from phusa.transfers where number = 5", "log_broken"),
+        ("reordered", "update phusa.transfers set number = -number where number in (3, 4); update phusa.transfers set number = 7 + number where number in (-3, -4)", "entry 3"),
+        ("a row that no transfer brought", "insert into thu.dan (id, ten, _version, _agency, _source_time, _transfer) values (1000, 'Giả', 424242, 'H57.12', now(), 424242)", "424242"),
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_verifies_with_public_keys_alone_and_shows_every_tampering() {
     let mut world = world(50, "");
@@ -310,17 +322,7 @@ async fn the_log_verifies_with_public_keys_alone_and_shows_every_tampering() {
         |sql: &str| world.warehouse.psql(&format!("set session_replication_role = replica; {sql}"));
     run("create table kept as table phusa.transfers; create table kept_salts as table phusa.salts;
          create table kept_rows as table thu.dan");
-    let tamperings = [
-        ("altered", "update phusa.transfers set entry = replace(entry, 'H57.12', 'H57.99') where number = 4", "entry 4"),
-        ("altered without trace in the text", "update phusa.transfers set link = set_byte(link, 0, get_byte(link, 0) # 1) where number = 3", "entry 3"),
-        ("deleted", "delete from phusa.salts where transfer = (select transfer from phusa.transfers where number = 3); delete from phusa.transfers where number = 3", "entry 4"),
-        ("cut", "delete from phusa.salts where transfer = (select transfer from phusa.transfers order by number desc limit 1); delete from phusa.transfers where number = (select max(number) from phusa.transfers)", "log_broken"),
-        ("added", "insert into phusa.transfers (transfer, kind, agent, dataset, epoch, seq, header_digest, entry, hub_signature, receipt, bytes, number, link)
-           select 999999, kind, agent, dataset, epoch, seq + 1000, header_digest, entry, hub_signature, receipt, bytes, (select max(number) + 1 from phusa.transfers), link from phusa.transfers where number = 5", "log_broken"),
-        ("reordered", "update phusa.transfers set number = -number where number in (3, 4); update phusa.transfers set number = 7 + number where number in (-3, -4)", "entry 3"),
-        ("a row that no transfer brought", "insert into thu.dan (id, ten, _version, _agency, _source_time, _transfer) values (1000, 'Giả', 424242, 'H57.12', now(), 424242)", "424242"),
-    ];
-    for (name, sql, named) in tamperings {
+    for (name, sql, named) in TAMPERINGS {
         run(sql);
         let verified = world.province.hub(&["log", "verify"]);
         let what = said(&verified);
