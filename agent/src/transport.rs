@@ -230,9 +230,13 @@ impl Drive {
     fn step(&mut self, input: Input) -> Vec<Action> {
         let now = Moment { elapsed: self.started.elapsed(), entropy: entropy() };
         let actions = self.sender.step(input, now);
+        self.show_waiting();
+        actions
+    }
+
+    fn show_waiting(&self) {
         let (released, waiting) = (self.sender.released().0, self.headers.len() as u64);
         self.lane.standing.send_modify(|s| (s.released, s.waiting) = (released, waiting));
-        actions
     }
 
     fn learn(&mut self, seq: Seq, header: Digest) -> Vec<Action> {
@@ -300,6 +304,7 @@ impl Drive {
             Action::Send(seq) => self.send_batch(seq),
             Action::Release(seq) => {
                 self.headers.remove(&seq);
+                self.show_waiting();
                 self.to_record.insert(seq);
             }
             Action::Report(code) => tracing::warn!(

@@ -436,18 +436,19 @@ async fn a_read_in_one_go_is_exact_and_goes_live_at_once() {
     settings.guard.snapshot_workers = 3;
     let mut dataset = Dataset::new(settings, "exact", &COLUMNS, &[1]);
     dataset.prepare(&admin).await;
+    let slot = slot_name(&server.settings().agent, &dataset.selection.dataset);
+    let whole = format!(
+        "alter publication {slot} set table exact; alter table exact replica identity full"
+    );
+    admin.batch_execute(&whole).await.unwrap();
     let mut writer = Writer { client: server.admin().await, table: "exact", state: 11 };
     let mut writing = JoinSet::new();
     writing.spawn(async move { writer.write(300).await });
     dataset.capture(|block| (block.phase == Phase::Live).then_some(End::After)).await;
     writing.join_next().await.unwrap().unwrap();
-    let slot = slot_name(&server.settings().agent, &dataset.selection.dataset);
-    let rest = format!(
-        "truncate exact; insert into exact (id, name) values (1, 'một'); \
-         alter publication {slot} set table exact; alter table exact replica identity full; \
-         update exact set id = 2; insert into exact (id, ward) values (-1, 'end')"
-    );
-    admin.batch_execute(&rest).await.unwrap();
+    let rest = "truncate exact; insert into exact (id, name) values (1, 'một'); \
+                update exact set id = 2; insert into exact (id, ward) values (-1, 'end')";
+    admin.batch_execute(rest).await.unwrap();
     dataset.capture_until(&[&(-1_i64).to_be_bytes()]).await;
     assert_eq!(dataset.phases, [Phase::Read, Phase::ReadEnd, Phase::Live]);
     dataset.model.assert_same(&dataset.scan().await);
