@@ -99,8 +99,9 @@ impl Cli {
     }
 
     fn start_log(&self) {
+        // pgwire-replication logs the server's own words, which may quote rows; faults say it all.
         let filter = EnvFilter::try_from_env("PHUSA_LOG")
-            .unwrap_or_else(|_| EnvFilter::new("info,pgwire_replication=warn"));
+            .unwrap_or_else(|_| EnvFilter::new("info,pgwire_replication=off"));
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         if self.log_json {
             log.json().init();

@@ -113,7 +113,7 @@ impl From<&Recovery> for Delivering {
     fn from(recovery: &Recovery) -> Self {
         Self {
             newest: recovery.tail.seq,
-            phase: recovery.phase,
+            phase: recovery.tail.phase,
             released: recovery.released,
             released_header: recovery.released_header,
             waiting: recovery.waiting.clone(),

@@ -1,5 +1,14 @@
 //! The PostgreSQL engine against a real private server: what a replayed capture holds is compared
 //! with a scan of the table, whatever was killed on the way.
+//!
+//! `PHUSA_POSTGRES_BIN` names the folder of another version's programs; 15 is the default.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking; clippy's own exception does not reach its helpers"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +16,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phusa_agent::source::postgres::{PostgresSource, Settings, slot_name};
+use phusa_agent::source::postgres::{Password, PostgresSource, Settings, Tls, slot_name};
 use phusa_agent::source::{Block, Intake, Progress, Resume, Selection, Source, Start};
 use phusa_protocol::batch::Phase;
 use phusa_protocol::change::{Change, Op, runs};
@@ -21,7 +30,9 @@ use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
 
-const BIN: &str = "/usr/lib/postgresql/15/bin";
+fn programs() -> String {
+    std::env::var("PHUSA_POSTGRES_BIN").unwrap_or("/usr/lib/postgresql/15/bin".to_owned())
+}
 
 /// A private server in a temporary folder, stopped when dropped.
 struct Server {
@@ -31,20 +42,44 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
+        let server = Self::prepare();
+        let (bin, data) = (programs(), server.data());
+        server.run(&format!(
+            "{bin}/initdb -D {} -U admin -A trust -E UTF8 --no-locale -N >/dev/null",
+            data.display(),
+        ));
+        server.go("wal_level=logical\nfsync=off\nmax_wal_senders=10\nmax_replication_slots=10");
+        server
+    }
+
+    /// A hot standby of this server.
+    fn standby(&self) -> Self {
+        let standby = Self::prepare();
+        let (bin, data) = (programs(), standby.data());
+        standby.run(&format!(
+            "{bin}/pg_basebackup -D {} -R -X stream -c fast -h 127.0.0.1 -p {} -U admin",
+            data.display(),
+            self.port,
+        ));
+        standby.go("hot_standby_feedback=on");
+        standby
+    }
+
+    fn prepare() -> Self {
         let folder = tempfile::Builder::new().prefix("phusa-source-").tempdir_in("/tmp").unwrap();
         shell(&format!("chmod 755 {0} && chown postgres {0}", folder.path().display()));
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = Self { folder, port };
-        let data = server.data();
-        server.run(&format!(
-            "{BIN}/initdb -D {0} -U admin -A trust -E UTF8 --no-locale -N >/dev/null && \
-             printf \"listen_addresses='127.0.0.1'\\nport={port}\\nunix_socket_directories='{1}'\\n\
-             wal_level=logical\\nfsync=off\\nmax_wal_senders=10\\nmax_replication_slots=10\\n\" \
-             >> {0}/postgresql.conf && {BIN}/pg_ctl -D {0} -w -l {1}/log start >/dev/null",
-            data.display(),
-            server.folder.path().display(),
+        Self { folder, port }
+    }
+
+    fn go(&self, settings: &str) {
+        let (bin, port, folder) = (programs(), self.port, self.folder.path().display());
+        self.run(&format!(
+            "printf \"listen_addresses='127.0.0.1'\\nport={port}\\n\
+             unix_socket_directories='{folder}'\\n{}\\n\" >> {folder}/data/postgresql.conf && \
+             {bin}/pg_ctl -D {folder}/data -w -l {folder}/log start >/dev/null",
+            settings.replace('\n', "\\n"),
         ));
-        server
     }
 
     fn data(&self) -> PathBuf {
@@ -80,7 +115,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let data = self.data();
-        self.run(&format!("{BIN}/pg_ctl -D {} -m immediate stop >/dev/null", data.display()));
+        let bin = programs();
+        self.run(&format!("{bin}/pg_ctl -D {} -m immediate stop >/dev/null", data.display()));
     }
 }
 
@@ -125,11 +161,7 @@ impl Model {
 
     fn put(&mut self, before: Option<Row>, key: &[usize], new: Tuple<'_>) {
         let fields: Vec<Field<'_>> = new.fields().collect();
-        let bytes = |field: &Field<'_>| match field {
-            Field::Value(bytes) => bytes.to_vec(),
-            other => panic!("a key field is {other:?}"),
-        };
-        let key: Key = key.iter().map(|&index| bytes(&fields[index])).collect();
+        let key: Key = key.iter().map(|&index| key_field(fields[index])).collect();
         let before = before.or_else(|| self.rows.get(&key).cloned());
         let row = fields.iter().enumerate().map(|(index, field)| match field {
             Field::Value(bytes) => Some(bytes.to_vec()),
@@ -147,11 +179,22 @@ impl Model {
 }
 
 fn key_fields(tuple: Tuple<'_>) -> Key {
-    let value = |field| match field {
-        Field::Value(bytes) => bytes.to_vec(),
-        other => panic!("a key field is {other:?}"),
+    tuple.fields().map(key_field).collect()
+}
+
+fn key_field(field: Field<'_>) -> Vec<u8> {
+    let Field::Value(bytes) = field else { panic!("a key field without a value") };
+    bytes.to_vec()
+}
+
+/// Whether a block brings the row with this key.
+fn brings(body: &[u8], key: &[usize], wanted: &Key) -> bool {
+    let is_wanted = |change: Change<'_>| {
+        let (Change::Snapshot(new) | Change::Insert(new)) = change else { return false };
+        let fields: Vec<Field<'_>> = new.fields().collect();
+        key.iter().zip(wanted).all(|(&at, part)| fields[at] == Field::Value(part))
     };
-    tuple.fields().map(value).collect()
+    runs(body).any(|run| run.unwrap().changes().any(|change| is_wanted(change.unwrap())))
 }
 
 /// One dataset being captured, stopped and captured again.
@@ -172,6 +215,8 @@ enum End {
     After,
     /// Before this block is durable.
     Before,
+    /// Once the server knows that it is durable.
+    Released,
 }
 
 impl Dataset {
@@ -208,8 +253,8 @@ impl Dataset {
         assert!(findings.statements.is_empty());
     }
 
-    /// Captures until `end` says so of a block and what the model then holds.
-    async fn capture(&mut self, mut end: impl FnMut(&Block, &Model) -> Option<End>) {
+    /// Captures until `end` says so of a block.
+    async fn capture(&mut self, mut end: impl FnMut(&Block) -> Option<End>) {
         let (blocks, mut received) = mpsc::channel(2);
         let (durable, durable_seen) = watch::channel(0);
         let (progress, _) = watch::channel(Progress::default());
@@ -231,13 +276,16 @@ impl Dataset {
             };
             number += 1;
             assert_eq!(block.number, number);
-            let ending = end(&block, &self.model);
+            let ending = end(&block);
             if ending == Some(End::Before) {
                 break;
             }
             self.take(&block);
             durable.send(number).unwrap();
-            if ending == Some(End::After) {
+            if ending == Some(End::Released) {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+            }
+            if ending.is_some() {
                 break;
             }
         }
@@ -259,12 +307,12 @@ impl Dataset {
 
     /// Captures until the row with this key has come and no transaction is open.
     async fn capture_until(&mut self, key: &[&[u8]]) {
-        let key: Key = key.iter().map(|part| part.to_vec()).collect();
-        let selection_key = self.selection.key.clone();
-        self.capture(|block, model| {
-            let mut after = model.clone_for(&key);
-            after.apply_key(&selection_key, &block.body, &key);
-            (after.found && !block.tx_open).then_some(End::After)
+        let wanted: Key = key.iter().map(|part| part.to_vec()).collect();
+        let key = self.selection.key.clone();
+        let mut found = false;
+        self.capture(|block| {
+            found |= brings(&block.body, &key, &wanted);
+            (found && !block.tx_open).then_some(End::After)
         })
         .await;
     }
@@ -280,33 +328,6 @@ impl Dataset {
         }
         task.join_next().await.unwrap().unwrap().unwrap();
         model
-    }
-}
-
-/// Whether one key has been seen.
-struct Seen {
-    found: bool,
-}
-
-impl Model {
-    fn clone_for(&self, key: &Key) -> Seen {
-        Seen { found: self.rows.contains_key(key) }
-    }
-}
-
-impl Seen {
-    fn apply_key(&mut self, key: &[usize], body: &[u8], wanted: &Key) {
-        for run in runs(body) {
-            for change in run.unwrap().changes() {
-                if let Change::Snapshot(new) | Change::Insert(new) = change.unwrap() {
-                    let fields: Vec<Field<'_>> = new.fields().collect();
-                    let same = key.iter().zip(wanted).all(|(&at, part)| {
-                        matches!(fields[at], Field::Value(bytes) if bytes == part.as_slice())
-                    });
-                    self.found |= same;
-                }
-            }
-        }
     }
 }
 
@@ -386,7 +407,7 @@ async fn what_was_killed_in_read_and_log_goes_on_without_gap_or_repeat() {
         for end in [End::Before, End::After] {
             let limit = blocks + 6;
             dataset
-                .capture(|_, _| {
+                .capture(|_| {
                     blocks += 1;
                     (blocks >= limit).then_some(end)
                 })
@@ -394,7 +415,7 @@ async fn what_was_killed_in_read_and_log_goes_on_without_gap_or_repeat() {
         }
         assert_eq!(dataset.phases, [Phase::Read]);
         let mut writer = writing.join_next().await.unwrap().unwrap();
-        dataset.capture(|block, _| (block.phase == Phase::Settle).then_some(End::Before)).await;
+        dataset.capture(|block| (block.phase == Phase::Settle).then_some(End::Before)).await;
         writer.write(200).await;
         let sql = format!("insert into {table} (id, ward) values (-1, 'end')");
         admin.batch_execute(&sql).await.unwrap();
@@ -418,12 +439,15 @@ async fn a_read_in_one_go_is_exact_and_goes_live_at_once() {
     let mut writer = Writer { client: server.admin().await, table: "exact", state: 11 };
     let mut writing = JoinSet::new();
     writing.spawn(async move { writer.write(300).await });
-    dataset.capture(|block, _| (block.phase == Phase::Live).then_some(End::After)).await;
+    dataset.capture(|block| (block.phase == Phase::Live).then_some(End::After)).await;
     writing.join_next().await.unwrap().unwrap();
-    let rest = "truncate exact; insert into exact (id, name) values (1, 'một'); \
-                alter table exact replica identity full; update exact set id = 2; \
-                insert into exact (id, ward) values (-1, 'end')";
-    admin.batch_execute(rest).await.unwrap();
+    let slot = slot_name(&server.settings().agent, &dataset.selection.dataset);
+    let rest = format!(
+        "truncate exact; insert into exact (id, name) values (1, 'một'); \
+         alter publication {slot} set table exact; alter table exact replica identity full; \
+         update exact set id = 2; insert into exact (id, ward) values (-1, 'end')"
+    );
+    admin.batch_execute(&rest).await.unwrap();
     dataset.capture_until(&[&(-1_i64).to_be_bytes()]).await;
     assert_eq!(dataset.phases, [Phase::Read, Phase::ReadEnd, Phase::Live]);
     dataset.model.assert_same(&dataset.scan().await);
@@ -444,7 +468,7 @@ async fn a_large_transaction_is_cut_and_resumed_in_its_middle_over_both_transpor
         settings.catch_up_bytes = catch_up;
         let mut dataset = Dataset::new(settings, table, &["id", "name"], &[0]);
         dataset.prepare(&admin).await;
-        dataset.capture(|block, _| (block.phase == Phase::Live).then_some(End::After)).await;
+        dataset.capture(|block| (block.phase == Phase::Live).then_some(End::After)).await;
         assert_eq!(dataset.phases, [Phase::ReadEnd, Phase::Live]);
         let sql = format!(
             "insert into {table} select i, repeat('dòng ', 10) from generate_series(1, 200000) i"
@@ -453,7 +477,7 @@ async fn a_large_transaction_is_cut_and_resumed_in_its_middle_over_both_transpor
         for end in [End::Before, End::After] {
             let mut open = 0;
             dataset
-                .capture(|block, _| {
+                .capture(|block| {
                     assert!(block.body.len() < 300 << 10);
                     open += u64::from(block.tx_open);
                     (open == 9).then_some(end)
@@ -556,9 +580,13 @@ async fn every_type_has_the_same_bytes_in_copy_text_log_and_binary_log() {
             std::iter::once("id").chain(names.iter().map(String::as_str)).collect();
         let mut dataset = Dataset::new(settings, table, &mapped, &[0]);
         dataset.prepare(&admin).await;
-        dataset.capture(|block, _| (block.phase == Phase::Live).then_some(End::After)).await;
+        dataset.capture(|block| (block.phase == Phase::Live).then_some(End::After)).await;
+        let has_xml = admin.batch_execute("select '<a/>'::xml").await.is_ok();
         let mut id = 0;
         for (name, (kind, values)) in names.iter().zip(TYPES) {
+            if kind == "xml" && !has_xml {
+                continue;
+            }
             for value in values {
                 id += 1;
                 let value = value.replace('\'', "''").replace("''''", "''");
@@ -610,7 +638,9 @@ async fn what_stands_in_the_way_is_named() {
     check("absent", &["a"], Code::SourceTableMissing, "public.absent").await;
     check("odd", &["a", "b"], Code::SourceColumnMissing, "no column b").await;
     check("odd", &["a", "m"], Code::SourceTypeRefused, "column m").await;
-    check("odd", &["a", "g"], Code::SourceTypeRefused, "generated").await;
+    if version(&admin).await < 180_000 {
+        check("odd", &["a", "g"], Code::SourceTypeRefused, "generated").await;
+    }
     check("keyless", &["a"], Code::SourceKeyMissing, "no primary key").await;
     check("nothing", &["a"], Code::SourceKeyMissing, "no replica identity").await;
     check("odd", &["a"], Code::SourceRights, "SELECT").await;
@@ -650,7 +680,7 @@ async fn a_slot_that_moved_vanished_or_held_back_too_much_is_never_resumed() {
     let given_up = Dataset::new(settings, "gap", &["id"], &[0]);
     let mut dataset = Dataset::new(server.settings(), "gap", &["id"], &[0]);
     dataset.prepare(&admin).await;
-    dataset.capture(|block, _| (block.phase == Phase::Live).then_some(End::After)).await;
+    dataset.capture(|block| (block.phase == Phase::Live).then_some(End::After)).await;
 
     let sql = "insert into gap values (1)";
     admin.batch_execute(sql).await.unwrap();
@@ -708,23 +738,151 @@ async fn a_mapped_column_that_changes_stops_and_a_new_one_does_not() {
     admin.batch_execute("create table drift (id int primary key, name text)").await.unwrap();
     let mut dataset = Dataset::new(server.settings(), "drift", &["id", "name"], &[0]);
     dataset.prepare(&admin).await;
-    dataset.capture(|block, _| (block.phase == Phase::Live).then_some(End::After)).await;
+    dataset.capture(|block| (block.phase == Phase::Live).then_some(End::After)).await;
     let sql = "alter table drift add more int; insert into drift values (-1, 'x', 5)";
     admin.batch_execute(sql).await.unwrap();
     dataset.capture_until(&[&(-1_i32).to_be_bytes()]).await;
-    let sql = "alter table drift alter name type bytea using name::bytea; \
-               insert into drift values (2, 'y', 5)";
+    let rename = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let sql = "alter table drift rename name to full_name; \
+                   insert into drift values (3, 'z', 5)";
+        admin.batch_execute(sql).await.unwrap();
+    };
+    let (code, ()) = tokio::join!(capture_fault(&dataset, true), rename);
+    assert_eq!(code, Code::SourceSchema, "while it runs");
+    assert_eq!(capture_fault(&dataset, true).await, Code::SourceColumnMissing, "when it starts");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_is_read_from_16_on_and_refused_by_name_before() {
+    let primary = Server::start();
+    let admin = primary.admin().await;
+    roles(&admin).await;
+    fill(&admin, "mirrored", "id").await;
+    Dataset::new(primary.settings(), "mirrored", &COLUMNS, &[1]).prepare(&admin).await;
+    let standby = primary.standby();
+    let mut dataset = Dataset::new(standby.settings(), "mirrored", &COLUMNS, &[1]);
+    if version(&admin).await < 160_000 {
+        let findings = dataset.source.probe(std::slice::from_ref(&dataset.selection)).await;
+        let faults = findings.unwrap().faults;
+        assert!(faults.iter().any(|fault| fault.code == Code::SourceVersion), "{faults:?}");
+        assert_eq!(capture_fault(&dataset, false).await, Code::SourceVersion);
+        return;
+    }
+    let mut writer = Writer { client: primary.admin().await, table: "mirrored", state: 5 };
+    let mut writing = JoinSet::new();
+    writing.spawn(async move {
+        for _ in 0..20 {
+            writer.client.batch_execute("select pg_log_standby_snapshot()").await.unwrap();
+            writer.write(10).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    let mut blocks = 0;
+    dataset
+        .capture(|_| {
+            blocks += 1;
+            (blocks == 10).then_some(End::After)
+        })
+        .await;
+    writing.join_next().await.unwrap().unwrap();
+    let sql = "insert into mirrored (id, ward) values (-1, 'end')";
     admin.batch_execute(sql).await.unwrap();
-    // The log still holds nothing of the old type, so the new type is simply what is read now …
-    let findings = dataset.source.probe(std::slice::from_ref(&dataset.selection)).await.unwrap();
-    assert!(findings.faults.is_empty());
-    // … and a rename stops it by name.
-    let sql = "alter table drift rename name to full_name; insert into drift values (3, 'z', 5)";
-    admin.batch_execute(sql).await.unwrap();
-    assert_eq!(capture_fault(&dataset, true).await, Code::SourceColumnMissing);
+    dataset.capture_until(&[&(-1_i64).to_be_bytes()]).await;
+    dataset.model.assert_same(&dataset.scan().await);
+}
+
+async fn version(admin: &Client) -> i32 {
+    let sql = "select current_setting('server_version_num')::int4";
+    admin.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_position_is_released_and_a_partitioned_table_is_one_table() {
+    let server = Server::start();
+    let admin = server.admin().await;
+    roles(&admin).await;
+    let made = "create table parts (id int primary key, name text) partition by range (id); \
+                create table parts_low partition of parts for values from (minvalue) to (100); \
+                create table parts_high partition of parts for values from (100) to (maxvalue); \
+                insert into parts values (1, 'một'), (100, 'một trăm'); create table other (a int)";
+    admin.batch_execute(made).await.unwrap();
+    let mut dataset = Dataset::new(server.settings(), "parts", &["id", "name"], &[0]);
+    dataset.prepare(&admin).await;
+    dataset.capture(|block| (block.phase == Phase::Live).then_some(End::After)).await;
+    let noise = "insert into other select generate_series(1, 10000); \
+                 select pg_switch_wal(); update parts set id = 200 where id = 1";
+    admin.batch_execute(noise).await.unwrap();
+    let mut position = String::new();
+    dataset
+        .capture(|block| {
+            let is_idle = block.body.is_empty() && block.phase == Phase::Live;
+            position.clone_from(&block.position);
+            is_idle.then_some(End::Released)
+        })
+        .await;
+    dataset.model.assert_same(&dataset.scan().await);
+    let sql = "select confirmed_flush_lsn::text from pg_replication_slots";
+    let confirmed: String = admin.query_one(sql, &[]).await.unwrap().get(0);
+    assert_eq!(confirmed, position, "released, though nothing of the table changed");
+    admin.batch_execute("insert into parts values (7, 'bảy')").await.unwrap();
+    dataset.capture_until(&[&7_i32.to_be_bytes()]).await;
+    dataset.model.assert_same(&dataset.scan().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_a_trusted_server_and_the_right_password_connect() {
+    let server = Server::start();
+    let admin = server.admin().await;
+    if admin.query_one("show ssl", &[]).await.unwrap().get::<_, String>(0) == "off"
+        && version(&admin).await / 10_000 != 15
+    {
+        return; // The wheel's servers are built without OpenSSL.
+    }
+    server.run(
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout ca.key -out ca.pem \
+           -subj /CN=ca -addext basicConstraints=critical,CA:TRUE 2>/dev/null && \
+         openssl req -newkey rsa:2048 -nodes -keyout data/server.key -out server.csr \
+           -subj /CN=localhost 2>/dev/null && chmod 600 data/server.key && \
+         printf 'subjectAltName=DNS:localhost,IP:127.0.0.1' > san && \
+         openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+           -extfile san -out data/server.crt 2>/dev/null && \
+         openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout x.key -out other.pem \
+           -subj /CN=other 2>/dev/null && chmod 644 ca.pem other.pem && \
+         printf 'hostssl all phusa 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n' \
+           > data/pg_hba.conf",
+    );
+    admin.batch_execute("alter system set ssl = on").await.unwrap();
+    admin.batch_execute("select pg_reload_conf(); select pg_sleep(0.5)").await.unwrap();
+    let made = "set password_encryption = 'scram-sha-256'; \
+                create role phusa login replication password 'mật khẩu 1'; \
+                create table safe (id int primary key); insert into safe values (1)";
+    admin.batch_execute(made).await.unwrap();
+    let mut settings = server.settings();
+    let ca_file = |name: &str| Tls::Verify { ca_file: server.folder.path().join(name) };
+    settings.password = Some(Password::new("mật khẩu 1"));
+    settings.tls = ca_file("ca.pem");
+    let mut dataset = Dataset::new(settings.clone(), "safe", &["id"], &[0]);
+    dataset.prepare(&admin).await;
+    dataset.capture(|block| (block.phase == Phase::Live).then_some(End::After)).await;
+    assert_eq!(dataset.model.rows.len(), 1);
+    let check = |settings: Settings, code: Code| async move {
+        let fault = PostgresSource::new(settings).probe(&[]).await.unwrap_err();
+        assert_eq!(fault.code, code, "{}", fault.chain());
+        assert!(!fault.chain().contains("mật"));
+    };
+    let other = Settings { tls: ca_file("other.pem"), ..settings.clone() };
+    check(other, Code::SourceTls).await;
+    check(Settings { tls: ca_file("absent.pem"), ..settings.clone() }, Code::SourceTls).await;
+    let wrong = Some(Password::new("mật khẩu 2"));
+    check(Settings { password: wrong, ..settings.clone() }, Code::SourceLogin).await;
+    check(Settings { password: None, ..settings.clone() }, Code::SourceLogin).await;
+    check(Settings { database: "none".to_owned(), ..settings.clone() }, Code::SourceLogin).await;
+    check(Settings { port: 1, ..settings }, Code::SourceUnreachable).await;
 }
 
 #[test]
 fn the_binaries_are_there() {
-    assert!(Path::new(BIN).join("postgres").exists(), "PostgreSQL 15 is missing from {BIN}");
+    let bin = programs();
+    assert!(Path::new(&bin).join("postgres").exists(), "PostgreSQL is missing from {bin}");
 }

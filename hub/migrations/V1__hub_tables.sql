@@ -9,7 +9,7 @@ create sequence phusa.record as bigint cache 1000;
 -- What a session says of the delivery it is applying; see warehouse::apply.
 --
 -- They are declared immutable, which is true only within one statement: COPY then evaluates a
--- column's default once instead of once for every row (a third of its time). Nothing else may
+-- column's default once instead of once for every row. Nothing else may
 -- rely on these defaults; merges pass the values as parameters.
 create function phusa.current_transfer() returns bigint
   language sql immutable parallel safe

@@ -20,24 +20,31 @@ use phusa_protocol::batch::{Batch, Header, SignedHeader};
 use phusa_protocol::delivery::Judgement;
 use phusa_protocol::entry::{Entry, Kind};
 use phusa_protocol::fault::{Class, Code, Fault};
+use phusa_protocol::frame::BODY_BYTES_MAX;
 use phusa_protocol::hello::{Hello, Offer, Refusal, Terms, Welcome};
 use phusa_protocol::ids::{AgentId, Epoch, Seq};
 use phusa_protocol::receipt::SignedReceipt;
 use phusa_protocol::time::Timestamp;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::catalog::{Agreed, Catalog};
 use crate::config::register::{Enrolled, Register};
+use crate::error::Refused;
 use crate::fleet;
 use crate::transfers::{self, Log, Record};
 use crate::views::metrics::Metrics;
 use crate::warehouse::Warehouse;
-use check::Refused;
 use refusals::{Budget, Verdict};
 use turn::Turns;
+
+/// Memory for unpacked bodies, over all streams: eight of the largest, or hundreds of ordinary ones.
+const BODIES_MIB_MAX: usize = 1_024;
+
+/// How long a batch may wait for memory before its agent is asked to come again.
+const MEMORY_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Takes batches; everything it needs to know lies in the database or is published to it.
 #[derive(Debug)]
@@ -51,6 +58,8 @@ pub struct Ingest {
     tasks: TaskTracker,
     turns: Turns,
     refusals: Budget,
+    /// MiB of unpacked bodies that may be in memory at once.
+    memory: Semaphore,
     /// Batches that may hold a database connection before their turn. Fewer than there are
     /// connections, so that the one whose turn it is always finds one.
     early: Semaphore,
@@ -143,6 +152,7 @@ impl Ingest {
             tasks: parts.tasks,
             turns: Turns::default(),
             refusals: Budget::default(),
+            memory: Semaphore::new(BODIES_MIB_MAX),
             early: Semaphore::new((parts.connections_max / 2).max(1)),
         }
     }
@@ -238,23 +248,32 @@ impl Ingest {
             Judgement::Repeat => return self.repeat(&batch.signed).await,
             Judgement::OutOfTurn { .. } | Judgement::Conflict => return Err(stop_of(judgement)),
         }
+        let _memory = self.room_for(header.body_bytes).await?;
         let rule_of = Arc::clone(&agreed);
         let (batch, body) = blocking(move || {
             let body = check::unpack(&batch)?;
-            let header = &batch.signed.header;
-            if header.tx_open
-                && header.phase != phusa_protocol::batch::Phase::Live
-                && header.phase != phusa_protocol::batch::Phase::Settle
-            {
-                let what = "a full read is no source transaction".to_owned();
-                return Err(Refused::new(Code::ContractViolation, what));
-            }
-            rule_of.body_rule.walk(&body, header.phase, &header.counts)?;
+            check::body(&batch.signed.header, &body, &rule_of.body_rule)?;
             Ok((batch, body))
         })
         .await?;
         let work = Work { batch, body, agreed, arrival };
         Box::pin(self.commit(&work, begun)).await
+    }
+
+    /// Memory for a body of this length unpacked; given back when the batch has ended.
+    async fn room_for(&self, body_bytes: u64) -> Result<SemaphorePermit<'_>, Refused> {
+        let length = usize::try_from(body_bytes).unwrap_or(usize::MAX);
+        if length > BODY_BYTES_MAX {
+            let what = format!("a body of {body_bytes} bytes");
+            return Err(Refused::new(Code::BatchTooLarge, what));
+        }
+        let mib = u32::try_from(length >> 20).unwrap_or(u32::MAX).saturating_add(1);
+        match tokio::time::timeout(MEMORY_WAIT_MAX, self.memory.acquire_many(mib)).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => {
+                Err(Refused::new(Code::HubBusy, "too many batches are being applied"))
+            }
+        }
     }
 
     /// Where the batch stands by what is known; the database is asked unless it is simply next.

@@ -136,11 +136,14 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
     info!("Stopping: batches in flight have {DRAIN_MAX:?} to finish");
     stop.cancel();
     drop(accepting.await);
-    for tracker in [&batches, &connections] {
-        tracker.close();
-        if tokio::time::timeout(DRAIN_MAX, tracker.wait()).await.is_err() {
-            warn!("Batches in flight did not finish in time; they are not acknowledged");
+    let drained = async {
+        for tracker in [&batches, &connections] {
+            tracker.close();
+            tracker.wait().await;
         }
+    };
+    if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
+        warn!("Batches in flight did not finish in time; they are not acknowledged");
     }
     jobs.stop().await;
     Ok(())

@@ -92,7 +92,8 @@ impl Log {
     /// When the database does not answer.
     pub async fn next_transfer(&self, tx: &Transaction<'_>) -> Result<i64, Fault> {
         let sql = "select nextval(pg_get_serial_sequence('phusa.transfers', 'transfer'))";
-        let row = tx.query_one(sql, &[]).await.map_err(not_logged)?;
+        let statement = tx.prepare_cached(sql).await.map_err(not_logged)?;
+        let row = tx.query_one(&statement, &[]).await.map_err(not_logged)?;
         row.try_get(0).map_err(not_logged)
     }
 

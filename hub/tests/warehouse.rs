@@ -1,5 +1,6 @@
 //! The warehouse against a real private cluster: every operation, order within a batch, history,
 //! widening, and a server that is killed.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a step that fails fails its test")]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

@@ -28,7 +28,8 @@ pub fn program(name: &str) -> PathBuf {
 }
 
 /// `target/<profile>`, beside which this test program was built; agent and hub are built there
-/// once, so that `cargo test -p phusa-tests` alone suffices.
+/// once, so that `cargo test -p phusa-tests` alone suffices. The whole workspace is named, as in
+/// `tests/run`: a part of it would select other features of dependencies and build those anew.
 fn build_folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -38,7 +39,7 @@ fn build_folder() -> &'static Path {
         let folder = if is_test { deps.parent().expect("a profile's folder") } else { deps };
         let is_release = folder.file_name() == Some(OsStr::new("release"));
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--bins", "-p", "phusa-agent", "-p", "phusa-hub"]);
+        cargo.args(["build", "--quiet", "--workspace", "--bins"]);
         cargo.args(is_release.then_some("--release")).arg("--target-dir");
         cargo.arg(folder.parent().expect("the target folder"));
         run(cargo.current_dir(env!("CARGO_MANIFEST_DIR")));

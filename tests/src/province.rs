@@ -53,6 +53,7 @@ pub struct Province {
     folder: Arc<Folder>,
     listen: u16,
     metrics: u16,
+    has_own_warehouse: bool,
     hub: Option<Process>,
     agents: BTreeMap<String, Agent>,
 }
@@ -100,7 +101,8 @@ impl Province {
     pub fn with_external(database: &Database) -> Self {
         let (url, password) = database.server().url_and_password(database.name());
         let lines = format!("url = \"{url}\"\npassword_file = \"warehouse.password\"");
-        let province = Self::with_warehouse(&lines);
+        let mut province = Self::with_warehouse(&lines);
+        province.has_own_warehouse = false;
         let file = province.hub_folder().join("warehouse.password");
         fs::write(&file, password).expect("a password file");
         private(&file);
@@ -117,6 +119,7 @@ impl Province {
             folder: Arc::new(Folder::new()),
             listen: free_port(),
             metrics: free_port(),
+            has_own_warehouse: true,
             hub: None,
             agents: BTreeMap::new(),
         };
@@ -217,9 +220,12 @@ impl Province {
     /// Runs what `check` prints as the administrator of the source would, until nothing is missing.
     fn admit(&self, reader: Reader<'_>) {
         let (database, user) = (reader.database, login(reader.database));
-        database.psql(&format!("create role {user} login replication password 'bi-mat'"));
+        database.psql(&format!(
+            "do $$ begin create role {user} login replication password 'bi-mat';
+             exception when duplicate_object then null; end $$"
+        ));
         for _ in 0..3 {
-            let checked = self.agent(reader.agency, &["check"]);
+            let checked = self.agent(reader.agency, &["check", "--offline"]);
             if checked.status.success() {
                 return;
             }
@@ -285,11 +291,15 @@ impl Province {
         config
     }
 
-    /// Brings the contracts of all agents into force.
+    /// Brings the contracts of all agents into force, and before that an external warehouse to the
+    /// hub's schema; its own the hub sees to by itself.
     ///
     /// # Panics
     /// When the hub refuses one.
     pub fn apply_contracts(&self) {
+        if !self.has_own_warehouse {
+            run(self.hub_command().arg("migrate"));
+        }
         let folders = self.agents.values().map(|agent| agent.folder.join("contracts"));
         let files = folders.flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
         let mut command = self.hub_command();
@@ -335,7 +345,7 @@ impl Province {
     #[must_use]
     pub fn both_ends(&self, agency: &str, dataset: &str) -> [Option<RowsDigest>; 2] {
         [
-            counted(&self.agent(agency, &["verify", "--json"]), dataset),
+            counted(&self.agent(agency, &["verify", dataset, "--json"]), dataset),
             counted(&self.hub(&["warehouse", "digest", dataset, "--json"]), dataset),
         ]
     }
@@ -408,7 +418,11 @@ fn login(database: &Database) -> String {
     format!("phusa_{}", database.name())
 }
 
-fn private(file: &Path) {
+/// Keeps a file from all but its owner, as the programs ask of files with secrets.
+///
+/// # Panics
+/// When that cannot be done.
+pub fn private(file: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("a private file");
 }

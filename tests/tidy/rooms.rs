@@ -52,15 +52,18 @@ fn the_rooms_stand_in_the_order_of_the_picture() {
                 "config",
                 "source",
                 "mapping",
+                "ledger",
                 "spool",
                 "transport",
-                "ledger",
                 "status",
                 "pipeline",
                 "cli",
             ],
         ),
-        ("hub", &["config", "warehouse", "transfers", "ingest", "listen", "service", "cli"]),
+        (
+            "hub",
+            &["config", "warehouse", "transfers", "catalog", "ingest", "listen", "service", "cli"],
+        ),
     ];
     for (krate, order) in orders {
         let rooms = rooms(krate);

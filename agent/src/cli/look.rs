@@ -23,6 +23,9 @@ use crate::source::{Block, Findings, Source as _};
 use crate::transport::https::Hub;
 use crate::transport::skew_fault;
 
+const FOR_THE_ADMINISTRATOR: &str =
+    "-- Nhờ quản trị cơ sở dữ liệu chạy · for the database administrator to run:";
+
 /// `phusa-agent check`.
 pub(super) async fn check(plan: &Plan, offline: bool) -> Result<ExitCode, Fault> {
     let mut faults = check_source(plan).await?;
@@ -41,8 +44,14 @@ pub(super) async fn check(plan: &Plan, offline: bool) -> Result<ExitCode, Fault>
 async fn check_source(plan: &Plan) -> Result<Vec<Fault>, Fault> {
     let source = PostgresSource::new(wiring::source_settings(plan)?);
     let selections: Vec<_> = plan.datasets.iter().map(|d| d.selection.clone()).collect();
-    let Findings { server, facts, mut faults, statements, columns } =
-        source.probe(&selections).await?;
+    let found = source.probe(&selections).await;
+    if found.as_ref().is_err_and(|fault| fault.code == Code::SourceLogin) {
+        // A login that does not exist cannot ask what else is missing.
+        let user = plan.source.user.replace('"', "\"\"");
+        say(FOR_THE_ADMINISTRATOR);
+        say(&format!("create role \"{user}\" login replication password '…';"));
+    }
+    let Findings { server, facts, mut faults, statements, columns } = found?;
     say(&format!("Nguồn · source: {server}"));
     facts.iter().for_each(|fact| say(&format!("  {fact}")));
     for (dataset, columns) in plan.datasets.iter().zip(columns) {
@@ -60,7 +69,7 @@ async fn check_source(plan: &Plan) -> Result<Vec<Fault>, Fault> {
         }
     }
     if !statements.is_empty() {
-        say("-- Nhờ quản trị cơ sở dữ liệu chạy · for the database administrator to run:");
+        say(FOR_THE_ADMINISTRATOR);
         statements.iter().for_each(|statement| say(statement));
     }
     Ok(faults)

@@ -40,6 +40,17 @@ const STAGE_BLOCKS: usize = 1;
 /// Durable batches whose news the delivery has not taken yet; they are numbers only.
 const SPOOLED_NEWS: usize = 256;
 
+/// While this many batches have no receipt, a small block waits a moment so that the next one
+/// gathers more: many small transactions then travel as fewer, larger batches, and the last of them
+/// is visible sooner than if each queued behind the others.
+const SMALL_BATCHES_MAX: u64 = 2;
+
+/// From this size on a block is not held back.
+const SMALL_BYTES_MAX: u64 = 64 << 10;
+
+/// How long a small block is held back at most; a hub that is away must not stop the spooling.
+const HOLD_MAX: Duration = Duration::from_millis(100);
+
 /// How long a write that found the disk full waits before it is tried again.
 const DISK_RETRY: Duration = Duration::from_secs(2);
 
@@ -135,7 +146,11 @@ impl<S: Source> Dataset<S> {
         let (spool, id) = (self.spool.clone(), dataset.dataset().clone());
         let recovered = on_blocking_thread(&self.tasks, move || spool.recover(&id)).await?;
         let mut recovery = match recovered {
-            Recovered::Whole(recovery) => *recovery,
+            Recovered::Whole(recovery) if is_as_agreed(&recovery, dataset) => *recovery,
+            Recovered::Whole(recovery) => {
+                let epoch = recovery.stream.epoch().next();
+                self.begin(dataset, epoch, "its mapping or contract has changed").await?
+            }
             Recovered::Broken { epoch, fault } => {
                 self.note_trouble(&fault);
                 self.begin(dataset, epoch.next(), "the spool is damaged").await?
@@ -183,10 +198,10 @@ impl<S: Source> Dataset<S> {
     ) -> Result<EpochEnd, Fault> {
         let epoch = recovery.stream.epoch();
         let stop = self.stop.child_token();
-        let (spooled, news) = mpsc::channel(SPOOLED_NEWS);
+        let (spooled, news_of_spool) = mpsc::channel(SPOOLED_NEWS);
         let (standing, seen) = watch::channel(Standing::default());
         self.show.send_modify(|shown| {
-            shown.standing = Some(seen);
+            shown.standing = Some(seen.clone());
             shown.base.epoch = epoch.0;
             shown.base.spooled_seq = recovery.tail.seq.0;
             shown.base.position.clone_from(&recovery.tail.position);
@@ -198,13 +213,14 @@ impl<S: Source> Dataset<S> {
             spool: self.spool.clone(),
             stream: recovery.stream.clone(),
             ledger: self.spool.ledger(dataset.dataset(), epoch),
-            spooled: news,
+            spooled: news_of_spool,
             standing,
             tasks: self.tasks.clone(),
             stop: stop.clone(),
         };
         let delivering = Delivering::from(&recovery);
-        let capture = Capture::new(self, dataset, recovery, spooled, stop.clone());
+        let news = News { spooled, standing: seen };
+        let capture = Capture::new(self, dataset, recovery, news, stop.clone());
         let (delivered, captured) = tokio::join!(
             async {
                 let ended = deliver(lane, delivering).await;
@@ -267,8 +283,15 @@ struct Capture<'a, S> {
     writer: Writer,
     resume: Option<Resume>,
     spooled: mpsc::Sender<Spooled>,
+    standing: watch::Receiver<Standing>,
     rejects: RejectsFile,
     stop: CancellationToken,
+}
+
+/// What capture and delivery tell each other: what is durable, and how far it has come.
+struct News {
+    spooled: mpsc::Sender<Spooled>,
+    standing: watch::Receiver<Standing>,
 }
 
 /// A block after mapping and packing.
@@ -283,7 +306,7 @@ impl<'a, S: Source> Capture<'a, S> {
         owner: &'a Dataset<S>,
         dataset: &'a DatasetPlan,
         recovery: Recovery,
-        spooled: mpsc::Sender<Spooled>,
+        news: News,
         stop: CancellationToken,
     ) -> Self {
         let identity = BatchIdentity {
@@ -295,7 +318,8 @@ impl<'a, S: Source> Capture<'a, S> {
         let epoch = recovery.stream.epoch();
         let writer = Writer::new(recovery.stream, recovery.tail, identity);
         let rejects = RejectsFile::new(&owner.plan.state_dir, dataset.dataset());
-        Self { owner, dataset, epoch, writer, resume: recovery.resume, spooled, rejects, stop }
+        let (resume, News { spooled, standing }) = (recovery.resume, news);
+        Self { owner, dataset, epoch, writer, resume, spooled, standing, rejects, stop }
     }
 
     /// Captures until stopped (`None`) or until the epoch cannot go on (the fault that says why).
@@ -376,12 +400,18 @@ impl<'a, S: Source> Capture<'a, S> {
 
     /// Makes one block durable, waiting for room as long as it takes; false when stopped first.
     async fn write_block(&mut self, block: &Finished) -> Result<bool, Fault> {
+        if block.packed.file_bytes() < SMALL_BYTES_MAX {
+            let few = |standing: &Standing| standing.waiting < SMALL_BATCHES_MAX;
+            let held = self.standing.wait_for(few);
+            // Held long enough, or the delivery has ended: go on either way.
+            let _ = tokio::time::timeout(HOLD_MAX, held).await;
+        }
         self.rejects.append(&block.rejects)?;
         loop {
             let written = tokio::task::block_in_place(|| self.store(&block.packed));
             let fault = match written {
                 Ok(spooled) => {
-                    self.show_written(block);
+                    self.show_written(block, spooled.is_some());
                     if let Some(spooled) = spooled {
                         // The delivery ends only when the epoch does; then the news is not needed.
                         let _ = self.spooled.send(spooled).await;
@@ -401,10 +431,7 @@ impl<'a, S: Source> Capture<'a, S> {
     }
 
     fn store(&mut self, packed: &Packed) -> Result<Option<Spooled>, Fault> {
-        let tail = self.writer.tail();
-        // The first block of a new phase is news to the hub even without rows: from the first live
-        // one on the dataset is consistent.
-        if packed.is_note() && !tail.tx_open && tail.phase == Some(packed.phase()) {
+        if packed.is_note_after(self.writer.tail()) {
             self.writer.note(packed)?;
             return Ok(None);
         }
@@ -412,7 +439,7 @@ impl<'a, S: Source> Capture<'a, S> {
         Ok(Some(Spooled { seq, header, phase: packed.phase() }))
     }
 
-    fn show_written(&self, block: &Finished) {
+    fn show_written(&self, block: &Finished, is_batch: bool) {
         let counts = block.packed.counts();
         self.owner.show.send_modify(|shown| {
             let base = &mut shown.base;
@@ -424,7 +451,7 @@ impl<'a, S: Source> Capture<'a, S> {
                 Phase::Read => State::Reading,
                 Phase::ReadEnd | Phase::Settle | Phase::Live => State::Following,
             };
-            base.batches += u64::from(!block.packed.is_note());
+            base.batches += u64::from(is_batch);
             let by_op = [
                 ("snapshot", counts.snapshot),
                 ("insert", counts.insert),
@@ -438,6 +465,12 @@ impl<'a, S: Source> Capture<'a, S> {
             add_counts(&mut base.rejects, rules);
         });
     }
+}
+
+/// Whether what lies in the spool was made under the contract and mapping of now.
+fn is_as_agreed(recovery: &Recovery, dataset: &DatasetPlan) -> bool {
+    let now = (dataset.contract.fingerprint(), dataset.mapping);
+    recovery.agreed.is_none_or(|agreed| agreed == now)
 }
 
 fn broken_rule(reject: &Reject) -> String {
@@ -507,7 +540,7 @@ impl Recovery {
             released: phusa_protocol::ids::Seq::NONE,
             released_header: phusa_protocol::digest::Digest::ZERO,
             waiting: BTreeMap::new(),
-            phase: None,
+            agreed: None,
             receipted: Vec::new(),
         }
     }

@@ -1,14 +1,15 @@
 //! PostgreSQL 12 to 18: connect, full read by binary COPY, changes by logical decoding.
 //!
-//! Reading order: the settings here; what the server is and what the login may do ([`probe`],
-//! [`login`], [`catalogue`]); the slot ([`slot`]); the full read ([`read`]); the log ([`follow`],
-//! with [`decode`], [`text`] and [`assemble`], which are pure). Everything a restart needs is in
-//! [`place`].
+//! Reading order: the settings here; what the server is and what the login may do (`probe`,
+//! `login`, `catalogue`); the slot (`slot`); the full read (`read`); the log (`follow`,
+//! with `decode`, `text` and `assemble`, which are pure). Everything a restart needs is in
+//! `place`.
 
 mod assemble;
 mod catalogue;
 pub mod decode;
 mod follow;
+mod keys;
 mod login;
 mod outbox;
 mod place;
@@ -372,6 +373,8 @@ impl Capture {
         let target = Arc::clone(&self.target);
         Follower {
             settings: Arc::clone(&self.settings),
+            target: Arc::clone(&self.target),
+            reader: None,
             identity: self.identity.clone(),
             slot: self.slot.clone(),
             version: self.server.version,
@@ -396,9 +399,8 @@ async fn scan(
     let session = Session::open(settings).await?;
     let (_, table) = probe::admit_to_read(&session, settings, selection).await?;
     let target = Target::new(selection.clone(), &table)?;
-    let doing = format!("cannot read {}.{}", selection.schema, selection.table);
-    session.run(&doing, "set statement_timeout = 0").await?;
-    let mut rows = session.copy(&doing, &target.scan_query(rows_max)).await?;
+    session.run(&target.doing(), "set statement_timeout = 0").await?;
+    let mut rows = session.copy(&target.doing(), &target.scan_query(rows_max)).await?;
     let mut scanned = Scanned { blocks, columns: Arc::clone(&target.columns), number: 0 };
     let mut filler = Filler::new(settings.batch);
     while let Some(row) = rows.next().await? {

@@ -14,8 +14,9 @@ use phusa_protocol::ids::{AgentId, DatasetId, Epoch, Seq};
 use phusa_protocol::keys::SigningKey;
 use phusa_protocol::time::Timestamp;
 
+use super::Spool;
 use super::record::{Place, Record};
-use super::{Spool, disk, disk_code};
+use crate::disk::{self, disk_code};
 use crate::failpoint::Failpoint;
 use crate::mapping::Shareable;
 use crate::source::Resume;
@@ -114,10 +115,15 @@ impl Packed {
         self.source_time
     }
 
-    /// Whether it only notes a position: no rows, and not the end of a full read.
+    /// Whether it only notes a position after `tail`: no rows, nothing closed, the same phase. A
+    /// change of phase must travel although it is empty, or the hub would not learn of it.
     #[must_use]
-    pub fn is_note(&self) -> bool {
-        self.counts.total() == 0 && self.phase != Phase::ReadEnd && !self.tx_open
+    pub fn is_note_after(&self, tail: &Tail) -> bool {
+        self.counts.total() == 0
+            && self.phase != Phase::ReadEnd
+            && tail.phase == Some(self.phase)
+            && !tail.tx_open
+            && !self.tx_open
     }
 
     /// About how many bytes its file will have.
@@ -169,8 +175,13 @@ impl Tail {
     /// Before the first batch of an epoch.
     #[must_use]
     pub fn start() -> Self {
-        let (seq, header, position) = (Seq::NONE, Digest::ZERO, "start".to_owned());
-        Self { seq, header, position, tx_open: false, phase: None }
+        Self {
+            seq: Seq::NONE,
+            header: Digest::ZERO,
+            position: "start".to_owned(),
+            tx_open: false,
+            phase: None,
+        }
     }
 }
 

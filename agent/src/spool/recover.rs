@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use phusa_protocol::batch::Phase;
 use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::frame;
@@ -53,8 +52,8 @@ pub struct Recovery {
     pub released_header: Digest,
     /// Batches after it, with the digests of their headers.
     pub waiting: BTreeMap<Seq, Digest>,
-    /// Where the stream was when its newest batch was made.
-    pub phase: Option<Phase>,
+    /// The fingerprints of contract and mapping its newest batch was made under.
+    pub agreed: Option<(Digest, Digest)>,
     /// Files whose receipt is recorded and that may be deleted once a newer one is durable.
     pub receipted: Vec<Seq>,
 }
@@ -160,7 +159,7 @@ fn walk(
 ) -> Result<Recovery, (Seq, Fault)> {
     let damaged = |seq: Seq, what: String| (seq, Fault::new(Code::SpoolDamaged, what));
     let mut headers = BTreeMap::new();
-    let (mut tail, mut resume, mut phase) = (Tail::start(), None, None);
+    let (mut tail, mut resume, mut agreed) = (Tail::start(), None, None);
     let mut released_header = Digest::ZERO;
     for &seq in numbers {
         let record = stream.read(seq).map_err(|fault| (seq, fault))?;
@@ -177,10 +176,15 @@ fn walk(
         }
         let header = batch.signed.digest();
         headers.insert(seq, header);
-        let (position, tx_open) = (batch.signed.header.position_to, batch.signed.header.tx_open);
-        phase = Some(batch.signed.header.phase);
-        tail = Tail { seq, header, position, tx_open, phase };
-        resume = Some(record.resume);
+        let of_batch = batch.signed.header;
+        tail = Tail {
+            seq,
+            header,
+            position: of_batch.position_to,
+            tx_open: of_batch.tx_open,
+            phase: Some(of_batch.phase),
+        };
+        (resume, agreed) = (Some(record.resume), Some((of_batch.contract, of_batch.mapping)));
     }
     if let Some(last) = receipts.iter().map(|r| r.receipt.seq).max().filter(|s| *s > tail.seq) {
         let what = format!("batch {last} has a receipt and its file is gone");
@@ -204,7 +208,7 @@ fn walk(
         released,
         released_header,
         waiting,
-        phase,
+        agreed,
         receipted,
     })
 }

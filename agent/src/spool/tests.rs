@@ -10,8 +10,8 @@ use phusa_protocol::keys::SigningKey;
 use phusa_protocol::receipt::{Receipt, SignedReceipt};
 use phusa_protocol::time::Timestamp;
 
-use super::disk::RealDisk;
 use super::*;
+use crate::disk::RealDisk;
 
 /// A disk whose operations named here fail with this error.
 #[derive(Debug, Default)]
@@ -200,6 +200,7 @@ fn the_newest_file_carries_the_place_to_resume_from_after_all_others_are_gone() 
 fn a_position_note_moves_the_place_to_resume_from() {
     let lab = Lab::new();
     let (_, mut writer) = lab.filled(1);
+    assert!(!Packed::sample(9, b"").is_note_after(writer.tail()), "it has a row");
     writer.note(&Packed::sample(9, b"")).unwrap();
     let recovery = lab.whole();
     assert_eq!(recovery.resume, Some(crate::source::Resume(b"resume 9".to_vec())));

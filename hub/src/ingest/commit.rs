@@ -14,9 +14,9 @@ use super::stream::{self, Staged, Standing, Step};
 use super::turn::Known;
 use super::{Ingest, Stop, Work, blocking, is_next, stop_of};
 use crate::catalog::Agreed;
+use crate::error::Refused;
 use crate::error::database_fault;
 use crate::failpoint::{self, Point};
-use crate::ingest::check::Refused;
 use crate::transfers::Arrived;
 use crate::warehouse::apply::{self, Delivery};
 
@@ -81,6 +81,9 @@ impl Ingest {
         let prepared = apply::prepare(&tx, &delivery, early, &work.body).await?;
         failpoint::pass(Point::AfterPrepare);
         let judgement = self.turns.wait(header, begun, &self.warehouse).await?;
+        if judgement == Judgement::Repeat {
+            return Ok(None);
+        }
         if !is_next(judgement) {
             return Err(stop_of(judgement));
         }
@@ -116,7 +119,13 @@ impl Ingest {
                     None => return Ok(Err(Judgement::Early)),
                 }
             }
-            (judgement, _) => return Ok(Err(judgement)),
+            (judgement, found) => {
+                // Another process was here: what this one remembers of the stream is too old.
+                if let Some(standing) = found {
+                    self.turns.publish(header, standing);
+                }
+                return Ok(Err(judgement));
+            }
         };
         if header.tx_open {
             let transfer = self.log.next_transfer(&tx).await?;

@@ -26,8 +26,8 @@ use crate::ingest::{Caller, Ingest};
 /// A greeting names at most some hundred datasets.
 const HELLO_BYTES_MAX: usize = 1 << 20;
 
-/// Memory for bodies being received, packed, over all connections. Unpacked they take about four
-/// times that. Four of the largest frames fit, or hundreds of ordinary ones.
+/// Memory for bodies being received, packed, over all connections: four of the largest frames fit,
+/// or hundreds of ordinary ones.
 const BODIES_MIB_MAX: usize = 512;
 
 /// A sender that is silent for this long within a body is cut off.

@@ -105,7 +105,8 @@ fn start(base: PathBuf, connections_max: usize) -> Result<Cluster, Fault> {
         make(&place, &installation)?;
     }
     make_folder(&place, &place.socket_dir())?;
-    let settings = tuning::settings(&place.socket_dir(), connections_max);
+    let has_lz4 = installation.has_lz4(&data_dir, place.user);
+    let settings = tuning::settings(&place.socket_dir(), connections_max, has_lz4);
     write_for_server(&place, &data_dir.join("postgresql.conf"), &settings)?;
     write_for_server(&place, &data_dir.join("pg_hba.conf"), "local all all trust\n")?;
     if !installation.is_running(&data_dir, place.user)? {

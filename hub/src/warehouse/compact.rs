@@ -235,3 +235,101 @@ fn put_key_field(key: &mut Vec<u8>, field: Field<'_>, kind: Kind) {
         scale.fill(0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use phusa_protocol::change::{BodyWriter, Op};
+    use phusa_protocol::contract::Contract;
+    use phusa_protocol::row::put_tuple;
+
+    use super::*;
+
+    const CONTRACT: &str = r#"
+dataset = "a.b"
+version = 1
+title_vi = "B"
+owner = "H57"
+legal_basis = "QĐ"
+sharing = "open"
+frequency = "1d"
+retention = "1d"
+key = ["second", "first"]
+[[field]]
+name = "first"
+type = "numeric"
+class = "P"
+name_vi = "1"
+[[field]]
+name = "note"
+type = "text"
+class = "P"
+name_vi = "N"
+[[field]]
+name = "second"
+type = "text"
+class = "P"
+name_vi = "2"
+"#;
+
+    fn shape() -> Shape {
+        Shape::of(&Contract::from_toml(CONTRACT).unwrap())
+    }
+
+    /// The number 1 with `scale` decimals shown.
+    fn one(scale: u8) -> [u8; 10] {
+        [0, 1, 0, 0, 0, 0, 0, scale, 0, 1]
+    }
+
+    fn row<'a>(number: &'a [u8], note: Field<'a>) -> [Field<'a>; 3] {
+        [Field::Value(number), note, Field::Value(b"k")]
+    }
+
+    #[test]
+    fn a_key_is_found_whatever_its_order_in_the_row_and_the_scale_of_its_numbers() {
+        let mut body = BodyWriter::default();
+
+        let (plain, long) = (&one(0), &one(2));
+        put_tuple(body.begin_row(Op::Insert), &row(plain, Field::Value(b"n")));
+        put_tuple(body.begin_row(Op::Update), &row(long, Field::Unchanged));
+        let key = [Field::Value(b"k"), Field::Value(plain.as_slice())];
+        let rekey = body.begin_row(Op::Rekey);
+        put_tuple(rekey, &key);
+        put_tuple(rekey, &row(long, Field::Null));
+        let (bytes, _) = body.finish();
+        let steps = steps(&shape(), &bytes).unwrap();
+        let [Step::Net(net)] = steps.as_slice() else { panic!("{} steps", steps.len()) };
+        assert_eq!((net.upserts.len(), net.deletes.len(), net.patches.len()), (1, 0, 0));
+        let mut body = BodyWriter::default();
+        put_tuple(body.begin_row(Op::Insert), &row(plain, Field::Null));
+        put_tuple(body.begin_row(Op::Delete), &key);
+        let (bytes, _) = body.finish();
+        let steps = super::steps(&shape(), &bytes).unwrap();
+        let [Step::Net(net)] = steps.as_slice() else { panic!("{} steps", steps.len()) };
+        assert_eq!((net.upserts.len(), net.deletes.len()), (0, 1));
+    }
+
+    #[test]
+    fn changes_of_key_and_truncates_part_the_steps_and_patches_share_them() {
+        let mut body = BodyWriter::default();
+        let number = one(0);
+        let row = |key: &'static [u8], note| [Field::Value(&number), note, Field::Value(key)];
+        put_tuple(body.begin_row(Op::Update), &row(b"a", Field::Unchanged));
+        put_tuple(body.begin_row(Op::Update), &row(b"b", Field::Unchanged));
+        body.begin_row(Op::Truncate);
+        put_tuple(body.begin_row(Op::Insert), &row(b"c", Field::Null));
+        let (bytes, _) = body.finish();
+        let steps = steps(&shape(), &bytes).unwrap();
+        let [Step::Net(before), Step::Truncate, Step::Net(after)] = steps.as_slice() else {
+            panic!("{} steps", steps.len())
+        };
+        assert_eq!(before.patches.get(&vec![1]).map(Vec::len), Some(2));
+        assert_eq!(after.upserts.len(), 1);
+    }
+
+    #[test]
+    fn a_row_of_another_width_is_refused() {
+        let mut body = BodyWriter::default();
+        put_tuple(body.begin_row(Op::Insert), &[Field::Null]);
+        assert_eq!(steps(&shape(), &body.finish().0), Err(Unfit::FieldCount));
+    }
+}

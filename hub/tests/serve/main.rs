@@ -9,6 +9,7 @@
 
 mod world;
 
+use phusa_hub::failpoint::Point;
 use phusa_protocol::batch::Phase;
 use phusa_protocol::change::Op;
 use phusa_protocol::fault::Code;
@@ -53,6 +54,8 @@ async fn a_batch_is_taken_once_and_everything_else_is_refused_by_name() {
     forger.signing_key = SigningKey::generate().unwrap();
     let forged = forger.seal(Phase::Read, false, &[(Op::Snapshot, 3, "Cúc")]);
     assert_eq!(code(&agent.send(&forged).await), Some(Code::SignatureWrong));
+    let alien = world.sender("H57.13/may-2").seal(Phase::Read, false, &[(Op::Snapshot, 3, "x")]);
+    assert_eq!(code(&agent.send(&alien).await), Some(Code::SignatureWrong));
     let wider = agent.clone().seal_wider();
     assert_eq!(code(&agent.send(&wider).await), Some(Code::ContractViolation));
     let bad_text = agent.clone().seal_bytes(3, b"\xff\xfe");
@@ -63,6 +66,7 @@ async fn a_batch_is_taken_once_and_everything_else_is_refused_by_name() {
     agent.send(&third).await.unwrap();
     assert_eq!(world.names().await, ["An", "Bình", "Cúc"]);
 
+    assert!(!agent.is_heard_without_certificate(&world).await);
     refuse_whole_agents(&world).await;
     let verified = world.log_verify();
     assert_eq!(verified["accepted"], 2);
@@ -158,4 +162,106 @@ async fn send_backwards(agent: &Sender, batches: Vec<phusa_protocol::batch::Batc
     while let Some(answer) = sending.join_next().await {
         answer.unwrap().unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_dies_anywhere_takes_a_batch_once() {
+    let world = World::start().await;
+    let mut agent = world.sender("H57.12/may-1");
+    let first = agent.seal(Phase::Read, false, &[(Op::Snapshot, 0, "0")]);
+    agent.send(&first).await.unwrap();
+    for (id, point) in (1..).zip(Point::ALL) {
+        world.start_again_to_die_at(point.name()).await;
+        let batch = agent.seal(Phase::Read, false, &[(Op::Snapshot, id, point.name())]);
+        let answered = agent.send_and_lose(&batch).await;
+        // The sequencer runs beside the answer, so that one may come or not.
+        assert!(!answered || point == Point::SequencerBeforeCommit, "{point:?}");
+        world.start_again_after_death().await;
+        agent.send(&batch).await.unwrap();
+    }
+    assert_eq!(world.names().await.len(), 1 + Point::ALL.len());
+    assert_eq!(world.log_verify()["accepted"], 1 + Point::ALL.len());
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_wait_while_the_disk_reserve_is_reached() {
+    let world = World::start_with("9000000GiB").await;
+    let mut agent = world.sender("H57.12/may-1");
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    let batch = agent.seal(Phase::Read, false, &[(Op::Snapshot, 1, "An")]);
+    let refusal = agent.send(&batch).await.unwrap_err();
+    assert_eq!(refusal.code, Code::HubStorageFull);
+    assert_eq!(refusal.retry_after_ms, Some(30_000));
+    assert_eq!(world.log_verify()["entries"], 1, "waiting is no entry");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_alters_log_rows_or_streams_in_the_database_is_found_out() {
+    let world = World::start().await;
+    let mut agent = world.sender("H57.12/may-1");
+    for id in 1..=2 {
+        let batch = agent.seal(Phase::Read, false, &[(Op::Snapshot, id, "An")]);
+        agent.send(&batch).await.unwrap();
+    }
+    assert_eq!(world.log_verify()["accepted"], 2);
+    let check = async |harm: &str, repair: &str, expected: &str| {
+        let said = world.log_verify_after(harm).await;
+        assert!(said.contains("log_broken") && said.contains(expected), "{harm}: {said}");
+        world.ask(&format!("with repaired as ({repair} returning 1) select true")).await;
+        world.log_verify();
+    };
+    check(
+        "update phusa.transfers set entry = replace(entry, 'version\":\"0', 'version\":\"9') \
+         where number = 3",
+        "update phusa.transfers set entry = replace(entry, 'version\":\"9', 'version\":\"0') \
+         where number = 3",
+        "entry 3: the chain does not lead here",
+    )
+    .await;
+    check(
+        "update phusa.transfers set number = 9 where number = 2",
+        "update phusa.transfers set number = 2 where number = 9",
+        "expected entry 2 here",
+    )
+    .await;
+    check(
+        "create table cut as select * from phusa.transfers where number = 3; \
+         delete from phusa.salts where transfer in (select transfer from cut); \
+         delete from phusa.transfers where number = 3",
+        "insert into phusa.transfers overriding system value select * from cut",
+        "the log has no entry of batch 2",
+    )
+    .await;
+    check(
+        "update cong_dan.citizens set _transfer = 999 where id = 1",
+        "update cong_dan.citizens set _transfer = _version where id = 1",
+        "name transfer 999",
+    )
+    .await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_contract_may_widen_and_nothing_else() {
+    let world = World::start().await;
+    let mut agent = world.sender("H57.12/may-1");
+    let first = agent.seal(Phase::Read, false, &[(Op::Snapshot, 1, "An")]);
+    agent.send(&first).await.unwrap();
+    let ten = "{ name = \"ten\", type = \"text\", class = \"B\", name_vi = \"Tên\" },";
+    let (code_of_narrow, said) = world.apply_contract(ten, "");
+    assert_eq!(code_of_narrow, 1, "{said}");
+    assert!(said.contains("contract_invalid") && said.contains("major version"), "{said}");
+    let (code_of_same, said) = world.apply_contract("", "");
+    assert_eq!((code_of_same, said.contains("unchanged")), (0, true), "{said}");
+    let phone = "{ name = \"phone\", type = \"text\", class = \"B\", name_vi = \"Số\" },";
+    let (code_of_wide, said) = world.apply_contract(ten, &format!("{ten}\n{phone}"));
+    assert_eq!((code_of_wide, said.contains("widened")), (0, true), "{said}");
+    let refused = agent.hello().await.unwrap().datasets[0].refused;
+    assert_eq!(refused, Some(Code::ContractMismatch), "a greeting finds the new one at once");
+    let second = agent.seal(Phase::Read, false, &[(Op::Snapshot, 2, "Bình")]);
+    assert_eq!(code(&agent.send(&second).await), Some(Code::ContractMismatch));
+    assert_eq!(world.log_verify()["entries"], 4, "two contracts, one batch, one refusal");
+    world.stop().await;
 }

@@ -70,6 +70,11 @@ pub(crate) struct Sender {
 impl World {
     /// A running hub with the contract in force and three agents registered.
     pub(crate) async fn start() -> Self {
+        Self::start_with("64MiB").await
+    }
+
+    /// The same, asking for this much free disk.
+    pub(crate) async fn start_with(disk_reserve: &str) -> Self {
         let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         // The embedded database runs as another user when the hub is root.
@@ -87,12 +92,12 @@ impl World {
              certificate_file = \"hub.pem\"\nkey_file = \"hub.key\"\n\
              signing_key_file = \"signing.key\"\nagents_dir = \"agents\"\n\
              metrics_listen = \"127.0.0.1:{metrics_port}\"\n\
-             [warehouse]\ndisk_reserve = \"64MiB\"\n"
+             [warehouse]\ndisk_reserve = \"{disk_reserve}\"\n"
         );
         fs::write(dir.path().join("hub/hub.toml"), config).unwrap();
         fs::write(dir.path().join("citizens.toml"), CONTRACT).unwrap();
         let world = Self { dir, port, metrics_port, hub: Mutex::new(None) };
-        world.serve().await;
+        world.serve(None).await;
         let contract = world.path("citizens.toml");
         world.run(&["contract", "apply", contract.to_str().unwrap()]);
         world
@@ -119,6 +124,23 @@ impl World {
         panic!("entries wait for their numbers");
     }
 
+    /// Applies the contract with one text replaced; exit code and what was said.
+    pub(crate) fn apply_contract(&self, from: &str, to: &str) -> (i32, String) {
+        let file = self.path("other.toml");
+        fs::write(&file, CONTRACT.replacen(from, to, 1)).unwrap();
+        let done = self.command().args(["contract", "apply"]).arg(&file).output().unwrap();
+        let said = [done.stdout, done.stderr].concat();
+        (done.status.code().unwrap(), String::from_utf8(said).unwrap())
+    }
+
+    /// Does `harm` in the database behind the hub's back, and returns what `log verify` says of it.
+    pub(crate) async fn log_verify_after(&self, harm: &str) -> String {
+        self.database().await.batch_execute(harm).await.unwrap();
+        let done = self.command().args(["log", "verify"]).output().unwrap();
+        assert_eq!(done.status.code(), Some(1), "{harm}");
+        String::from_utf8(done.stderr).unwrap()
+    }
+
     /// Verifies an exported log with public keys alone, and that an altered one is not believed.
     pub(crate) fn verify_export(&self, export: &str) {
         let (sound, altered) = (self.path("sound.jsonl"), self.path("altered.jsonl"));
@@ -142,7 +164,23 @@ impl World {
         let mut hub = self.hub.lock().unwrap().take().unwrap();
         hub.kill().unwrap();
         hub.wait().unwrap();
-        self.serve().await;
+        self.serve(None).await;
+    }
+
+    /// Stops the hub and starts one that dies at this point.
+    pub(crate) async fn start_again_to_die_at(&self, failpoint: &str) {
+        self.signal(rustix::process::Signal::TERM);
+        let mut hub = self.hub.lock().unwrap().take().unwrap();
+        tokio::task::spawn_blocking(move || hub.wait().unwrap()).await.unwrap();
+        self.serve(Some(failpoint)).await;
+    }
+
+    /// Waits until the hub has died by itself, and starts it again.
+    pub(crate) async fn start_again_after_death(&self) {
+        let mut hub = self.hub.lock().unwrap().take().unwrap();
+        let died = tokio::task::spawn_blocking(move || hub.wait().unwrap()).await.unwrap();
+        assert!(!died.success());
+        self.serve(None).await;
     }
 
     /// Stops the hub as systemd would.
@@ -217,13 +255,17 @@ impl World {
         }
     }
 
-    async fn serve(&self) {
-        let hub = self.command().arg("serve").stdout(Stdio::null()).spawn().unwrap();
+    async fn serve(&self, failpoint: Option<&str>) {
+        let mut command = self.command();
+        command.arg("serve").stdout(Stdio::null());
+        command.envs(failpoint.map(|point| ("PHUSA_FAILPOINT", point)));
+        let hub = command.spawn().unwrap();
         *self.hub.lock().unwrap() = Some(hub);
         let url = format!("http://127.0.0.1:{}/readyz", self.metrics_port);
         for _ in 0..600 {
             let ready = reqwest::get(&url).await;
-            if ready.is_ok_and(|answer| answer.status().is_success()) {
+            // Where the disk reserve is asked too high the hub lives and is not ready.
+            if ready.is_ok() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -247,6 +289,8 @@ impl World {
         let mut config = tokio_postgres::Config::new();
         config.host_path(self.path("state/postgresql/socket")).port(5432);
         config.user("phusa").dbname("postgres");
+        // Whoever means harm would not let the history's triggers tell of it.
+        config.options("-c session_replication_role=replica");
         let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
         let tracker = tokio_util::task::TaskTracker::new();
         tracker.spawn(connection);
@@ -320,6 +364,20 @@ impl Sender {
     pub(crate) async fn send(&self, batch: &Batch) -> Answer {
         let request = self.client.post(format!("{}/batch", self.url)).body(frame::encode(batch));
         read(request.send().await.unwrap()).await
+    }
+
+    /// Delivers a batch to a hub that dies of it; whether an answer came all the same.
+    pub(crate) async fn send_and_lose(&self, batch: &Batch) -> bool {
+        let request = self.client.post(format!("{}/batch", self.url)).body(frame::encode(batch));
+        request.send().await.is_ok()
+    }
+
+    /// Whether the hub speaks to a caller without a certificate.
+    pub(crate) async fn is_heard_without_certificate(&self, world: &World) -> bool {
+        let ca = fs::read(world.path("hub/ca.pem")).unwrap();
+        let ca = reqwest::Certificate::from_pem(&ca).unwrap();
+        let client = reqwest::Client::builder().tls_certs_only([ca]).build().unwrap();
+        client.post(format!("{}/hello", self.url)).send().await.is_ok()
     }
 
     /// Says hello for the one dataset.

@@ -40,6 +40,19 @@ struct Transaction {
     known: u64,
 }
 
+/// A change whose row the log does not hold in full, while the full read may not hold it either.
+///
+/// The read may have met the row under its later key, or not at all, so that nothing is there from
+/// which unchanged values could be carried over. Its row has to be read from the table.
+pub(super) struct Incomplete {
+    /// The key it had, if it changed: a tuple in the contract's key order.
+    old: Option<Vec<u8>>,
+    /// The key it has: a tuple in the contract's key order.
+    key: Vec<u8>,
+    /// The parts of the key along which the table is read.
+    pub(super) walk: Vec<Vec<u8>>,
+}
+
 /// Where the columns stand in the messages of a table.
 struct Shape {
     /// For each column of the target, its place in a message.
@@ -108,11 +121,11 @@ impl Assembler {
     /// # Errors
     /// `source_schema` when a mapped column is no longer what it was, `source_gap` when a
     /// transaction that was handed on in part does not come again.
-    pub(super) fn take(&mut self, message: Message<'_>) -> Result<(), Fault> {
+    pub(super) fn take(&mut self, message: Message<'_>) -> Result<Option<Incomplete>, Fault> {
         match message {
             Message::Begin { final_lsn, commit_micros } => {
                 self.source_time = Timestamp::from_postgres_micros(commit_micros);
-                return self.begin(Lsn(final_lsn));
+                self.begin(Lsn(final_lsn))?;
             }
             Message::Commit { end_lsn } => {
                 self.transaction = None;
@@ -127,10 +140,10 @@ impl Assembler {
             Message::Insert { relation, new } if self.is_new_change(relation) => {
                 let shape = self.shape.as_ref().ok_or_else(no_shape)?;
                 let out = self.filler.begin_row(Op::Insert);
-                put_row(&self.target, shape, out, &cells(new), None)?;
+                put_row(&self.target, shape, out, &cells(new))?;
             }
             Message::Update { relation, old, new } if self.is_new_change(relation) => {
-                self.update(old, new)?;
+                return self.update(old, new);
             }
             Message::Delete { relation, old } if self.is_new_change(relation) => {
                 let shape = self.shape.as_ref().ok_or_else(no_shape)?;
@@ -149,7 +162,30 @@ impl Assembler {
             | Message::Truncate { .. }
             | Message::Other => {}
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Takes a change in whose row was read from the table; `None` when no row has its key now.
+    /// The row was then removed or given another key meanwhile, which the log tells later.
+    pub(super) fn complete(&mut self, change: &Incomplete, row: Option<&[u8]>) {
+        match (&change.old, row) {
+            (None, Some(row)) => self.filler.begin_row(Op::Update).extend_from_slice(row),
+            (Some(old), Some(row)) => {
+                let out = self.filler.begin_row(Op::Rekey);
+                out.extend_from_slice(old);
+                out.extend_from_slice(row);
+            }
+            (old, None) => {
+                for key in old.iter().chain([&change.key]) {
+                    self.filler.begin_row(Op::Delete).extend_from_slice(key);
+                }
+            }
+        }
+    }
+
+    /// Changes before this may differ from what was read.
+    pub(super) fn settle_until(&mut self, at: Lsn) {
+        self.following.settle_until = self.following.settle_until.max(Some(at));
     }
 
     fn begin(&mut self, final_lsn: Lsn) -> Result<(), Fault> {
@@ -183,28 +219,37 @@ impl Assembler {
         true
     }
 
-    fn update(&mut self, old: Option<Old<'_>>, new: Cells<'_>) -> Result<(), Fault> {
+    fn update(
+        &mut self,
+        old: Option<Old<'_>>,
+        new: Cells<'_>,
+    ) -> Result<Option<Incomplete>, Fault> {
         let shape = self.shape.as_ref().ok_or_else(no_shape)?;
-        let new = cells(new);
+        let mut row = cells(new);
         let (whole, old) = match old {
             None => (false, None),
             Some(Old::Key(old)) => (false, Some(cells(old))),
             Some(Old::Full(old)) => (true, Some(cells(old))),
         };
-        let old = old.as_deref();
-        let rekeyed = old.is_some_and(|old| key_differs(&self.target, shape, old, &new));
-        let row = |out: &mut Vec<u8>| {
-            let carried = old.map(|old| Carried { old, whole });
-            put_row(&self.target, shape, out, &new, carried)
-        };
-        match old {
-            Some(old) if rekeyed => {
-                let out = self.filler.begin_row(Op::Rekey);
-                put_key(&self.target, shape, out, old)?;
-                row(out)
-            }
-            _ => row(self.filler.begin_row(Op::Update)),
+        let rekeyed = old.as_ref().filter(|old| key_differs(&self.target, shape, old, &row));
+        if let Some(old) = &old {
+            carry_over(shape, &mut row, old, whole);
         }
+        let is_settling = self.transaction.as_ref().zip(self.following.settle_until);
+        if is_settling.is_some_and(|(transaction, until)| transaction.final_lsn < until)
+            && shape.places.iter().any(|&at| row.get(at) == Some(&Cell::Unchanged))
+        {
+            let old = rekeyed.map(|old| key_tuple(&self.target, shape, old)).transpose()?;
+            let key = key_tuple(&self.target, shape, &row)?;
+            let walk = walk_parts(&self.target, shape, &row)?;
+            return Ok(Some(Incomplete { old, key, walk }));
+        }
+        let out = self.filler.begin_row(if rekeyed.is_some() { Op::Rekey } else { Op::Update });
+        if let Some(old) = rekeyed {
+            put_key(&self.target, shape, out, old)?;
+        }
+        put_row(&self.target, shape, out, &row)?;
+        Ok(None)
     }
 
     fn shape_of(&mut self, relation: &Relation<'_>) -> Result<Shape, Fault> {
@@ -274,12 +319,14 @@ fn no_shape() -> Fault {
     Fault::new(Code::Bug, "a change came before the shape of its table")
 }
 
-/// The old form of a row, for what the new one leaves out.
-#[derive(Clone, Copy)]
-struct Carried<'a> {
-    old: &'a [Cell<'a>],
-    /// Whether it holds every column, or those of the replica identity only.
-    whole: bool,
+/// Takes from the old form of a row what the new one leaves out: from a whole row everything, from
+/// a key only the columns of the replica identity, because its others stand as null.
+fn carry_over<'a>(shape: &Shape, new: &mut [Cell<'a>], old: &[Cell<'a>], whole: bool) {
+    for ((cell, before), identity) in new.iter_mut().zip(old).zip(&shape.identity) {
+        if *cell == Cell::Unchanged && (whole || *identity) {
+            *cell = *before;
+        }
+    }
 }
 
 fn put_row(
@@ -287,19 +334,29 @@ fn put_row(
     shape: &Shape,
     out: &mut Vec<u8>,
     new: &[Cell<'_>],
-    carried: Option<Carried<'_>>,
 ) -> Result<(), Fault> {
     begin_tuple(out, shape.places.len());
     for (index, &at) in shape.places.iter().enumerate() {
-        let mut cell = *new.get(at).ok_or_else(no_shape)?;
-        if let (Cell::Unchanged, Some(carried)) = (cell, carried)
-            && (carried.whole || shape.identity.get(at) == Some(&true))
-        {
-            cell = *carried.old.get(at).ok_or_else(no_shape)?;
-        }
-        put_cell(target, index, out, cell)?;
+        put_cell(target, index, out, *new.get(at).ok_or_else(no_shape)?)?;
     }
     Ok(())
+}
+
+fn key_tuple(target: &Target, shape: &Shape, row: &[Cell<'_>]) -> Result<Vec<u8>, Fault> {
+    let mut out = Vec::new();
+    put_key(target, shape, &mut out, row)?;
+    Ok(out)
+}
+
+/// The bytes of the key along which the table is read.
+fn walk_parts(target: &Target, shape: &Shape, row: &[Cell<'_>]) -> Result<Vec<Vec<u8>>, Fault> {
+    let part = |&index: &usize| {
+        let cell = shape.places.get(index).and_then(|&at| row.get(at)).ok_or_else(no_shape)?;
+        let mut field = Vec::new();
+        put_cell(target, index, &mut field, *cell)?;
+        Ok(field.split_off(4))
+    };
+    target.walk.iter().map(part).collect()
 }
 
 /// The key fields alone, in the contract's key order.
@@ -347,4 +404,191 @@ fn put_text(target: &Target, index: usize, out: &mut Vec<u8>, bytes: &[u8]) -> R
         field.copy_from_slice(&length.to_be_bytes());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use phusa_protocol::change::{Change, runs};
+    use phusa_protocol::row::Tuple;
+
+    use super::super::decode;
+    use super::super::target::tests::sample;
+    use super::*;
+
+    const OID: [u8; 4] = [0, 0, 0x40, 1];
+
+    fn assembler(at: u64, open: Option<OpenTx>, settle_until: Option<u64>) -> Assembler {
+        let settle_until = settle_until.map(Lsn);
+        let following = Following { at: Lsn(at), open, settle_until, told_live: false };
+        let mut assembler = Assembler::new(Arc::new(sample()), Limits::default(), following);
+        take(&mut assembler, &relation(&[("id", 23), ("ward", 25), ("name", 25)]));
+        assembler
+    }
+
+    fn take(assembler: &mut Assembler, message: &[u8]) -> Option<Incomplete> {
+        assembler.take(decode::read(message).unwrap()).unwrap()
+    }
+
+    fn relation(columns: &[(&str, u32)]) -> Vec<u8> {
+        let mut message = [b"R".as_slice(), &OID, b"public\0t\0d\0"].concat();
+        message.push(u8::try_from(columns.len()).unwrap());
+        for (name, type_oid) in columns {
+            message.push(u8::from(*name != "name"));
+            message.extend([name.as_bytes(), &[0], &type_oid.to_be_bytes(), &[0; 4]].concat());
+        }
+        message
+    }
+
+    fn begin(final_lsn: u64) -> Vec<u8> {
+        [b"B".as_slice(), &final_lsn.to_be_bytes(), &[0; 12]].concat()
+    }
+
+    fn commit(end_lsn: u64) -> Vec<u8> {
+        [b"C\0".as_slice(), &[0; 8], &end_lsn.to_be_bytes(), &[0; 8]].concat()
+    }
+
+    /// `1·a·u` is the cells "1", "a" and unchanged; `-` is null.
+    fn cells(text: &str) -> Vec<u8> {
+        let mut cells = vec![0, 3];
+        for cell in text.split('·') {
+            match cell {
+                "u" => cells.push(b'u'),
+                "-" => cells.push(b'n'),
+                cell => {
+                    cells.push(b't');
+                    cells.extend(u32::try_from(cell.len()).unwrap().to_be_bytes());
+                    cells.extend(cell.as_bytes());
+                }
+            }
+        }
+        cells
+    }
+
+    fn change(letters: &str, parts: &[&str]) -> Vec<u8> {
+        let mut letters = letters.bytes();
+        let mut message = vec![letters.next().unwrap()];
+        message.extend(OID);
+        for (letter, part) in letters.zip(parts) {
+            message.push(letter);
+            message.extend(cells(part));
+        }
+        message
+    }
+
+    /// A body as text, columns in the order of the target: ward, id, name.
+    fn shown(sealed: &Sealed) -> Vec<String> {
+        let tuple = |tuple: Tuple<'_>| {
+            let field = |field: Field<'_>| match field {
+                Field::Null => "-".to_owned(),
+                Field::Unchanged => "u".to_owned(),
+                Field::Value(bytes) if bytes.len() == 4 => bytes[3].to_string(),
+                Field::Value(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
+            };
+            tuple.fields().map(field).collect::<Vec<_>>().join("·")
+        };
+        let change = |change: Change<'_>| match change {
+            Change::Snapshot(new) => format!("S {}", tuple(new)),
+            Change::Insert(new) => format!("I {}", tuple(new)),
+            Change::Update(new) => format!("U {}", tuple(new)),
+            Change::Delete(old) => format!("D {}", tuple(old)),
+            Change::Truncate => "T".to_owned(),
+            Change::Rekey { old, new } => format!("K {} {}", tuple(old), tuple(new)),
+        };
+        runs(&sealed.body)
+            .flat_map(|run| run.unwrap().changes())
+            .map(|c| change(c.unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn each_change_has_its_form() {
+        let check = |letters: &str, parts: &[&str], expected: &str| {
+            let mut assembler = assembler(100, None, None);
+            take(&mut assembler, &begin(110));
+            assert!(take(&mut assembler, &change(letters, parts)).is_none());
+            take(&mut assembler, &commit(120));
+            let sealed = assembler.seal();
+            assert_eq!(shown(&sealed), [expected], "{letters} {parts:?}");
+            assert_eq!((sealed.phase, sealed.tx_open), (Phase::Live, false));
+            assert_eq!(sealed.position, "0/78");
+        };
+        check("IN", &["1·a·x"], "I a·1·x");
+        check("IN", &["1·a·-"], "I a·1·-");
+        check("UN", &["1·a·u"], "U a·1·u");
+        check("UKN", &["1·a·-", "2·a·u"], "K a·1 a·2·u");
+        check("UKN", &["1·a·-", "1·a·u"], "U a·1·u");
+        check("UON", &["1·a·x", "2·a·u"], "K a·1 a·2·x");
+        check("UON", &["1·a·x", "1·u·u"], "U a·1·x");
+        check("UKN", &["1·b·-", "2·u·u"], "K b·1 b·2·u");
+        check("DK", &["1·a·-"], "D a·1");
+        check("DO", &["1·a·x"], "D a·1");
+    }
+
+    #[test]
+    fn a_transaction_that_was_cut_goes_on_where_it_was_cut() {
+        let mut first = assembler(100, None, None);
+        take(&mut first, &begin(110));
+        take(&mut first, &change("IN", &["1·a·x"]));
+        take(&mut first, &change("IN", &["2·a·x"]));
+        let sealed = first.seal();
+        assert_eq!((sealed.tx_open, sealed.position.as_str()), (true, "0/64+0/6E:2"));
+        let place = first.following().clone();
+        assert_eq!((place.at, place.open.map(|open| open.changes)), (Lsn(100), Some(2)));
+
+        let mut second = assembler(place.at.0, place.open, None);
+        take(&mut second, &begin(90));
+        take(&mut second, &change("IN", &["9·a·x"]));
+        take(&mut second, &commit(95));
+        take(&mut second, &begin(110));
+        for row in ["1·a·x", "2·a·x", "3·a·x"] {
+            take(&mut second, &change("IN", &[row]));
+        }
+        take(&mut second, &commit(120));
+        assert_eq!(shown(&second.seal()), ["I a·3·x"]);
+        assert_eq!(second.following().at, Lsn(120));
+
+        let mut lost = assembler(place.at.0, place.open, None);
+        let fault = lost.take(decode::read(&begin(130)).unwrap()).err().unwrap();
+        assert_eq!(fault.code, Code::SourceGap);
+    }
+
+    #[test]
+    fn while_the_read_settles_incomplete_rows_are_asked_for() {
+        let mut assembler = assembler(100, None, Some(150));
+        take(&mut assembler, &begin(110));
+        let moved = take(&mut assembler, &change("UKN", &["1·a·-", "2·a·u"])).unwrap();
+        assert_eq!(moved.walk, [2_i32.to_be_bytes().to_vec(), b"a".to_vec()]);
+        let row = [Field::Value(b"a"), Field::Value(&[0, 0, 0, 2]), Field::Value(b"read again")];
+        let mut tuple = Vec::new();
+        phusa_protocol::row::put_tuple(&mut tuple, &row);
+        assembler.complete(&moved, Some(&tuple));
+        assembler.complete(&moved, None);
+        take(&mut assembler, &commit(120));
+        let sealed = assembler.seal();
+        assert_eq!(shown(&sealed), ["K a·1 a·2·read again", "D a·1", "D a·2"]);
+        assert_eq!(sealed.phase, Phase::Settle);
+        take(&mut assembler, &begin(160));
+        assert!(take(&mut assembler, &change("UN", &["2·a·u"])).is_none());
+        take(&mut assembler, &commit(170));
+        assert!(!assembler.has_become_live() || assembler.rows() > 0);
+        assert_eq!(assembler.seal().phase, Phase::Settle);
+        assert!(assembler.has_become_live());
+        assert_eq!(assembler.seal().phase, Phase::Live);
+        assert!(!assembler.has_become_live());
+    }
+
+    #[test]
+    fn a_mapped_column_that_is_no_longer_what_it_was_is_named() {
+        let check = |columns: &[(&str, u32)], code: Code, words: &str| {
+            let message = relation(columns);
+            let mut assembler = assembler(0, None, None);
+            let fault = assembler.take(decode::read(&message).unwrap()).err().unwrap();
+            assert_eq!(fault.code, code);
+            assert!(fault.what.contains(words), "{}", fault.what);
+        };
+        check(&[("id", 23), ("ward", 25)], Code::SourceSchema, "column name");
+        check(&[("id", 20), ("ward", 25), ("name", 25)], Code::SourceSchema, "column id");
+        let mut wider = assembler(0, None, None);
+        take(&mut wider, &relation(&[("new", 23), ("id", 23), ("ward", 25), ("name", 25)]));
+    }
 }

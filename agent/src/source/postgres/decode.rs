@@ -1,7 +1,7 @@
 //! Pure: messages of pgoutput, protocol version 1, as they lie in the buffer.
 //!
 //! Nothing is copied and nothing is believed: a length that does not fit is an error. What the
-//! messages mean for a table is decided in [`super::assemble`].
+//! messages mean for a table is decided in `assemble`.
 
 /// A message that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -336,11 +336,11 @@ mod tests {
         let expected =
             [Cell::Text(b"1"), Cell::Null, Cell::Unchanged, Cell::Binary(&[0, 5])].to_vec();
         let check = |message: Vec<u8>, old_cells: Option<Vec<Cell<'_>>>| {
-            let (old, new) = match read(&message).unwrap() {
-                Message::Insert { relation: 0x4001, new } => (None, Some(new)),
-                Message::Update { relation: 0x4001, old, new } => (old, Some(new)),
-                Message::Delete { relation: 0x4001, old } => (Some(old), None),
-                other => panic!("{other:?}"),
+            let (old, new) = match read(&message) {
+                Ok(Message::Insert { relation: 0x4001, new }) => (None, Some(new)),
+                Ok(Message::Update { relation: 0x4001, old, new }) => (old, Some(new)),
+                Ok(Message::Delete { relation: 0x4001, old }) => (Some(old), None),
+                _ => panic!("{message:?} is no change"),
             };
             let old = old.map(|(Old::Key(cells) | Old::Full(cells))| cells.iter().collect());
             assert_eq!(old, old_cells);

@@ -16,12 +16,14 @@ use phusa_protocol::value::Field;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 
-use super::assemble::Assembler;
+use super::assemble::{Assembler, Incomplete};
 use super::catalogue::literal;
 use super::decode::{self, Message};
+use super::keys;
 use super::outbox::Outbox;
 use super::place::{Identity, Lsn, Place, Stage};
 use super::session::Session;
+use super::target::Target;
 use super::{Settings, said, slot};
 use crate::failpoint::Failpoint;
 use crate::source::Progress;
@@ -56,6 +58,9 @@ pub(super) const VERSION_WALSENDER: u32 = 140_000;
 /// Follows the log of one table.
 pub(super) struct Follower {
     pub(super) settings: Arc<Settings>,
+    pub(super) target: Arc<Target>,
+    /// Reads rows that the log does not hold in full.
+    pub(super) reader: Option<Session>,
     pub(super) identity: Identity,
     pub(super) slot: String,
     pub(super) version: u32,
@@ -112,7 +117,9 @@ impl Follower {
 
     /// Takes a message in; ends the block where it is full, or lingered and a transaction ended.
     async fn message(&mut self, message: Message<'_>, outbox: &mut Outbox) -> Result<(), Fault> {
-        self.assembler.take(message)?;
+        if let Some(change) = self.assembler.take(message)? {
+            self.complete(&change).await?;
+        }
         self.seen.store(self.assembler.following().at.0, Ordering::Relaxed);
         if self.assembler.rows() == 0 {
             return Ok(());
@@ -122,6 +129,23 @@ impl Follower {
         if self.assembler.is_full() || (!self.assembler.in_transaction() && lingered()) {
             self.cut(outbox).await?;
         }
+        Ok(())
+    }
+
+    /// Reads the row of a change from the table.
+    async fn complete(&mut self, change: &Incomplete) -> Result<(), Fault> {
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            None => self.reader.insert(Session::open(&self.settings).await?),
+        };
+        let row = keys::row_of(reader, &self.target, &change.walk).await?;
+        if row.is_none() {
+            // What became of the row is told before this position; until then the log's later
+            // changes of it may be as incomplete as this one.
+            let until = slot::insert_position(reader, self.standby).await?;
+            self.assembler.settle_until(until);
+        }
+        self.assembler.complete(change, row.as_deref());
         Ok(())
     }
 

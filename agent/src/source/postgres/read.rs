@@ -15,9 +15,9 @@ use phusa_protocol::time::Timestamp;
 use phusa_protocol::value::Field;
 use tokio::sync::{Mutex as TurnTaking, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 
 use super::Settings;
+use super::keys;
 use super::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
 use super::place::{Identity, Lsn, Place, Stage};
 use super::session::{CopiedRows, Session, get};
@@ -155,7 +155,7 @@ async fn read_ranges(work: Arc<Work>, found: mpsc::Sender<Found>) -> Result<(), 
         // server, is slow; for rows the agent's own limit on silence takes its place.
         session.run("cannot prepare for reading", "set statement_timeout = 0").await?;
         let query = work.target.chunk_query(after.as_ref(), upto.as_ref());
-        let rows = session.copy(&work.doing(), &query).await?;
+        let rows = session.copy(&work.target.doing(), &query).await?;
         work.copy_range(rows, number, &found).await?;
         session.run("cannot end reading", "reset statement_timeout").await?;
         found.send(Found::End(number)).await.map_err(|_| nobody_takes_blocks())?;
@@ -164,11 +164,6 @@ async fn read_ranges(work: Arc<Work>, found: mpsc::Sender<Found>) -> Result<(), 
 }
 
 impl Work {
-    fn doing(&self) -> String {
-        let selection = &self.target.selection;
-        format!("cannot read {}.{}", selection.schema, selection.table)
-    }
-
     /// Enters the exported snapshot, and asserts that it is the one the others are in.
     async fn enter_snapshot(&self, session: &Session) -> Result<(), Fault> {
         let Some(snapshot) = &self.snapshot else { return Ok(()) };
@@ -202,7 +197,7 @@ impl Work {
         let mut queue = self.queue.lock().await;
         if let Some((number, mut chunk)) = queue.left_over.pop_front() {
             if let After::Row(key) = &chunk.after {
-                chunk.after = After::Text(self.key_text(session, key).await?);
+                chunk.after = After::Text(keys::text_of(session, &self.target, key).await?);
             }
             return Ok(Some((number, after_text(&chunk).cloned(), chunk.upto)));
         }
@@ -223,23 +218,13 @@ impl Work {
         after: Option<&KeyText>,
     ) -> Result<Option<KeyText>, Fault> {
         let query = self.target.boundary_query(after, self.settings.guard.chunk_rows);
-        let Some(row) = session.first_row(&self.doing(), &query, &[]).await? else {
+        let Some(row) = session.first_row(&self.target.doing(), &query, &[]).await? else {
             return Ok(None);
         };
         (0..self.target.walk.len())
             .map(|index| get(&row, index))
             .collect::<Result<_, _>>()
             .map(Some)
-    }
-
-    async fn key_text(&self, session: &Session, key: &[Vec<u8>]) -> Result<KeyText, Fault> {
-        let parts: Vec<Raw<'_>> = key.iter().map(|part| Raw(part)).collect();
-        let parameters: Vec<&(dyn ToSql + Sync)> =
-            parts.iter().map(|part| part as &(dyn ToSql + Sync)).collect();
-        let query = self.target.key_text_query();
-        let row = session.first_row(&self.doing(), &query, &parameters).await?;
-        let row = row.ok_or_else(|| Fault::new(Code::Bug, "a key has no text"))?;
-        (0..key.len()).map(|index| get(&row, index)).collect()
     }
 
     /// Copies the rows of one range into blocks.
@@ -282,7 +267,9 @@ impl Work {
             let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
             budget.take(rows, Timestamp::now())
         };
-        tokio::time::sleep(wait).await;
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
         Ok(())
     }
 
@@ -297,29 +284,4 @@ impl Work {
         };
         self.target.walk.iter().map(part).collect()
     }
-}
-
-/// The bytes of a key part, sent as they are.
-#[derive(Debug)]
-struct Raw<'a>(&'a [u8]);
-
-impl ToSql for Raw<'_> {
-    fn to_sql(
-        &self,
-        _: &Type,
-        out: &mut bytes::BytesMut,
-    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        out.extend_from_slice(self.0);
-        Ok(IsNull::No)
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-
-    fn encode_format(&self, _: &Type) -> Format {
-        Format::Binary
-    }
-
-    to_sql_checked!();
 }

@@ -43,10 +43,12 @@ fn fault(what: String, error: tokio_postgres::Error, words: bool) -> Fault {
         let state = said.code().code().to_owned();
         return Fault::because(of_state(&state, words), what, Said { state, message });
     }
+    // The driver keeps the kind of its errors to itself, but for their text.
     let shown = error.to_string();
+    let below = error.source().map(ToString::to_string).unwrap_or_default();
     let code = if shown.contains("TLS") || speaks_of_tls(&error) {
         Code::SourceTls
-    } else if shown.contains("authentication") || shown.contains("password") {
+    } else if shown.contains("authentication") || below.contains("password") {
         Code::SourceLogin
     } else {
         Code::SourceUnreachable
@@ -58,7 +60,7 @@ fn speaks_of_tls(error: &(dyn Error + 'static)) -> bool {
     let mut below = Some(error);
     while let Some(error) = below {
         let inner = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
-        if inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        if inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some() {
             return true;
         }
         below = error.source();

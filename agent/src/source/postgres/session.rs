@@ -125,7 +125,10 @@ fn config(settings: &Settings) -> Config {
         .application_name(APPLICATION_NAME)
         .options(pinned(settings))
         .connect_timeout(CONNECT_TIMEOUT)
-        .keepalives_idle(Duration::from_secs(60));
+        .keepalives_idle(Duration::from_secs(60))
+        .keepalives_interval(Duration::from_secs(10))
+        .keepalives_retries(6)
+        .tcp_user_timeout(Duration::from_secs(120));
     config.ssl_mode(match settings.tls {
         Tls::Off => tokio_postgres::config::SslMode::Disable,
         Tls::Verify { .. } => tokio_postgres::config::SslMode::Require,

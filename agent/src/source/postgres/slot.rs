@@ -22,6 +22,9 @@ use crate::source::Progress;
 /// How often the slot is looked at while it is in use.
 const WATCH_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How often in a row looking may fail before the capture ends.
+const WATCH_FAILURES_MAX: u32 = 5;
+
 /// How long a slot may still be held by a connection that has just ended.
 const RELEASE_WAIT: Duration = Duration::from_secs(10);
 
@@ -42,6 +45,8 @@ pub(super) fn replication(settings: &Settings, slot: &str) -> ReplicationConfig 
         Tls::Verify { ca_file } => TlsConfig {
             mode: SslMode::VerifyFull,
             ca_pem_path: Some(ca_file.clone()),
+            // Said outright, because an address is only checked against the certificate then.
+            sni_hostname: Some(settings.host.clone()),
             ..TlsConfig::default()
         },
     };
@@ -74,8 +79,14 @@ impl Gate {
         Ok(Self { client: client.map_err(|error| said::of_replication(what(), error, true))? })
     }
 
-    /// One row of a command, as text.
+    /// One row of a command that needs no waiting, as text.
     async fn ask(&mut self, what: &str, command: &str) -> Result<Vec<String>, Fault> {
+        let silence = |_| Fault::new(Code::SourceUnreachable, format!("{what}: silence"));
+        timeout(ANSWER_WAIT, self.answer(what, command)).await.map_err(silence)?
+    }
+
+    /// The same, however long it takes.
+    async fn answer(&mut self, what: &str, command: &str) -> Result<Vec<String>, Fault> {
         let rows = self.client.simple_query(command).await;
         let rows = rows.map_err(|error| said::of_replication(what, error, true))?;
         let row = rows.into_iter().next().unwrap_or_default();
@@ -128,8 +139,13 @@ pub(super) async fn create(
     let mut gate = Gate::open(settings, slot).await?;
     let pid = gate.ask(&doing, "select pg_backend_pid()").await?;
     let pid = pid.first().and_then(|pid| pid.parse::<i32>().ok()).unwrap_or_default();
+    // Making a slot waits for every open transaction and locks no table: `slot_wait` is its limit,
+    // not the ones for statements and locks.
+    for limit in ["lock_timeout", "statement_timeout"] {
+        gate.ask(&doing, &format!("set {limit} = 0")).await?;
+    }
     let command = format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput EXPORT_SNAPSHOT");
-    let answer = match timeout(settings.slot_wait, gate.ask(&doing, &command)).await {
+    let answer = match timeout(settings.slot_wait, gate.answer(&doing, &command)).await {
         Ok(answer) => answer?,
         Err(_) => {
             let fault = slot_wait_fault(settings, session, slot, standby).await;
@@ -294,15 +310,21 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Returns when the slot is gone or holds back too much; the capture then has to end.
+    /// Returns when the slot is gone or holds back too much, or when the server has not answered
+    /// several times in a row; the capture then has to end.
+    ///
+    /// The last is for a network that went away without a word: nothing else would notice, because
+    /// a walsender with nothing to send is silent too.
     pub(super) async fn until_lost(&self) -> Fault {
-        let mut session = None;
+        let (mut session, mut failures) = (None, 0);
         loop {
-            // A server that cannot be asked is the capture's own affair: it will notice too.
-            match self.look(&mut session).await {
-                Ok(None) => {}
+            let silence = || Fault::new(Code::SourceUnreachable, "the server is silent");
+            let looked = timeout(ANSWER_WAIT, self.look(&mut session)).await;
+            match looked.unwrap_or_else(|_| Err(silence())) {
+                Ok(None) => failures = 0,
                 Ok(Some(fault)) => return fault,
-                Err(_) => session = None,
+                Err(fault) if failures >= WATCH_FAILURES_MAX => return fault,
+                Err(_) => (session, failures) = (None, failures + 1),
             }
             sleep(WATCH_INTERVAL).await;
         }

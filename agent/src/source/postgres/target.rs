@@ -55,8 +55,13 @@ impl Target {
         self.columns.get(index).map(|column| &column.native)
     }
 
+    /// What reading it is called in a fault.
+    pub(super) fn doing(&self) -> String {
+        format!("cannot read {}.{}", self.selection.schema, self.selection.table)
+    }
+
     /// `"schema"."table"`.
-    pub(super) fn table(&self) -> String {
+    fn table(&self) -> String {
         format!("{}.{}", ident(&self.selection.schema), ident(&self.selection.table))
     }
 

@@ -31,25 +31,30 @@ pub(super) async fn upsert(
     part: i32,
 ) -> Result<(), Error> {
     let columns: Vec<_> = rewritten(shape).collect();
-    let action = if columns.is_empty() {
-        "nothing".to_owned()
+    let update = if columns.is_empty() {
+        String::new() // a row that is nothing but its key cannot differ
     } else {
         format!(
-            "update set {}, {} where {}",
-            assignments(&columns, "excluded."),
-            stamp_assignments("excluded._version", "excluded._agency", "excluded._source_time"),
-            differs(&columns, "t.", "excluded."),
+            "when matched and ({differs}) then update set {sets}, {stamps}",
+            differs = differs(&columns, "t.", "s."),
+            sets = assignments(&columns, "s."),
+            stamps = stamp_assignments("$1", "$2", "$3"),
         )
     };
+    // `on conflict do update` locks and logs every row it meets, equal or not: 22,800 WAL records
+    // instead of 14,400 for a batch of 6,000 updates and 2,500 inserts.
     let sql = format!(
-        "insert into {table} as t ({columns}, _version, _agency, _source_time, _transfer) \
-         select {staged}, $1, $2, $3, $1 from {stage} as s where s._part = $4 \
-         on conflict ({key}) do {action}",
+        "merge into {table} as t using (select * from {stage} where _part = $4) as s \
+         on ({key}) = ({staged_key}) {update} \
+         when not matched then \
+         insert ({columns}, _version, _agency, _source_time, _transfer) \
+         values ({staged}, $1, $2, $3, $1)",
         table = shape.table(),
+        stage = staging::table(shape),
+        key = shape.key_list("t."),
+        staged_key = shape.key_list("s."),
         columns = shape.column_list(""),
         staged = shape.column_list("s."),
-        stage = staging::table(shape),
-        key = shape.key_list(""),
     );
     let statement = tx.prepare_cached(&sql).await?;
     let [transfer, agency, source_time] = stamp.parameters();

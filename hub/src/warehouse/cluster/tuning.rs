@@ -12,7 +12,8 @@ const SHARED_BUFFERS_BYTES_MIN: u64 = 16 << 20;
 const OTHER_CONNECTIONS: usize = 20;
 
 /// The text of `postgresql.conf`.
-pub(super) fn settings(socket_dir: &Path, connections_max: usize) -> String {
+pub(super) fn settings(socket_dir: &Path, connections_max: usize, has_lz4: bool) -> String {
+    let wal_compression = if has_lz4 { "lz4" } else { "on" };
     let socket_dir = socket_dir.display().to_string().replace('\'', "''");
     let buffers = shared_buffers_bytes() >> 10;
     let connections = connections_max.saturating_add(OTHER_CONNECTIONS);
@@ -29,7 +30,7 @@ fsync = on
 synchronous_commit = on
 full_page_writes = on
 wal_level = replica
-wal_compression = on
+wal_compression = {wal_compression}
 wal_buffers = 64MB
 max_wal_size = 4GB
 min_wal_size = 512MB
