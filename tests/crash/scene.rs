@@ -63,7 +63,8 @@ impl Seen {
     fn note(&mut self, generations: RangeInclusive<i64>, rows: i64, newest: i64) {
         let (first, last) = (*generations.start(), *generations.end());
         if first != last || rows != BLOCK_ROWS || first < newest {
-            self.halves.push(format!("{rows} rows of {first} to {last} after {newest}"));
+            let half = format!("{rows} rows of {first} to {last} after {newest}");
+            self.halves.extend((self.halves.last() != Some(&half)).then_some(half));
         }
         self.generations.insert(last);
     }

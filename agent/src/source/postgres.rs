@@ -397,7 +397,7 @@ impl Capture {
         seen: Arc<AtomicU64>,
         progress: tokio::sync::watch::Sender<super::Progress>,
     ) -> Follower {
-        let noted = following.at;
+        let (noted, left_open) = (following.at, following.open.is_some());
         let target = Arc::clone(&self.target);
         Follower {
             settings: Arc::clone(&self.settings),
@@ -413,6 +413,7 @@ impl Capture {
             noted,
             noted_at: Instant::now(),
             block_since: None,
+            left_open,
         }
     }
 }

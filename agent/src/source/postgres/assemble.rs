@@ -94,9 +94,16 @@ impl Assembler {
         self.transaction.is_some()
     }
 
-    /// Whether the dataset has become consistent and no block has told so yet.
+    /// Whether every transaction begun has ended, counting one that an earlier connection left
+    /// half handed on.
+    pub(super) fn is_between_transactions(&self) -> bool {
+        !self.in_transaction() && self.following.open.is_none()
+    }
+
+    /// Whether the dataset has become consistent and no block has told so yet. Never inside a
+    /// transaction: a block that told so would close what the hub has of it.
     pub(super) fn has_become_live(&self) -> bool {
-        !self.following.told_live && !self.in_transaction() && self.has_settled()
+        !self.following.told_live && self.is_between_transactions() && self.has_settled()
     }
 
     fn has_settled(&self) -> bool {
@@ -111,7 +118,7 @@ impl Assembler {
 
     /// Nothing is left to be read before this position, and no transaction is open.
     pub(super) fn idle(&mut self, at: Lsn) {
-        if !self.in_transaction() && self.following.open.is_none() {
+        if self.is_between_transactions() {
             self.following.at = self.following.at.max(at);
         }
     }
@@ -498,6 +505,18 @@ mod tests {
             .flat_map(|run| run.unwrap().changes())
             .map(|c| change(c.unwrap()))
             .collect()
+    }
+
+    #[test]
+    fn nothing_is_told_inside_a_transaction_that_an_earlier_connection_began() {
+        let open = OpenTx { final_lsn: Lsn(110), changes: 1 };
+        let mut assembler = assembler(100, Some(open), None);
+        assert!(!assembler.has_become_live() && !assembler.is_between_transactions());
+        take(&mut assembler, &begin(110));
+        take(&mut assembler, &change("IN", &["1·a·x"]));
+        take(&mut assembler, &commit(120));
+        assert_eq!(assembler.rows(), 0, "it was handed on before");
+        assert!(assembler.has_become_live() && assembler.is_between_transactions());
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub(super) struct Follower {
     pub(super) noted_at: Instant,
     /// When the first change of the next block came.
     pub(super) block_since: Option<Instant>,
+    /// Whether the last block handed on ended inside a transaction.
+    pub(super) left_open: bool,
 }
 
 impl Follower {
@@ -112,15 +114,21 @@ impl Follower {
         let stage = Stage::Following(following);
         let place = Place { identity: self.identity.clone(), slot: self.slot.clone(), stage };
         (self.noted, self.noted_at, self.block_since) = (at, Instant::now(), None);
+        self.left_open = sealed.tx_open;
         outbox.hand_on(sealed, &place, at).await
     }
 
-    /// Takes a message in; ends the block where it is full, or lingered and a transaction ended.
+    /// Takes a message in; ends the block where it is full, or lingered and a transaction ended, or
+    /// a transaction ended that began in an earlier block: what the hub has of it waits for that,
+    /// and were the next one begun in the same block, it would wait for the next as well.
     async fn message(&mut self, message: Message<'_>, outbox: &mut Outbox) -> Result<(), Fault> {
         if let Some(change) = self.assembler.take(message)? {
             self.complete(&change).await?;
         }
         self.seen.store(self.assembler.following().at.0, Ordering::Relaxed);
+        if self.left_open && self.assembler.is_between_transactions() {
+            return self.cut(outbox).await;
+        }
         if self.assembler.rows() == 0 {
             return Ok(());
         }
