@@ -11,7 +11,7 @@ use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::{DatasetId, Epoch};
 use phusa_protocol::receipt::SignedReceipt;
 
-use crate::spool::disk::Disk;
+use crate::disk::Disk;
 
 /// How much of a ledger's end is read at start: some 150 receipts, far more than can be under way.
 const TAIL_BYTES: u64 = 96 << 10;
@@ -74,6 +74,6 @@ impl Ledger {
     fn append(&self, line: &[u8], what: String) -> Result<(), Fault> {
         let made = self.disk.create_folder(&self.folder);
         let appended = made.and_then(|()| self.disk.append_synced(&self.file, line));
-        appended.map_err(|error| Fault::because(crate::spool::disk_code(&error), what, error))
+        appended.map_err(|error| Fault::because(crate::disk::disk_code(&error), what, error))
     }
 }

@@ -19,9 +19,9 @@ use tokio_util::task::TaskTracker;
 
 use self::dataset::{Dataset, Shown};
 use crate::config::plan::Plan;
+use crate::disk::RealDisk;
 use crate::source::Source;
 use crate::spool::Spool;
-use crate::spool::disk::RealDisk;
 use crate::status::{self, AgentStatus};
 use crate::transport::https::Hub;
 

@@ -12,9 +12,9 @@ use phusa_protocol::ids::DatasetId;
 use phusa_protocol::time::Timestamp;
 use serde_json::json;
 
+use crate::disk::disk_code;
+use crate::disk::{Disk as _, RealDisk};
 use crate::mapping::Reject;
-use crate::spool::disk::{Disk as _, RealDisk};
-use crate::spool::disk_code;
 
 /// A file holds some hundred thousand lines; two are kept.
 const FILE_BYTES_MAX: u64 = 16 << 20;

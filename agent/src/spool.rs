@@ -13,12 +13,10 @@
 //! quarantine/<dataset>-…                                  damaged files
 //! ```
 
-pub mod disk;
 pub mod record;
 pub mod file;
 pub mod recover;
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,8 +26,8 @@ use phusa_protocol::ids::{DatasetId, Epoch};
 use phusa_protocol::units::ByteSize;
 use tokio::sync::Notify;
 
-use self::disk::Disk;
 use self::record::SealKey;
+use crate::disk::{Disk, disk_code};
 
 pub use self::file::{BatchIdentity, Packed, Stream, Tail, Writer};
 pub use self::recover::{Recovered, Recovery};
@@ -171,12 +169,6 @@ impl Spool {
         let _ = self.inner.used_bytes.fetch_update(set, fetch, less);
         self.inner.room.notify_waiters();
     }
-}
-
-/// The code of a failed file operation: a full disk is its own.
-pub(crate) fn disk_code(error: &io::Error) -> Code {
-    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-    if full.contains(&error.kind()) { Code::DiskFull } else { Code::DiskFailed }
 }
 
 #[cfg(test)]

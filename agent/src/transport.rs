@@ -287,7 +287,9 @@ impl Drive {
         }
         self.lane.standing.send_modify(|s| match delivered.answer {
             Answer::Receipt => {
-                (s.heard_at, s.trouble) = (Some(Timestamp::now()), None);
+                s.heard_at = Some(Timestamp::now());
+                // A wrong clock stands in no batch's way and does not go away by one.
+                s.trouble = s.trouble.take().filter(|trouble| trouble.code == Code::ClockSkew);
                 s.delivered_bytes += bytes;
             }
             Answer::Refused(_) => s.refusals += 1,
@@ -420,12 +422,18 @@ fn note_welcome(standing: &watch::Sender<Standing>, welcome: &Welcome) {
     let now = Timestamp::now();
     let skew_ms = (welcome.answered_at.micros() - now.micros()) / 1_000;
     standing.send_modify(|s| {
-        (s.heard_at, s.skew_ms, s.trouble) = (Some(now), Some(skew_ms), None);
-        if u128::from(skew_ms.unsigned_abs()) > SKEW_MAX.as_millis() {
-            let what = format!("the hub's clock is {} s ahead of this one", skew_ms / 1_000);
-            s.trouble = Some(Trouble::from_fault(&Fault::new(Code::ClockSkew, what), None));
-        }
+        (s.heard_at, s.skew_ms) = (Some(now), Some(skew_ms));
+        s.trouble = skew_fault(welcome, now).map(|f| Trouble::from_fault(&f, s.trouble.as_ref()));
     });
+}
+
+/// The fault of clocks that differ by more than two minutes.
+#[must_use]
+pub fn skew_fault(welcome: &Welcome, now: Timestamp) -> Option<Fault> {
+    let skew_ms = (welcome.answered_at.micros() - now.micros()) / 1_000;
+    let is_wide = u128::from(skew_ms.unsigned_abs()) > SKEW_MAX.as_millis();
+    let what = || format!("the hub's clock is {} s ahead of this one", skew_ms / 1_000);
+    is_wide.then(|| Fault::new(Code::ClockSkew, what()))
 }
 
 fn note_trouble(standing: &watch::Sender<Standing>, fault: &Fault) {

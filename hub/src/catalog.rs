@@ -3,6 +3,8 @@
 //! Contracts in force are kept in memory and compared with the database at every greeting and at
 //! least once a second, so that a contract applied by another process takes effect everywhere.
 
+pub mod rule;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,11 +16,12 @@ use phusa_protocol::ids::{AgencyId, DatasetId};
 use phusa_protocol::time::Timestamp;
 use tokio::sync::watch;
 
-use crate::error::statement_fault;
-use crate::ingest::check::{BodyRule, Refused};
+use crate::error::{Refused, statement_fault};
 use crate::transfers::{Log, Record};
 use crate::warehouse::Warehouse;
 use crate::warehouse::tables::Shape;
+
+use self::rule::BodyRule;
 
 /// One contract in force, with what follows from it.
 #[derive(Debug)]

@@ -338,8 +338,12 @@ async fn log_verify(config: &Path, verify: Verify) -> Result<(), Vec<Fault>> {
             Some(dir) => Register::read(dir)?.keys(),
             None => plan.register.keys(),
         };
-        with_warehouse(&plan, async |warehouse| verify_database(warehouse, key, agents).await)
-            .await?
+        with_warehouse(&plan, async |warehouse| {
+            let catalog = Catalog::open(warehouse.clone()).await?;
+            let tables: Vec<_> = catalog.current().iter().map(|a| a.shape.clone()).collect();
+            verify_database(warehouse, key, agents, &tables).await
+        })
+        .await?
     };
     one(print(&if verify.json { json(&verified) } else { verified_text(&verified) }))
 }

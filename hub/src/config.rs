@@ -1,6 +1,5 @@
 //! The TOML file exactly as written by a person; unknown keys are errors with line and column.
 
-pub mod network;
 pub mod plan;
 pub mod register;
 

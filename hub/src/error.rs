@@ -3,6 +3,23 @@
 use phusa_protocol::fault::{Code, Fault};
 use tokio_postgres::error::SqlState;
 
+/// Why a delivery is refused; holds no row value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The code the agent is told.
+    pub code: Code,
+    /// What was found, by names and numbers only.
+    pub what: String,
+}
+
+impl Refused {
+    /// A refusal with its reason.
+    #[must_use]
+    pub fn new(code: Code, what: impl Into<String>) -> Self {
+        Self { code, what: what.into() }
+    }
+}
+
 /// A database error as a fault: its SQLSTATE, never its message, which may quote row values.
 #[must_use]
 pub fn database_fault(what: impl Into<String>, error: &tokio_postgres::Error) -> Fault {
@@ -30,12 +47,14 @@ fn code_of(state: &SqlState) -> Code {
     let code = state.code();
     match code {
         "53100" => Code::HubStorageFull,
+        // A row that a full read should not meet twice: reading again in a new epoch merges it.
+        "23505" => Code::BatchConflict,
         // Lock not to be had in time, deadlock, serialisation, cancelled by a timeout.
         "55P03" | "40P01" | "40001" | "57014" => Code::HubBusy,
         // Too many connections, or out of memory for now.
         _ if code.starts_with("53") => Code::HubBusy,
-        // Shut down, crashed, connection lost, read-only standby, input/output.
-        _ if ["57", "08", "25", "58"].iter().any(|class| code.starts_with(class)) => {
+        // Shut down, crashed, connection lost, read-only, login refused, input/output, corruption.
+        _ if ["57", "08", "25", "28", "58", "XX"].iter().any(|class| code.starts_with(class)) => {
             Code::WarehouseUnavailable
         }
         _ if code.starts_with("22") || code.starts_with("23") => Code::ContractViolation,
@@ -81,7 +100,8 @@ mod tests {
         check("08006", Code::WarehouseUnavailable);
         check("25006", Code::WarehouseUnavailable);
         check("22021", Code::ContractViolation);
-        check("23505", Code::ContractViolation);
+        check("23505", Code::BatchConflict);
+        check("23502", Code::ContractViolation);
         check("42P01", Code::WarehouseSchema);
         check("42601", Code::Bug);
     }

@@ -22,7 +22,15 @@ use rcgen::{
 };
 
 use crate::config::register::file_name;
-use crate::listen::identity::uri_of;
+
+/// What every agent's URI begins with.
+pub const AGENT_URI_PREFIX: &str = "spiffe://phusa/agency/";
+
+/// The URI under which an agent's certificate names it.
+#[must_use]
+pub fn uri_of(agent: &AgentId) -> String {
+    format!("{AGENT_URI_PREFIX}{}/agent/{}", agent.agency(), agent.name())
+}
 
 /// What `dev-certs` is asked for.
 #[derive(Debug, Clone)]

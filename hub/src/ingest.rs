@@ -32,11 +32,11 @@ use tracing::{debug, info, warn};
 
 use crate::catalog::{Agreed, Catalog};
 use crate::config::register::{Enrolled, Register};
+use crate::error::Refused;
 use crate::fleet;
 use crate::transfers::{self, Log, Record};
 use crate::views::metrics::Metrics;
 use crate::warehouse::Warehouse;
-use check::Refused;
 use refusals::{Budget, Verdict};
 use turn::Turns;
 

@@ -30,10 +30,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::config::network::Network;
 use crate::config::plan::Plan;
 use crate::views::metrics::Metrics;
 use identity::NoIdentity;
+use phusa_protocol::network::Network;
 
 /// Connections at once: a thousand agents with a window each.
 const CONNECTIONS_MAX: usize = 4_096;

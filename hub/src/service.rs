@@ -96,7 +96,7 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
         (Catalog::open(warehouse.clone()).await?, Log::new(plan.signing_key.clone()));
     let metrics = Metrics::default();
     let (register, register_seen) = watch::channel(Arc::new(plan.register.clone()));
-    let (has_room, has_room_seen) = watch::channel(true);
+    let (has_room, has_room_seen) = watch::channel(look_for_room(&warehouse, plan).await);
     let (batches, connections) = (TaskTracker::new(), TaskTracker::new());
     let ingest = Arc::new(Ingest::new(Parts {
         warehouse: warehouse.clone(),
@@ -214,6 +214,16 @@ impl Jobs {
 async fn number_all(warehouse: &Warehouse) -> Result<(), Fault> {
     while sequence::number_next(warehouse).await? > 0 {}
     Ok(())
+}
+
+/// Whether batches can be taken from the first one on.
+async fn look_for_room(warehouse: &Warehouse, plan: &Plan) -> bool {
+    let free = warehouse.disk_free_bytes().await;
+    let room = free.is_none_or(|free| free >= plan.disk_reserve.0);
+    if !room {
+        report_room(room, plan.disk_reserve);
+    }
+    room
 }
 
 fn report_room(room: bool, reserve: ByteSize) {

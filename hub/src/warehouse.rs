@@ -15,7 +15,6 @@ use tokio_postgres::config::Host;
 use tokio_postgres::{Config, NoTls};
 
 pub mod tables;
-mod refusal;
 mod cluster;
 mod compact;
 mod digest;
@@ -23,6 +22,8 @@ pub mod apply;
 pub mod history;
 
 use cluster::Cluster;
+
+use crate::error::statement_fault;
 
 /// How long a caller waits for a free connection before it is told that there is none.
 const CLIENT_WAIT: Duration = Duration::from_secs(10);
@@ -120,7 +121,7 @@ impl Warehouse {
         // Two hubs that start at once take turns; the lock goes with the session if we die.
         let before = "create schema if not exists phusa; select pg_advisory_lock(5033164)";
         let what = "cannot prepare the hub's schema";
-        client.batch_execute(before).await.map_err(|error| refusal::of_names(what, error))?;
+        client.batch_execute(before).await.map_err(|error| statement_fault(what, &error))?;
         let mut runner = migrations::migrations::runner();
         let ran = runner.set_migration_table_name(MIGRATIONS_TABLE).run_async(&mut **client).await;
         let _ = client.batch_execute("select pg_advisory_unlock(5033164)").await;
@@ -173,7 +174,7 @@ impl Warehouse {
     async fn schema_version(&self) -> Result<Option<i64>, Fault> {
         let client = self.client().await?;
         let what = "cannot read the schema version";
-        let fault = |error| refusal::of_names(what, error);
+        let fault = |error| statement_fault(what, &error);
         let sql = "select to_regclass($1) is not null";
         let is_there = client.query_one(sql, &[&MIGRATIONS_TABLE]).await.map_err(fault)?;
         if !is_there.get::<_, bool>(0) {

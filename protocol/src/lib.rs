@@ -9,6 +9,7 @@
 pub mod ids;
 pub mod time;
 pub mod units;
+pub mod network;
 pub mod keys;
 pub mod value;
 pub mod row;

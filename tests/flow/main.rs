@@ -1,15 +1,17 @@
 //! Whole ways through the system against real databases: what is written at an agency stands in
 //! the warehouse, exactly once, and in the log.
 
-mod world;
-
 mod arrival;
+mod canary;
+mod house;
 mod hub;
 mod log;
 mod login;
 mod mapping;
 mod outage;
+mod refusals;
 mod schema;
 mod snapshot;
 mod standby;
 mod types;
+mod world;

@@ -297,7 +297,7 @@ impl Server {
     /// When it was not running or does not end.
     pub fn kill(&self) {
         let id = self.process_id().expect("a running server");
-        // Stopped first, so that it starts no process that is not known below.
+        // Held still first: a child it forks after we counted would outlive it.
         let _ = Command::new("kill").args(["-STOP", &id.to_string()]).output();
         let mut ids = children_of(id);
         ids.push(id);
@@ -306,10 +306,11 @@ impl Server {
         }
         let gone = || !ids.iter().any(|id| is_running(*id));
         wait_until_blocking("the killed server to be gone", Duration::from_secs(20), gone);
-        // Its id may still be seen as taken, until someone has noticed the end of the process.
-        let _ = fs::remove_file(self.data().join("postmaster.pid"));
-        let socket = format!(".s.PGSQL.{}.lock", self.port);
-        let _ = fs::remove_file(self.folder.path().join(socket));
+        // Its parent may not have noticed its end, and then the next server takes it for alive.
+        let socket_lock = format!(".s.PGSQL.{}.lock", self.port);
+        for left in [self.data().join("postmaster.pid"), self.folder.path().join(socket_lock)] {
+            let _ = fs::remove_file(left);
+        }
     }
 
     /// Makes another server of a standby: ends its recovery, so that it has a new timeline.
@@ -321,7 +322,7 @@ impl Server {
         let mut command = self.command("pg_ctl");
         command.arg("--pgdata").arg(self.data()).args(["-w", "-t", "60"]).args(arguments);
         let done = output(&mut command);
-        assert!(done.status.success(), "{command:?} failed; the server's log:\n{}", self.log());
+        assert!(done.status.success(), "{command:?} failed; the server said:\n{}", self.log());
     }
 
     fn configure(&self, settings: &str) {
@@ -440,12 +441,22 @@ impl Drop for Database {
 /// # Panics
 /// When the server does not let it in.
 pub async fn connect(url: &str) -> Client {
+    let config = url.parse().expect("a URL of a database");
+    let client = connect_with(&config).await;
+    client.unwrap_or_else(|error| panic!("{url} does not answer: {error}"))
+}
+
+/// A client for `config`, where the server may be away; its connection lives as long as it.
+///
+/// # Errors
+/// When the server does not let it in.
+pub async fn connect_with(
+    config: &tokio_postgres::Config,
+) -> Result<Client, tokio_postgres::Error> {
     static CONNECTIONS: OnceLock<TaskTracker> = OnceLock::new();
-    let (client, connection) = tokio_postgres::connect(url, NoTls)
-        .await
-        .unwrap_or_else(|error| panic!("{url} does not answer: {error}"));
+    let (client, connection) = config.connect(NoTls).await?;
     CONNECTIONS.get_or_init(TaskTracker::new).spawn(connection);
-    client
+    Ok(client)
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ pub mod database;
 pub mod process;
 pub mod province;
 pub mod canary;
+pub mod forger;
+pub mod relay;
 pub mod random;
 pub mod registry;
 pub mod workload;

@@ -155,6 +155,12 @@ impl Province {
         self.hub_folder().join("hub.toml")
     }
 
+    /// The loopback port agents connect to.
+    #[must_use]
+    pub fn hub_port(&self) -> u16 {
+        self.listen
+    }
+
     /// The files of agent `may-1` of `agency`.
     ///
     /// # Panics
@@ -259,15 +265,30 @@ impl Province {
     /// # Panics
     /// With its log, when it does not come up.
     pub fn start_hub_with(&mut self, environment: &[(&str, &str)]) {
-        let mut command = self.hub_command();
-        command.arg("serve").envs(environment.iter().copied());
-        let mut hub = Process::start(&self.folder, "hub", &mut command);
+        self.launch_hub(environment);
         let listen = self.listen;
+        let hub = self.hub_process();
         wait_until_blocking("the hub to listen", STARTS_WITHIN, || {
             assert!(hub.is_running(), "the hub ended:\n{}", hub.log());
             TcpStream::connect(("127.0.0.1", listen)).is_ok()
         });
-        self.hub = Some(hub);
+    }
+
+    /// Starts the hub with these environment variables and does not wait: it may well die before
+    /// it answers.
+    pub fn launch_hub(&mut self, environment: &[(&str, &str)]) {
+        let mut command = self.hub_command();
+        command.arg("serve").envs(environment.iter().copied());
+        self.hub = Some(Process::start(&self.folder, "hub", &mut command));
+    }
+
+    /// How the hub's embedded warehouse is reached while it runs.
+    #[must_use]
+    pub fn warehouse_config(&self) -> tokio_postgres::Config {
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(self.hub_folder().join("state/postgresql/socket")).port(5432);
+        config.user("phusa").dbname("postgres");
+        config
     }
 
     /// Brings the contracts of all agents into force, and before that an external warehouse to the

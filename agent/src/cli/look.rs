@@ -21,6 +21,7 @@ use crate::pipeline::wiring;
 use crate::source::postgres::PostgresSource;
 use crate::source::{Block, Findings, Source as _};
 use crate::transport::https::Hub;
+use crate::transport::skew_fault;
 
 const FOR_THE_ADMINISTRATOR: &str =
     "-- Nhờ quản trị cơ sở dữ liệu chạy · for the database administrator to run:";
@@ -100,7 +101,8 @@ async fn check_hub(plan: &Plan) -> Vec<Fault> {
                 let what = format!("the hub refuses {}", terms.dataset);
                 terms.refused.map(|code| Fault::new(code, what))
             };
-            welcome.datasets.into_iter().filter_map(refused).collect()
+            let skew = skew_fault(&welcome, Timestamp::now());
+            welcome.datasets.into_iter().filter_map(refused).chain(skew).collect()
         }
     }
 }

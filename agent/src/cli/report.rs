@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::say;
 use crate::config::plan::Plan;
+use crate::disk::RealDisk;
 use crate::pipeline::wiring;
-use crate::spool::disk::RealDisk;
 use crate::spool::{Recovered, Spool};
 use crate::status::{self, AgentStatus, DatasetStatus, State};
 use crate::trouble::Trouble;

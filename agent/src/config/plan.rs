@@ -5,7 +5,7 @@
 //! one wrong dataset file does not hide the next. Loading reads configuration and contracts only;
 //! secrets are read when they are used.
 
-pub mod network;
+pub mod address;
 mod place;
 mod dataset;
 
@@ -19,10 +19,11 @@ use phusa_protocol::contract::Contract;
 use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::{AgentId, DatasetId};
+use phusa_protocol::network::{BadNetwork, Network};
 use phusa_protocol::units::{ByteSize, Span};
 use toml::Spanned;
 
-use self::network::{HubAddress, Network};
+use self::address::HubAddress;
 use self::place::Place;
 use super::secret::SecretFile;
 use super::{
@@ -243,8 +244,8 @@ impl Check<'_> {
         for text in written.get_ref() {
             match text.get_ref().parse() {
                 Ok(network) => networks.push(network),
-                Err(network::BadNetwork) => {
-                    let rule = format!("{:?}: {}", text.get_ref(), network::BadNetwork);
+                Err(BadNetwork) => {
+                    let rule = format!("{:?}: {}", text.get_ref(), BadNetwork);
                     self.wrong(text, rule);
                 }
             }

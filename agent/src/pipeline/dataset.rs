@@ -40,6 +40,17 @@ const STAGE_BLOCKS: usize = 1;
 /// Durable batches whose news the delivery has not taken yet; they are numbers only.
 const SPOOLED_NEWS: usize = 256;
 
+/// While this many batches have no receipt, a small block waits a moment so that the next one
+/// gathers more: many small transactions then travel as fewer, larger batches, and the last of them
+/// is visible sooner than if each queued behind the others.
+const SMALL_BATCHES_MAX: u64 = 2;
+
+/// From this size on a block is not held back.
+const SMALL_BYTES_MAX: u64 = 64 << 10;
+
+/// How long a small block is held back at most; a hub that is away must not stop the spooling.
+const HOLD_MAX: Duration = Duration::from_millis(100);
+
 /// How long a write that found the disk full waits before it is tried again.
 const DISK_RETRY: Duration = Duration::from_secs(2);
 
@@ -187,10 +198,10 @@ impl<S: Source> Dataset<S> {
     ) -> Result<EpochEnd, Fault> {
         let epoch = recovery.stream.epoch();
         let stop = self.stop.child_token();
-        let (spooled, news) = mpsc::channel(SPOOLED_NEWS);
+        let (spooled, news_of_spool) = mpsc::channel(SPOOLED_NEWS);
         let (standing, seen) = watch::channel(Standing::default());
         self.show.send_modify(|shown| {
-            shown.standing = Some(seen);
+            shown.standing = Some(seen.clone());
             shown.base.epoch = epoch.0;
             shown.base.spooled_seq = recovery.tail.seq.0;
             shown.base.position.clone_from(&recovery.tail.position);
@@ -202,13 +213,14 @@ impl<S: Source> Dataset<S> {
             spool: self.spool.clone(),
             stream: recovery.stream.clone(),
             ledger: self.spool.ledger(dataset.dataset(), epoch),
-            spooled: news,
+            spooled: news_of_spool,
             standing,
             tasks: self.tasks.clone(),
             stop: stop.clone(),
         };
         let delivering = Delivering::from(&recovery);
-        let capture = Capture::new(self, dataset, recovery, spooled, stop.clone());
+        let news = News { spooled, standing: seen };
+        let capture = Capture::new(self, dataset, recovery, news, stop.clone());
         let (delivered, captured) = tokio::join!(
             async {
                 let ended = deliver(lane, delivering).await;
@@ -271,8 +283,15 @@ struct Capture<'a, S> {
     writer: Writer,
     resume: Option<Resume>,
     spooled: mpsc::Sender<Spooled>,
+    standing: watch::Receiver<Standing>,
     rejects: RejectsFile,
     stop: CancellationToken,
+}
+
+/// What capture and delivery tell each other: what is durable, and how far it has come.
+struct News {
+    spooled: mpsc::Sender<Spooled>,
+    standing: watch::Receiver<Standing>,
 }
 
 /// A block after mapping and packing.
@@ -287,7 +306,7 @@ impl<'a, S: Source> Capture<'a, S> {
         owner: &'a Dataset<S>,
         dataset: &'a DatasetPlan,
         recovery: Recovery,
-        spooled: mpsc::Sender<Spooled>,
+        news: News,
         stop: CancellationToken,
     ) -> Self {
         let identity = BatchIdentity {
@@ -299,7 +318,8 @@ impl<'a, S: Source> Capture<'a, S> {
         let epoch = recovery.stream.epoch();
         let writer = Writer::new(recovery.stream, recovery.tail, identity);
         let rejects = RejectsFile::new(&owner.plan.state_dir, dataset.dataset());
-        Self { owner, dataset, epoch, writer, resume: recovery.resume, spooled, rejects, stop }
+        let (resume, News { spooled, standing }) = (recovery.resume, news);
+        Self { owner, dataset, epoch, writer, resume, spooled, standing, rejects, stop }
     }
 
     /// Captures until stopped (`None`) or until the epoch cannot go on (the fault that says why).
@@ -380,6 +400,12 @@ impl<'a, S: Source> Capture<'a, S> {
 
     /// Makes one block durable, waiting for room as long as it takes; false when stopped first.
     async fn write_block(&mut self, block: &Finished) -> Result<bool, Fault> {
+        if block.packed.file_bytes() < SMALL_BYTES_MAX {
+            let few = |standing: &Standing| standing.waiting < SMALL_BATCHES_MAX;
+            let held = self.standing.wait_for(few);
+            // Held long enough, or the delivery has ended: go on either way.
+            let _ = tokio::time::timeout(HOLD_MAX, held).await;
+        }
         self.rejects.append(&block.rejects)?;
         loop {
             let written = tokio::task::block_in_place(|| self.store(&block.packed));

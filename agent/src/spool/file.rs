@@ -14,8 +14,9 @@ use phusa_protocol::ids::{AgentId, DatasetId, Epoch, Seq};
 use phusa_protocol::keys::SigningKey;
 use phusa_protocol::time::Timestamp;
 
+use super::Spool;
 use super::record::{Place, Record};
-use super::{Spool, disk, disk_code};
+use crate::disk::{self, disk_code};
 use crate::failpoint::Failpoint;
 use crate::mapping::Shareable;
 use crate::source::Resume;

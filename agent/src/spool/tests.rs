@@ -10,8 +10,8 @@ use phusa_protocol::keys::SigningKey;
 use phusa_protocol::receipt::{Receipt, SignedReceipt};
 use phusa_protocol::time::Timestamp;
 
-use super::disk::RealDisk;
 use super::*;
+use crate::disk::RealDisk;
 
 /// A disk whose operations named here fail with this error.
 #[derive(Debug, Default)]

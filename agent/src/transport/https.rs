@@ -13,10 +13,10 @@ use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::frame::FRAME_BYTES_MAX;
 use phusa_protocol::hello::{Hello, Refusal, Welcome};
 use phusa_protocol::keys::PublicKey;
+use phusa_protocol::network::Network;
 use phusa_protocol::receipt::SignedReceipt;
 use reqwest::StatusCode;
 
-use crate::config::plan::network::Network;
 use crate::transport::identity::connection_code;
 
 /// Answers are small; whatever is longer is not from a hub.

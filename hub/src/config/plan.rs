@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::keys::SigningKey;
+use phusa_protocol::network::{BadNetwork, Network};
 use phusa_protocol::units::ByteSize;
 use toml::Spanned;
 
 use super::HubFile;
-use super::network::Network;
 use super::register::Register;
 use crate::warehouse::{Password, Settings, Url};
 
@@ -136,9 +136,11 @@ impl Check<'_> {
         }
         let mut networks = Vec::new();
         for text in texts {
-            match Network::parse(text.get_ref()) {
-                Some(network) => networks.push(network),
-                None => self.wrong(text.span().start, "not a network such as 10.0.0.0/8"),
+            match text.get_ref().parse() {
+                Ok(network) => networks.push(network),
+                Err(BadNetwork) => {
+                    self.wrong(text.span().start, "not a network such as 10.0.0.0/8");
+                }
             }
         }
         networks

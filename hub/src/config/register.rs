@@ -7,9 +7,8 @@ use std::path::Path;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::AgentId;
 use phusa_protocol::keys::PublicKey;
+use phusa_protocol::network::Network;
 use serde::Deserialize;
-
-use super::network::Network;
 
 /// One agent's file.
 #[derive(Debug, Deserialize)]
@@ -120,7 +119,7 @@ fn read_agent(path: &Path) -> Result<(AgentId, Enrolled), Fault> {
         return Err(wrong(format!("the file of agent {} must be named {expected}", file.agent)));
     }
     let network = |text: &String| {
-        Network::parse(text).ok_or_else(|| wrong(format!("{text:?} is no network; 10.0.0.0/8 is")))
+        text.parse::<Network>().map_err(|_| wrong(format!("{text:?} is no network; 10.0.0.0/8 is")))
     };
     let allowed_networks = file.allowed_networks.iter().map(network).collect::<Result<_, _>>()?;
     let enrolled =

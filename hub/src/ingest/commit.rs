@@ -14,9 +14,9 @@ use super::stream::{self, Staged, Standing, Step};
 use super::turn::Known;
 use super::{Ingest, Stop, Work, blocking, is_next, stop_of};
 use crate::catalog::Agreed;
+use crate::error::Refused;
 use crate::error::database_fault;
 use crate::failpoint::{self, Point};
-use crate::ingest::check::Refused;
 use crate::transfers::Arrived;
 use crate::warehouse::apply::{self, Delivery};
 

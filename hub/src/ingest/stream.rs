@@ -124,10 +124,11 @@ pub async fn advance(tx: &Transaction<'_>, step: &Step<'_>) -> Result<(), Fault>
     let sql = "update phusa.streams set seq = $2, header_digest = $3, tx_open = $4, \
                last_source_time = $5, last_committed_at = $6, \
                rows = rows + $7, batches = batches + 1, bytes = bytes + $8, \
-               consistent_at = case when $9 then coalesce(consistent_at, $6) end \
+               consistent_at = case when not $9 then null when $4 then consistent_at \
+                                    else coalesce(consistent_at, $6) end \
                where stream_key = $1";
     let statement = tx.prepare_cached(sql).await.map_err(not_moved)?;
-    let is_live = header.phase == Phase::Live && !header.tx_open;
+    let is_live = header.phase == Phase::Live;
     tx.execute(
         &statement,
         &[

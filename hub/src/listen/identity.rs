@@ -3,6 +3,8 @@
 use phusa_protocol::ids::{AgencyId, AgentId, BadName};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
+use crate::identity::AGENT_URI_PREFIX;
+
 /// Why a certificate names no agent. The chain itself was checked before, by TLS.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoIdentity {
@@ -21,15 +23,6 @@ pub enum NoIdentity {
     /// The URI has the right form but a name in it is none.
     #[error("the certificate's URI names no valid agent")]
     Name(#[from] BadName),
-}
-
-/// What every agent's URI begins with.
-const PREFIX: &str = "spiffe://phusa/agency/";
-
-/// The URI under which an agent's certificate names it.
-#[must_use]
-pub fn uri_of(agent: &AgentId) -> String {
-    format!("{PREFIX}{}/agent/{}", agent.agency(), agent.name())
 }
 
 /// The agent a certificate (DER) was issued to.
@@ -52,7 +45,7 @@ pub fn agent_of(certificate: &[u8]) -> Result<AgentId, NoIdentity> {
 }
 
 fn agent_in(uri: &str) -> Result<AgentId, NoIdentity> {
-    let path = uri.strip_prefix(PREFIX).ok_or(NoIdentity::Form)?;
+    let path = uri.strip_prefix(AGENT_URI_PREFIX).ok_or(NoIdentity::Form)?;
     let (agency, name) = path.split_once("/agent/").ok_or(NoIdentity::Form)?;
     Ok(AgentId::new(AgencyId::new(agency)?, name)?)
 }
@@ -62,6 +55,7 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair, SanType};
 
     use super::*;
+    use crate::identity::uri_of;
 
     fn certificate(uris: &[&str]) -> Vec<u8> {
         let mut params = CertificateParams::new(vec!["may-1.example".to_owned()]).unwrap();

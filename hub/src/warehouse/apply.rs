@@ -13,8 +13,8 @@ use postgres_types::ToSql;
 use tokio_postgres::Error;
 
 use super::compact::{self, Step};
-use super::refusal;
 use super::tables::Shape;
+use crate::error::{database_fault, statement_fault};
 use staging::Part;
 
 pub use super::digest::digest;
@@ -44,7 +44,7 @@ pub struct Delivery<'a> {
 
 impl Delivery<'_> {
     fn fault(&self, error: &Error) -> Fault {
-        refusal::of_data(format!("cannot merge a batch into {}", self.shape.dataset()), error)
+        database_fault(format!("cannot merge a batch into {}", self.shape.dataset()), error)
     }
 
     /// Whether rows are remembered, so that those not seen can be swept at the end of the read.
@@ -145,7 +145,7 @@ async fn finish_part(
 /// A fault of the warehouse.
 pub async fn begin_epoch(tx: &Transaction<'_>, stream_key: i64) -> Result<(), Fault> {
     let what = "cannot forget an unfinished epoch";
-    sweep::forget(tx, stream_key).await.map_err(|error| refusal::of_names(what, error))
+    sweep::forget(tx, stream_key).await.map_err(|error| statement_fault(what, &error))
 }
 
 /// In whose name rows change: what goes into their metadata columns.

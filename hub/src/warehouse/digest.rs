@@ -6,8 +6,8 @@ use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::row::{BadRow, Tuple};
 use tokio_postgres::{Client, Error};
 
-use super::refusal;
 use super::tables::Shape;
+use crate::error::database_fault;
 
 /// Bytes before the first row of a binary COPY.
 const COPY_HEAD_BYTES: usize = 19;
@@ -23,7 +23,7 @@ pub async fn digest(client: &Client, shape: &Shape) -> Result<RowsDigest, Fault>
         shape.table()
     );
     let what = || format!("cannot read {}", shape.dataset());
-    let fault = |error: Error| refusal::of_data(what(), &error);
+    let fault = |error: Error| database_fault(what(), &error);
     let slices = client.copy_out(&sql).await.map_err(fault)?;
     pin_mut!(slices);
     let (mut digest, mut rest, mut head_bytes) =

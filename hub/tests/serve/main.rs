@@ -107,6 +107,8 @@ async fn a_source_transaction_shows_only_when_it_is_closed() {
     assert_eq!(world.names().await, ["Bảo", "Cúc", "Ân"]);
     let open = agent.seal(Phase::Live, true, &[(Op::Insert, 4, "Dũng")]);
     agent.send(&open).await.unwrap();
+    let consistent = "select bool_and(consistent_at is not null) from phusa.streams";
+    assert!(world.ask(consistent).await, "a transaction under way leaves it consistent");
     agent.begin_epoch();
     let again = agent.seal(Phase::Read, false, &[(Op::Snapshot, 1, "Ân")]);
     agent.send(&again).await.unwrap();

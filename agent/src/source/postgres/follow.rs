@@ -25,6 +25,7 @@ use super::place::{Identity, Lsn, Place, Stage};
 use super::session::Session;
 use super::target::Target;
 use super::{Settings, said, slot};
+use crate::failpoint::Failpoint;
 use crate::source::Progress;
 
 /// Messages in one stride of the slot functions. Each stride decodes from the slot's restart
@@ -187,6 +188,8 @@ impl Follower {
             }
             if let Some(lsn) = outbox.released() {
                 client.update_applied_lsn(pgwire_replication::Lsn(lsn.0));
+                // Whether the server heard it is open here, as it is when a connection breaks.
+                Failpoint::AfterSourceReleased.pass();
             }
             self.note_idle(outbox).await?;
         }
@@ -288,7 +291,9 @@ impl Follower {
         let sql = "select pg_replication_slot_advance(slot_name, $2::text::pg_lsn) \
                    from pg_replication_slots \
                    where slot_name::text = $1 and confirmed_flush_lsn < $2::text::pg_lsn";
-        session.rows(&doing, sql, &[&self.slot, &lsn.to_string()]).await.map(drop)
+        session.rows(&doing, sql, &[&self.slot, &lsn.to_string()]).await?;
+        Failpoint::AfterSourceReleased.pass();
+        Ok(())
     }
 
     async fn one_stride(&mut self, session: &Session, outbox: &mut Outbox) -> Result<u64, Fault> {

@@ -17,6 +17,7 @@ use super::place::{Identity, Lsn, SlotState};
 use super::session::{APPLICATION_NAME, Session, get, pinned};
 use super::target::Target;
 use super::{Settings, Tls, said};
+use crate::failpoint::Failpoint;
 use crate::source::Progress;
 
 /// How often the slot is looked at while it is in use.
@@ -173,6 +174,7 @@ pub(super) async fn create(
         _ => (None, String::new()),
     };
     let start = start.ok_or_else(|| Fault::new(Code::SourceVersion, doing))?;
+    Failpoint::AfterSlotCreated.pass();
     Ok(Exported { _gate: gate, snapshot, start })
 }
 

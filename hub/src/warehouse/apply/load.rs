@@ -8,7 +8,7 @@ use phusa_protocol::fault::{Code, Fault};
 use tokio_postgres::{Error, Statement};
 
 use super::Delivery;
-use crate::warehouse::refusal;
+use crate::error::database_fault;
 
 /// What stands before the rows of a binary COPY: signature, flags, length of an extension.
 pub(super) const COPY_HEAD: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -35,7 +35,7 @@ pub(super) async fn load(
     let (table, columns) = (delivery.shape.table(), delivery.shape.column_list(""));
     let sql = format!("copy {table} ({columns}) from stdin (format binary)");
     let fault = |error: Error| {
-        refusal::of_data(format!("cannot load rows into {}", delivery.shape.dataset()), &error)
+        database_fault(format!("cannot load rows into {}", delivery.shape.dataset()), &error)
     };
     let mut rows = Vec::new();
     for run in runs(body) {

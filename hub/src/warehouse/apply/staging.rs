@@ -11,8 +11,8 @@ use phusa_protocol::value::Field;
 use tokio_postgres::Error;
 
 use super::load::{copy_in, sliced};
+use crate::error::database_fault;
 use crate::warehouse::compact::{Net, Row, Step};
-use crate::warehouse::refusal;
 use crate::warehouse::tables::Shape;
 
 /// What [`super::finish`] does, in this order.
@@ -47,7 +47,7 @@ pub(super) async fn stage(
     }
     if staged.next > 0 {
         let what = || format!("cannot stage rows for {}", shape.dataset());
-        copy(tx, shape, staged.rows).await.map_err(|error| refusal::of_data(what(), &error))?;
+        copy(tx, shape, staged.rows).await.map_err(|error| database_fault(what(), &error))?;
     }
     Ok(staged.parts)
 }

@@ -7,6 +7,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use phusa_protocol::fault::Code;
+
 /// What the spool asks of a file system. Every method fails only with the system's own error.
 #[expect(clippy::missing_errors_doc, reason = "said once for all methods, above")]
 pub trait Disk: std::fmt::Debug + Send + Sync + 'static {
@@ -138,4 +140,11 @@ pub fn replace(
     after_rename.pass();
     disk.sync_folder(folder)?;
     Ok(file)
+}
+
+/// The code of a failed file operation: a full disk is its own.
+#[must_use]
+pub fn disk_code(error: &io::Error) -> Code {
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+    if full.contains(&error.kind()) { Code::DiskFull } else { Code::DiskFailed }
 }

@@ -1,0 +1,245 @@
+//! Pure: what a body must be like to keep to its contract; the walk every batch takes.
+
+use phusa_protocol::batch::Phase;
+use phusa_protocol::change::{BadBody, Change, Counts, Op, Run, runs};
+use phusa_protocol::contract::{Contract, ContractField};
+use phusa_protocol::fault::Code;
+use phusa_protocol::row::Tuple;
+use phusa_protocol::value::{Field, Kind};
+
+use crate::error::Refused;
+
+/// A table is emptied once per statement; more in one batch than this is not a workload.
+const TRUNCATES_MAX: u64 = 1_000;
+
+/// What a body must be like to keep to a contract; made once per contract.
+#[derive(Debug, Clone)]
+pub struct BodyRule {
+    fields: Vec<FieldRule>,
+    /// The rules of the key fields alone, in the contract's key order.
+    key: Vec<FieldRule>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct FieldRule {
+    kind: Kind,
+    /// Length of a fixed-length kind, so that the common case is one comparison.
+    length: Option<usize>,
+    nullable: bool,
+    is_key: bool,
+}
+
+impl FieldRule {
+    #[inline]
+    fn breach(&self, field: Field<'_>, may_be_unchanged: bool) -> Option<&'static str> {
+        let fits = match (field, self.length) {
+            (Field::Value(bytes), Some(length)) => bytes.len() == length,
+            (Field::Value(bytes), None) => self.kind.fits(bytes),
+            (Field::Null, _) if self.nullable => true,
+            (Field::Null, _) => return Some("is null"),
+            (Field::Unchanged, _) if may_be_unchanged && !self.is_key => true,
+            (Field::Unchanged, _) => return Some("is left out"),
+        };
+        if fits { None } else { Some("has not the bytes of its type") }
+    }
+}
+
+impl BodyRule {
+    /// The rule of a contract.
+    #[must_use]
+    pub fn of(contract: &Contract) -> Self {
+        let rule = |(index, field): (usize, &ContractField)| FieldRule {
+            kind: field.kind,
+            length: field.kind.fixed_length(),
+            nullable: contract.is_nullable(index),
+            is_key: contract.key.contains(&field.name),
+        };
+        let fields: Vec<_> = contract.fields.iter().enumerate().map(rule).collect();
+        let key = contract.key_indexes().iter().filter_map(|&i| fields.get(i).copied()).collect();
+        Self { fields, key }
+    }
+
+    /// Walks a body: every run is well formed, holds rows its phase allows, of agreed fields, as
+    /// many as the header counts.
+    ///
+    /// # Errors
+    /// [`Refused`] as a contract violation, naming run, row and field.
+    pub fn walk(&self, body: &[u8], phase: Phase, counts: &Counts) -> Result<(), Refused> {
+        let violation = |what: String| Refused::new(Code::ContractViolation, what);
+        let mut found = Counts::default();
+        for (index, run) in runs(body).enumerate() {
+            let run = run.map_err(|error| violation(format!("run {index}: {error}")))?;
+            if !is_in_phase(run.op, phase) {
+                let letter = char::from(run.op.letter());
+                return Err(violation(format!("run {index}: no {letter} in phase {phase:?}")));
+            }
+            self.walk_run(&run)
+                .map_err(|(row, what)| violation(format!("run {index}, row {row}: {what}")))?;
+            *count_of(&mut found, run.op) += u64::from(run.row_count);
+        }
+        if found != *counts {
+            return Err(violation("the header counts other rows than the body holds".to_owned()));
+        }
+        if found.truncate > TRUNCATES_MAX {
+            return Err(violation(format!("more than {TRUNCATES_MAX} truncates")));
+        }
+        Ok(())
+    }
+
+    fn walk_run(&self, run: &Run<'_>) -> Result<(), (usize, String)> {
+        if run.op == Op::Truncate {
+            // Its rows have no bytes, so walking them would cost what the sender likes.
+            let empty = run.bytes.is_empty();
+            return empty.then_some(()).ok_or((0, BadBody::RunLength.to_string()));
+        }
+        for (row, change) in run.changes().enumerate() {
+            let change = change.map_err(|error| (row, error.to_string()))?;
+            self.check_change(change).map_err(|what| (row, what))?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn check_change(&self, change: Change<'_>) -> Result<(), String> {
+        match change {
+            Change::Snapshot(row) | Change::Insert(row) => check_row(row, &self.fields, false),
+            Change::Update(row) => check_row(row, &self.fields, true),
+            Change::Delete(key) => check_row(key, &self.key, false),
+            Change::Truncate => Ok(()),
+            Change::Rekey { old, new } => {
+                check_row(old, &self.key, false)?;
+                check_row(new, &self.fields, true)
+            }
+        }
+    }
+}
+
+/// One pass over a row. Key fields are never null and never left out.
+#[inline]
+fn check_row(row: Tuple<'_>, rules: &[FieldRule], may_be_unchanged: bool) -> Result<(), String> {
+    if row.field_count() != rules.len() {
+        let (found, agreed) = (row.field_count(), rules.len());
+        return Err(format!("{found} fields where the contract has {agreed}"));
+    }
+    for (index, (field, rule)) in row.fields().zip(rules).enumerate() {
+        if let Some(breach) = rule.breach(field, may_be_unchanged) {
+            return Err(format!("field {index} {breach}"));
+        }
+    }
+    Ok(())
+}
+
+/// Rows found by reading come in the phase of reading; nothing comes at its end; changes after it.
+fn is_in_phase(op: Op, phase: Phase) -> bool {
+    match phase {
+        Phase::Read => op == Op::Snapshot,
+        Phase::ReadEnd => false,
+        Phase::Settle | Phase::Live => op != Op::Snapshot,
+    }
+}
+
+fn count_of(counts: &mut Counts, op: Op) -> &mut u64 {
+    match op {
+        Op::Snapshot => &mut counts.snapshot,
+        Op::Insert => &mut counts.insert,
+        Op::Update => &mut counts.update,
+        Op::Delete => &mut counts.delete,
+        Op::Truncate => &mut counts.truncate,
+        Op::Rekey => &mut counts.rekey,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use phusa_protocol::change::BodyWriter;
+    use phusa_protocol::row::put_tuple;
+
+    use super::*;
+
+    const CONTRACT: &str = r#"
+dataset = "cong_dan.citizens"
+version = 1
+title_vi = "Công dân"
+owner = "H57.12"
+legal_basis = "QĐ 1"
+sharing = "default"
+frequency = "15m"
+retention = "3650d"
+key = ["id"]
+field = [
+  { name = "id", type = "int8", class = "N", name_vi = "Mã" },
+  { name = "ten", type = "text", class = "B", required = true, name_vi = "Tên" },
+  { name = "ghi_chu", type = "jsonb", class = "I", name_vi = "Ghi chú" },
+]
+"#;
+
+    const ID: Field<'_> = Field::Value(&[0, 0, 0, 0, 0, 0, 0, 7]);
+    const NAME: Field<'_> = Field::Value("Nguyễn".as_bytes());
+    const NOTE: Field<'_> = Field::Value(b"\x01{}");
+
+    fn rule() -> BodyRule {
+        BodyRule::of(&Contract::from_toml(CONTRACT).unwrap())
+    }
+
+    fn body(rows: &[(Op, &[&[Field<'_>]])]) -> (Vec<u8>, Counts) {
+        let mut body = BodyWriter::default();
+        for (op, tuples) in rows {
+            let out = body.begin_row(*op);
+            tuples.iter().for_each(|tuple| put_tuple(out, tuple));
+        }
+        body.finish()
+    }
+
+    #[test]
+    fn a_body_keeps_to_its_contract_or_says_where_not() {
+        let check = |phase, rows: &[(Op, &[&[Field<'_>]])], expected: Result<(), &str>| {
+            let (bytes, counts) = body(rows);
+            let found = rule().walk(&bytes, phase, &counts).map_err(|refused| refused.what);
+            assert_eq!(found.as_ref().map(|&()| ()).map_err(String::as_str), expected);
+        };
+        use Field::{Null, Unchanged};
+        use Op::{Delete, Insert, Rekey, Snapshot, Truncate, Update};
+        let full: &[&[Field<'_>]] = &[&[ID, NAME, NOTE]];
+        check(Phase::Read, &[(Snapshot, full)], Ok(()));
+        check(Phase::Live, &[(Insert, &[&[ID, NAME, Null]])], Ok(()));
+        check(Phase::Live, &[(Update, &[&[ID, Unchanged, Unchanged]])], Ok(()));
+        check(Phase::Live, &[(Delete, &[&[ID]]), (Truncate, &[]), (Insert, full)], Ok(()));
+        check(Phase::Live, &[(Rekey, &[&[ID], &[ID, NAME, Unchanged]])], Ok(()));
+        check(Phase::ReadEnd, &[], Ok(()));
+        let row = |rows: &[(Op, &[&[Field<'_>]])], what: &str| check(Phase::Live, rows, Err(what));
+        row(&[(Insert, &[&[ID, NAME]])], "run 0, row 0: 2 fields where the contract has 3");
+        let second = [(Insert, full), (Insert, &[&[ID, NAME, NOTE, NOTE] as &[_]] as &[_])];
+        row(&second, "run 0, row 1: 4 fields where the contract has 3");
+        row(&[(Insert, &[&[ID, Null, Null]])], "run 0, row 0: field 1 is null");
+        row(&[(Insert, &[&[Null, NAME, Null]])], "run 0, row 0: field 0 is null");
+        row(&[(Insert, &[&[ID, NAME, Unchanged]])], "run 0, row 0: field 2 is left out");
+        let wrong = "run 0, row 0: field 0 has not the bytes of its type";
+        row(&[(Insert, &[&[Field::Value(b"7"), NAME, Null]])], wrong);
+        row(&[(Delete, full)], "run 0, row 0: 3 fields where the contract has 1");
+        row(&[(Snapshot, full)], "run 0: no S in phase Live");
+        check(Phase::Read, &[(Insert, full)], Err("run 0: no I in phase Read"));
+        check(Phase::ReadEnd, &[(Snapshot, full)], Err("run 0: no S in phase ReadEnd"));
+    }
+
+    #[test]
+    fn counts_and_lengths_that_lie_are_found() {
+        let (bytes, mut counts) = body(&[(Op::Insert, &[&[ID, NAME, NOTE]])]);
+        counts.insert = u64::MAX;
+        counts.delete = u64::MAX;
+        let refused = rule().walk(&bytes, Phase::Live, &counts).unwrap_err();
+        assert_eq!(refused.what, "the header counts other rows than the body holds");
+        let truncates = b"T\xff\xff\xff\xff\0\0\0\0";
+        let counts = Counts { truncate: u64::from(u32::MAX), ..Counts::default() };
+        let refused = rule().walk(truncates, Phase::Live, &counts).unwrap_err();
+        assert_eq!(refused.what, "more than 1000 truncates");
+        let refused = rule().walk(b"T\0\0\0\x01\0\0\0\x01x", Phase::Live, &counts).unwrap_err();
+        assert_eq!(refused.what, "run 0, row 0: a run's rows do not fill its bytes");
+    }
+
+    #[test]
+    fn an_unchanged_key_is_not_accepted() {
+        let (bytes, counts) = body(&[(Op::Update, &[&[Field::Unchanged, NAME, NOTE]])]);
+        let refused = rule().walk(&bytes, Phase::Live, &counts).unwrap_err();
+        assert_eq!(refused.what, "run 0, row 0: field 0 is left out");
+    }
+}

@@ -1,0 +1,92 @@
+//! What is not mapped never leaves the source, and what is masked never leaves the agent in clear.
+
+use std::sync::Arc;
+
+use phusa_tests::canary::{contains, files_with};
+use phusa_tests::database::{Server, Version};
+use phusa_tests::province::{Dataset, Province, Reader};
+use phusa_tests::relay::Relay;
+
+use crate::house::{AGENCY, CONTRACT, DATASET, MAPPING, edit, text};
+
+/// Stands in a column that is not mapped.
+const UNMAPPED: &[u8] = b"CHIM-HOANG-YEN-KIN";
+
+/// Stands in a column of which only the last three characters are shared.
+const MASKED: &[u8] = b"CHIM-HOANG-YEN-CHE";
+
+/// Stands in a mapped column of a row that is rejected.
+const REJECTED: &[u8] = b"CHIM-HOANG-YEN-LOAI";
+
+/// Stands in a mapped column, so that the search is known to find something.
+const SHARED: &[u8] = b"CHIM-HOANG-YEN-MO";
+
+const TABLE: &str = "
+create table people (id bigint primary key, name text, phone text, secret text);
+insert into people select i, 'CHIM-HOANG-YEN-MO ' || i, 'CHIM-HOANG-YEN-CHE' || i,
+    'CHIM-HOANG-YEN-KIN ' || i from generate_series(1, 300) i;
+insert into people values (900, repeat('CHIM-HOANG-YEN-LOAI', 500), 'x', 'CHIM-HOANG-YEN-KIN');
+";
+
+const CHANGES: &str = "
+update people set secret = 'CHIM-HOANG-YEN-KIN!', phone = 'CHIM-HOANG-YEN-CHE!' where id < 50;
+update people set name = name || '!' where id < 20;
+insert into people values (1000, 'CHIM-HOANG-YEN-MO', 'CHIM-HOANG-YEN-CHE', 'CHIM-HOANG-YEN-KIN');
+insert into people values (1001, repeat('CHIM-HOANG-YEN-LOAI', 500), '', 'CHIM-HOANG-YEN-KIN');
+delete from people where id > 290 and id < 300;
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_sings_nowhere_outside_its_cage() {
+    let database = Arc::new(Server::start(Version::V15, "")).database();
+    database.psql(TABLE);
+    let mut province = Province::new();
+    let dataset = Dataset {
+        id: DATASET.to_owned(),
+        contract: CONTRACT.to_owned(),
+        mapping: MAPPING.to_owned(),
+    };
+    let settings = "[batch]\nrow_bytes_max = \"4KiB\"\n";
+    province.add_agent(Reader { agency: AGENCY, database: &database, settings }, &[dataset]);
+    let folder = province.agent_folder(AGENCY).to_owned();
+    let source = Relay::plain(database.server().port()).await;
+    let hub = Relay::inside_tls(province.hub_port(), &province.hub_folder(), &folder).await;
+    let config = province.agent_config(AGENCY);
+    let port = |port| format!("port = {port}");
+    edit(&config, &port(database.server().port()), &port(source.port()));
+    let url = |port| format!("127.0.0.1:{port}");
+    edit(&config, &url(province.hub_port()), &url(hub.port()));
+
+    province.start_hub();
+    let logged = [("PHUSA_LOG", "debug")];
+    province.start_agent_with(AGENCY, &logged);
+    assert_eq!(province.wait_until_identical(AGENCY, DATASET).await, 300);
+    database.psql(CHANGES);
+    assert_eq!(province.wait_until_identical(AGENCY, DATASET).await, 292);
+    let status = text(&province.agent(AGENCY, &["status"]))
+        + &text(&province.agent(AGENCY, &["status", "--json"]))
+        + &text(&province.agent(AGENCY, &["status", "--prometheus"]))
+        + &text(&province.agent(AGENCY, &["spool"]))
+        + &text(&province.hub(&["log", "export"]))
+        + &province.page("/metrics");
+    // Both write out what they still hold.
+    assert!(province.agent_process(AGENCY).stop().success());
+    assert!(province.hub_process().stop().success());
+
+    let from_source = source.tapes().concat();
+    assert!(contains(&from_source, SHARED) && contains(&from_source, MASKED));
+    assert!(!contains(&from_source, UNMAPPED), "an unmapped column was read");
+    let to_hub = hub.tapes().concat();
+    let bodies = hub.bodies().concat();
+    assert!(contains(&bodies, SHARED), "the relay saw no batch");
+    for canary in [UNMAPPED, MASKED, REJECTED] {
+        let name = String::from_utf8_lossy(canary);
+        assert!(!contains(&bodies, canary) && !contains(&to_hub, canary), "{name} went to the hub");
+        assert!(!contains(status.as_bytes(), canary), "{name} is in what is printed");
+        let none: [std::path::PathBuf; 0] = [];
+        assert_eq!(files_with(canary, province.path()), none, "{name}");
+    }
+    assert!(!files_with(SHARED, &province.hub_folder()).is_empty(), "the warehouse holds nothing");
+    let agents_own = files_with(SHARED, &folder);
+    assert!(agents_own.is_empty(), "rows lie open at {agents_own:?}");
+}
