@@ -41,9 +41,17 @@ async fn a_record_keeps_its_identity_its_versions_rise_and_every_moment_can_be_a
     let (untouched, kept) = of(2);
     let mut moments = vec![(moment(), "1 Dân 1")];
     for (sql, seen, shows) in [
-        ("update dan set ten = 'Lần hai' where id = 1", "select ten from thu.dan where id = 1", "Lần hai"),
+        (
+            "update dan set ten = 'Lần hai' where id = 1",
+            "select ten from thu.dan where id = 1",
+            "Lần hai",
+        ),
         ("update dan set id = 77 where id = 1", "select ten from thu.dan where id = 77", "Lần hai"),
-        ("update dan set ten = 'Lần ba' where id = 77", "select ten from thu.dan where id = 77", "Lần ba"),
+        (
+            "update dan set ten = 'Lần ba' where id = 77",
+            "select ten from thu.dan where id = 77",
+            "Lần ba",
+        ),
     ] {
         world.source.psql(sql);
         world.warehouse_says(seen, shows).await;
@@ -85,7 +93,9 @@ async fn another_agency_may_not_write_and_a_contract_may_widen_but_not_break() {
     let intruder = Reader { agency: "H57.13", database: &world.source, settings: "" };
     world.source.psql(&format!("drop role if exists {}_khac", world.login()));
     let other = phusa_tests::database::Server::shared(Version::V15).database();
-    other.psql("create table dan (id int primary key, ten text); insert into dan values (1, 'Giả mạo')");
+    other.psql(
+        "create table dan (id int primary key, ten text); insert into dan values (1, 'Giả mạo')",
+    );
     let intruder = Reader { database: &other, ..intruder };
     world.province.add_agent(intruder, &[SHARE.dataset()]);
     world.start();
@@ -105,10 +115,17 @@ async fn another_agency_may_not_write_and_a_contract_may_widen_but_not_break() {
     // A field that may be null and a wider number break nobody.
     let contract = world.province.agent_folder(AGENCY).join("contracts/thu.dan.toml");
     let text = fs::read_to_string(&contract).unwrap();
-    let field = "\n[[field]]\nname = \"luong\"\ntype = \"int8\"\nclass = \"I\"\nname_vi = \"Lương\"\n";
+    let field =
+        "\n[[field]]\nname = \"luong\"\ntype = \"int8\"\nclass = \"I\"\nname_vi = \"Lương\"\n";
     let wider = text.replacen("type = \"int4\"", "type = \"int8\"", 1) + field;
     for (file, broken) in [
-        ("bot.toml", text.replace("\n[[field]]\nname = \"ten\"\ntype = \"text\"\nclass = \"I\"\nname_vi = \"ten\"\n", "")),
+        (
+            "bot.toml",
+            text.replace(
+                "\n[[field]]\nname = \"ten\"\ntype = \"text\"\nclass = \"I\"\nname_vi = \"ten\"\n",
+                "",
+            ),
+        ),
         ("kieu.toml", text.replace("type = \"text\"", "type = \"int4\"")),
         ("batbuoc.toml", format!("{text}{}required = true\n", field)),
         ("chu.toml", text.replace(AGENCY, "H57.13")),
@@ -132,12 +149,14 @@ async fn another_agency_may_not_write_and_a_contract_may_widen_but_not_break() {
     let applied = world.province.hub(&["contract", "apply", &contract.display().to_string()]);
     assert!(said(&applied).contains("widened"), "{}", said(&applied));
     let text = said(&world.agent(&["check", "--offline"]));
-    for line in text.lines().filter(|line| line.starts_with("grant") || line.starts_with("alter pub")) {
+    for line in
+        text.lines().filter(|line| line.starts_with("grant") || line.starts_with("alter pub"))
+    {
         world.source.psql(line);
     }
     let checked = world.agent(&["check"]);
     assert!(checked.status.success(), "{}", said(&checked));
-    world.province.start_agent(AGENCY);
+    world.start_agent();
     world.source.psql("insert into dan values (4, 'Dân 4', 4)");
     world.warehouse_says("select luong from thu.dan where id = 4", "4").await;
     assert_eq!(world.identical("dan").await, 4);
@@ -178,7 +197,7 @@ async fn stops_and_crashes_under_load_lose_nothing_and_repeat_nothing() {
                 1 | 3 => world.province.hub_process().kill(),
                 _ => {
                     assert!(world.province.agent_process(AGENCY).stop().success());
-                    world.province.start_agent(AGENCY);
+                    world.start_agent();
                     continue;
                 }
             }
@@ -214,8 +233,10 @@ async fn an_agent_without_its_disk_reads_anew_and_rows_that_vanished_are_swept()
              insert into dan values ({}, 'Thêm', 0)",
             1_000 + round
         ));
-        world.province.start_agent(AGENCY);
-        world.warehouse_says("select ten from thu.dan where id = 200", &format!("Vòng {round}")).await;
+        world.start_agent();
+        world
+            .warehouse_says("select ten from thu.dan where id = 200", &format!("Vòng {round}"))
+            .await;
         world.identical("dan").await;
         assert_eq!(world.epoch("dan"), 1 + round);
     }
@@ -227,6 +248,18 @@ async fn an_agent_without_its_disk_reads_anew_and_rows_that_vanished_are_swept()
     assert_eq!(world.warehouse.psql(same).trim(), "1");
     world.province.verify_log();
 }
+
+/// What someone with every right in the database might do, and what `log verify` names.
+const TAMPERINGS: &[(&str, &str, &str)] = &[
+        ("altered", "update phusa.transfers set entry = replace(entry, 'H57.12', 'H57.99') where number = 4", "entry 4"),
+        ("altered without trace in the text", "update phusa.transfers set link = set_byte(link, 0, get_byte(link, 0) # 1) where number = 3", "entry 3"),
+        ("deleted", "delete from phusa.salts where transfer = (select transfer from phusa.transfers where number = 3); delete from phusa.transfers where number = 3", "entry 4"),
+        ("cut", "delete from phusa.salts where transfer = (select transfer from phusa.transfers order by number desc limit 1); delete from phusa.transfers where number = (select max(number) from phusa.transfers)", "log_broken"),
+        ("added", "insert into phusa.transfers (transfer, kind, agent, dataset, epoch, seq, header_digest, entry, hub_signature, receipt, bytes, number, link)
+           select 999999, kind, agent, dataset, epoch, seq + 1000, header_digest, entry, hub_signature, receipt, bytes, (select max(number) + 1 from phusa.transfers), link from phusa.transfers where number = 5", "log_broken"),
+        ("reordered", "update phusa.transfers set number = -number where number in (3, 4); update phusa.transfers set number = 7 + number where number in (-3, -4)", "entry 3"),
+        ("a row that no transfer brought", "insert into thu.dan (id, ten, _version, _agency, _source_time, _transfer) values (1000, 'Giả', 424242, 'H57.12', now(), 424242)", "424242"),
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_verifies_with_public_keys_alone_and_shows_every_tampering() {
@@ -250,7 +283,16 @@ async fn the_log_verifies_with_public_keys_alone_and_shows_every_tampering() {
     let inspector = |file: &std::path::Path| {
         let paths = [file.to_owned(), hub.join("signing.pub"), hub.join("agents")];
         let [file, key, agents] = paths.map(|path| path.display().to_string());
-        world.province.hub(&["--config", "/nonexistent", "log", "verify", "--file", &file, "--hub-key", &key, "--agents", &agents])
+        world.province.hub(&[
+            "log",
+            "verify",
+            "--file",
+            &file,
+            "--hub-key",
+            &key,
+            "--agents",
+            &agents,
+        ])
     };
     let verified = inspector(&file);
     assert!(verified.status.success(), "{}", said(&verified));
@@ -258,8 +300,14 @@ async fn the_log_verifies_with_public_keys_alone_and_shows_every_tampering() {
     assert!(lines.len() > 6);
     let mut changed: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
     changed.swap(2, 3);
-    let without: Vec<String> = lines.iter().enumerate().filter(|(at, _)| *at != 3).map(|(_, line)| (*line).to_owned()).collect();
-    let altered: Vec<String> = lines.iter().map(|line| line.replacen("\\\"bytes\\\":", "\\\"bytes\\\":1", 1)).collect();
+    let without: Vec<String> = lines
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| *at != 3)
+        .map(|(_, line)| (*line).to_owned())
+        .collect();
+    let altered: Vec<String> =
+        lines.iter().map(|line| line.replacen("\\\"bytes\\\":", "\\\"bytes\\\":1", 1)).collect();
     for (name, lines) in [("swapped", changed), ("left out", without), ("altered", altered)] {
         let path = world.province.path().join("changed.jsonl");
         fs::write(&path, lines.join("\n")).unwrap();
@@ -270,20 +318,11 @@ async fn the_log_verifies_with_public_keys_alone_and_shows_every_tampering() {
     let csv = world.province.hub(&["log", "export", "--format", "csv", "--dataset", "thu.dan"]);
     assert!(said(&csv).lines().count() > 5 && !said(&csv).contains("Dân"), "{}", said(&csv));
 
-    let run = |sql: &str| world.warehouse.psql(&format!("set session_replication_role = replica; {sql}"));
+    let run =
+        |sql: &str| world.warehouse.psql(&format!("set session_replication_role = replica; {sql}"));
     run("create table kept as table phusa.transfers; create table kept_salts as table phusa.salts;
          create table kept_rows as table thu.dan");
-    let tamperings = [
-        ("altered", "update phusa.transfers set entry = replace(entry, 'H57.12', 'H57.99') where number = 4", "entry 4"),
-        ("altered without trace in the text", "update phusa.transfers set link = set_byte(link, 0, get_byte(link, 0) # 1) where number = 3", "entry 3"),
-        ("deleted", "delete from phusa.salts where transfer = (select transfer from phusa.transfers where number = 3); delete from phusa.transfers where number = 3", "entry 4"),
-        ("cut", "delete from phusa.salts where transfer = (select transfer from phusa.transfers order by number desc limit 1); delete from phusa.transfers where number = (select max(number) from phusa.transfers)", "log_broken"),
-        ("added", "insert into phusa.transfers (transfer, kind, agent, dataset, epoch, seq, header_digest, entry, hub_signature, receipt, bytes, number, link)
-           select 999999, kind, agent, dataset, epoch, seq + 1000, header_digest, entry, hub_signature, receipt, bytes, (select max(number) + 1 from phusa.transfers), link from phusa.transfers where number = 5", "log_broken"),
-        ("reordered", "update phusa.transfers set number = -number where number in (3, 4); update phusa.transfers set number = 7 + number where number in (-3, -4)", "entry 3"),
-        ("a row that no transfer brought", "insert into thu.dan (id, ten, _version, _agency, _source_time, _transfer) values (1000, 'Giả', 424242, 'H57.12', now(), 424242)", "424242"),
-    ];
-    for (name, sql, named) in tamperings {
+    for (name, sql, named) in TAMPERINGS {
         run(sql);
         let verified = world.province.hub(&["log", "verify"]);
         let what = said(&verified);
@@ -304,7 +343,7 @@ async fn hub_and_agent_say_how_they_are() {
     assert!(world.province.hub(&["check"]).status.success());
     let silent = world.agent(&["status"]);
     assert!(!silent.status.success() && said(&silent).contains("is it running?"));
-    world.province.start_agent(AGENCY);
+    world.start_agent();
     // The hub is away: the agent says so, and what it has read waits.
     wait_until("the agent to miss its hub", ARRIVES_WITHIN, async || {
         let trouble = world.status("dan")?["delivery_trouble"]["code"].clone();
@@ -325,7 +364,14 @@ async fn hub_and_agent_say_how_they_are() {
     let text = said(&world.agent(&["status"]));
     assert!(text.contains("thu.dan") && text.contains("theo dõi"), "{text}");
     let text = said(&world.agent(&["status", "--prometheus"]));
-    for name in ["rows_total", "bytes_total", "batches_total", "lag_seconds", "spool_bytes", "refusals_total"] {
+    for name in [
+        "rows_total",
+        "bytes_total",
+        "batches_total",
+        "lag_seconds",
+        "spool_bytes",
+        "refusals_total",
+    ] {
         assert!(text.contains(&format!("phusa_agent_{name}")), "{name}: {text}");
     }
     assert!(text.contains("phusa_agent_rows_total{dataset=\"thu.dan\",op=\"insert\"} 1"), "{text}");
@@ -337,8 +383,12 @@ async fn hub_and_agent_say_how_they_are() {
     for name in [
         "phusa_rows_total{dataset=\"thu.dan\",op=\"snapshot\"} 20",
         "phusa_rows_total{dataset=\"thu.dan\",op=\"insert\"} 1",
-        "phusa_batches_total", "phusa_bytes_total", "phusa_refusals", "phusa_lag_seconds",
-        "phusa_log_entries", "phusa_connections",
+        "phusa_batches_total",
+        "phusa_bytes_total",
+        "phusa_refusals",
+        "phusa_lag_seconds",
+        "phusa_log_entries",
+        "phusa_connections",
     ] {
         assert!(metrics.contains(name), "{name}: {metrics}");
     }

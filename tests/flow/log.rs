@@ -5,7 +5,7 @@ use phusa_tests::database::Version;
 use phusa_tests::process::wait_until;
 use phusa_tests::province::ARRIVES_WITHIN;
 
-use crate::world::{AGENCY, Share, World};
+use crate::world::{AGENCY, Share, World, said};
 
 const BIG: &str = "(select string_agg(md5(n::text), '') from generate_series(1, 3000) n)";
 
@@ -27,38 +27,22 @@ async fn every_kind_of_change_arrives_under_every_replica_identity() {
     let shares = [
         Share { table: "mac_dinh", key: "id", fields, rules: "" },
         Share { table: "day_du", key: "id", fields, rules: "" },
-        Share { table: "chi_muc", key: "ma", fields: &["ma text", "ten text", "to_lon text"], rules: "" },
+        Share {
+            table: "chi_muc",
+            key: "ma",
+            fields: &["ma text", "ten text", "to_lon text"],
+            rules: "",
+        },
     ];
     world.share("", &shares);
     world.start();
     for share in &shares {
         assert_eq!(world.identical(share.table).await, 40);
     }
-    for (table, key, cast) in [("mac_dinh", "id", ""), ("day_du", "id", ""), ("chi_muc", "ma", "::text")] {
-        let k = |number: u32| format!("({number}){cast}");
-        world.source.psql(&format!(
-            "begin;
-             insert into {table} values ({k100}, 'Thêm', {BIG}), ({k101}, null, null);
-             update {table} set ten = 'Đổi tên, giữ giá trị lớn' where {key} = {k1};
-             update {table} set to_lon = 'nhỏ đi' where {key} = {k2};
-             update {table} set {key} = {k203} where {key} = {k3};
-             update {table} set {key} = {k204}, ten = 'Đổi khóa và tên' where {key} = {k4};
-             delete from {table} where {key} = {k5};
-             savepoint a;
-             insert into {table} values ({k102}, 'Bị hủy', null);
-             update {table} set ten = 'Bị hủy' where {key} = {k6};
-             delete from {table} where {key} = {k7};
-             rollback to a;
-             savepoint b;
-             update {table} set ten = 'Được giữ' where {key} = {k8};
-             release b;
-             delete from {table} where {key} = {k9};
-             insert into {table} values ({k9}, 'Xóa rồi thêm lại', null);
-             commit;
-             begin; delete from {table}; rollback;",
-            k1 = k(1), k2 = k(2), k3 = k(3), k4 = k(4), k5 = k(5), k6 = k(6), k7 = k(7), k8 = k(8),
-            k9 = k(9), k100 = k(100), k101 = k(101), k102 = k(102), k203 = k(203), k204 = k(204),
-        ));
+    for (table, key, cast) in
+        [("mac_dinh", "id", ""), ("day_du", "id", ""), ("chi_muc", "ma", "::text")]
+    {
+        world.source.psql(&every_change(table, key, cast));
     }
     for share in &shares {
         assert_eq!(world.identical(share.table).await, 41, "{}", share.table);
@@ -77,13 +61,60 @@ async fn every_kind_of_change_arrives_under_every_replica_identity() {
         "begin; truncate mac_dinh; insert into mac_dinh values (7, 'Sau khi làm rỗng', null); commit;
          truncate day_du, chi_muc",
     );
-    world.warehouse_says("select string_agg(id || ten, ' ') from thu.mac_dinh", "7Sau khi làm rỗng").await;
-    world.warehouse_says("select (select count(*) from thu.day_du) + (select count(*) from thu.chi_muc)", "0").await;
+    world
+        .warehouse_says("select string_agg(id || ten, ' ') from thu.mac_dinh", "7Sau khi làm rỗng")
+        .await;
+    world
+        .warehouse_says(
+            "select (select count(*) from thu.day_du) + (select count(*) from thu.chi_muc)",
+            "0",
+        )
+        .await;
     for share in &shares {
         world.identical(share.table).await;
         assert_eq!(world.epoch(share.table), 1);
     }
     world.province.verify_log();
+}
+
+/// One of every change, in one transaction with savepoints; `cast` makes a number a key.
+fn every_change(table: &str, key: &str, cast: &str) -> String {
+    let k = |number: u32| format!("({number}){cast}");
+    format!(
+        "begin;
+         insert into {table} values ({k100}, 'Thêm', {BIG}), ({k101}, null, null);
+         update {table} set ten = 'Đổi tên, giữ giá trị lớn' where {key} = {k1};
+         update {table} set to_lon = 'nhỏ đi' where {key} = {k2};
+         update {table} set {key} = {k203} where {key} = {k3};
+         update {table} set {key} = {k204}, ten = 'Đổi khóa và tên' where {key} = {k4};
+         delete from {table} where {key} = {k5};
+         savepoint a;
+         insert into {table} values ({k102}, 'Bị hủy', null);
+         update {table} set ten = 'Bị hủy' where {key} = {k6};
+         delete from {table} where {key} = {k7};
+         rollback to a;
+         savepoint b;
+         update {table} set ten = 'Được giữ' where {key} = {k8};
+         release b;
+         delete from {table} where {key} = {k9};
+         insert into {table} values ({k9}, 'Xóa rồi thêm lại', null);
+         commit;
+         begin; delete from {table}; rollback;",
+        k1 = k(1),
+        k2 = k(2),
+        k3 = k(3),
+        k4 = k(4),
+        k5 = k(5),
+        k6 = k(6),
+        k7 = k(7),
+        k8 = k(8),
+        k9 = k(9),
+        k100 = k(100),
+        k101 = k(101),
+        k102 = k(102),
+        k203 = k(203),
+        k204 = k(204),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,8 +140,11 @@ async fn rows_of_a_partitioned_table_arrive_as_rows_of_the_table() {
     );
     world.warehouse_says("select nam from thu.ho_so where id = 4", "2026").await;
     assert_eq!(world.identical("ho_so").await, 100);
-    world.source.psql("truncate ho_so_2025; insert into ho_so values (2027, 2, 'Cuối')");
-    world.warehouse_says("select ten from thu.ho_so where nam = 2027 and id = 2", "Cuối").await;
+    // One partition by itself is beyond the log, which `check` says; the whole table is not.
+    let text = said(&world.agent(&["check"]));
+    assert!(text.contains("detaching or dropping one partition is in no log"), "{text}");
+    world.source.psql("truncate ho_so; insert into ho_so values (2027, 2, 'Cuối')");
+    world.warehouse_says("select string_agg(ten, ' ') from thu.ho_so", "Cuối").await;
     world.identical("ho_so").await;
 }
 
@@ -146,7 +180,7 @@ async fn a_transaction_larger_than_a_batch_is_never_seen_in_part() {
     // The same with the agent killed while the pieces travel.
     world.source.psql("update tai_khoan set so = 99");
     world.province.agent_process(AGENCY).kill();
-    world.province.start_agent(AGENCY);
+    world.start_agent();
     let ask = "select count(distinct so), max(so) from thu.tai_khoan";
     wait_until("the last transaction", ARRIVES_WITHIN, async || {
         let row = client.query_one(ask, &[]).await.unwrap();

@@ -21,10 +21,26 @@ async fn a_login_that_could_change_data_is_refused_unless_the_file_says_why() {
     let login = world.login();
     let group = format!("{login}_nhom");
     let cases = [
-        ("grant insert on khac to {}", "revoke insert on khac from {}", "may insert table public.khac"),
-        ("grant update (ten) on dan to {}", "revoke update (ten) on dan from {}", "may update table public.dan"),
-        ("grant truncate on khac to public", "revoke truncate on khac from public", "may truncate table public.khac"),
-        ("grant usage on sequence dem to {}", "revoke usage on sequence dem from {}", "may advance sequence public.dem"),
+        (
+            "grant insert on khac to {}",
+            "revoke insert on khac from {}",
+            "may insert table public.khac",
+        ),
+        (
+            "grant update (ten) on dan to {}",
+            "revoke update (ten) on dan from {}",
+            "may update table public.dan",
+        ),
+        (
+            "grant truncate on khac to public",
+            "revoke truncate on khac from public",
+            "may truncate table public.khac",
+        ),
+        (
+            "grant usage on sequence dem to {}",
+            "revoke usage on sequence dem from {}",
+            "may advance sequence public.dem",
+        ),
         ("alter table khac owner to {}", "alter table khac owner to lab", "owns table public.khac"),
         ("alter role {} superuser", "alter role {} nosuperuser", "is a superuser"),
         (
@@ -46,19 +62,26 @@ async fn a_login_that_could_change_data_is_refused_unless_the_file_says_why() {
         world.source.psql(&revoke.replace("{}", &login));
         assert!(world.agent(&["check", "--offline"]).status.success(), "after {revoke}");
     }
-    assert_eq!(world.source.psql(&format!("select count(*) from pg_roles where rolname = '{group}'")), "0\n");
+    assert_eq!(
+        world.source.psql(&format!("select count(*) from pg_roles where rolname = '{group}'")),
+        "0\n"
+    );
 
     world.source.psql(&format!("grant insert on khac to {login}"));
     world.province.start_hub();
-    world.province.start_agent(AGENCY);
+    world.start_agent();
     world.trouble("dan", "source_can_write").await;
     assert_eq!(world.slots(), "", "nothing was begun");
     world.province.agent_process(AGENCY).stop();
-    world.edit("agent.toml", "tls = \"off\"\n", "tls = \"off\"\nlogin_may_write_because = \"Nhà cung cấp chỉ cấp một tài khoản\"\n");
+    world.edit(
+        "agent.toml",
+        "tls = \"off\"\n",
+        "tls = \"off\"\nlogin_may_write_because = \"Nhà cung cấp chỉ cấp một tài khoản\"\n",
+    );
     let checked = world.agent(&["check"]);
     assert!(checked.status.success(), "{}", said(&checked));
     assert!(said(&checked).contains("the file says why"));
-    world.province.start_agent(AGENCY);
+    world.start_agent();
     assert_eq!(world.identical("dan").await, 1);
 }
 
@@ -78,18 +101,38 @@ async fn the_statements_that_check_prints_are_all_the_set_up_there_is() {
 
     // Less than that is named, with the statement that helps.
     let undo = [
-        (format!("revoke select (ten) on dan from {login}"), "grant select", "SELECT on public.dan (ten)"),
+        (
+            format!("revoke select (ten) on dan from {login}"),
+            "grant select",
+            "SELECT on public.dan (ten)",
+        ),
         (format!("alter role {login} noreplication"), "alter role", "lacks REPLICATION"),
-        ("revoke usage on schema public from public".to_owned(), "grant usage on schema", "lacks USAGE on schema public"),
-        ("do $$ declare p text; begin select pubname into p from pg_publication; \
-          execute format('alter publication %I set table dan', p); end $$".to_owned(),
-         "alter publication", "carries columns that are not mapped: luong"),
-        ("do $$ declare p text; begin select pubname into p from pg_publication; \
-          execute format('alter publication %I set (publish = ''insert'')', p); end $$".to_owned(),
-         "alter publication", "does not publish all four kinds of change"),
-        ("do $$ declare p text; begin select pubname into p from pg_publication; \
-          execute format('drop publication %I', p); end $$".to_owned(),
-         "create publication", "there is no publication"),
+        (
+            "revoke usage on schema public from public".to_owned(),
+            "grant usage on schema",
+            "lacks USAGE on schema public",
+        ),
+        (
+            "do $$ declare p text; begin select pubname into p from pg_publication; \
+          execute format('alter publication %I set table dan', p); end $$"
+                .to_owned(),
+            "alter publication",
+            "carries columns that are not mapped: luong",
+        ),
+        (
+            "do $$ declare p text; begin select pubname into p from pg_publication; \
+          execute format('alter publication %I set (publish = ''insert'')', p); end $$"
+                .to_owned(),
+            "alter publication",
+            "does not publish all four kinds of change",
+        ),
+        (
+            "do $$ declare p text; begin select pubname into p from pg_publication; \
+          execute format('drop publication %I', p); end $$"
+                .to_owned(),
+            "create publication",
+            "there is no publication",
+        ),
     ];
     for (sql, remedy, named) in undo {
         world.source.psql(&sql);

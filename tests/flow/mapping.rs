@@ -27,6 +27,8 @@ async fn rows_are_chosen_texts_normalised_and_fields_masked_as_the_mapping_says(
         "ngay_sinh>nam_sinh int4 \"year\"",
         "cccd>ma_gia text { hmac = \"../hmac.key\" }",
         "benh text \"drop\"",
+        "phuong text",
+        "tinh_trang int4",
     ];
     let rules = "where = \"phuong = '31000' and tinh_trang in (1, 2)\"";
     let folder = world.province.path().join(format!("certs/agents/{AGENCY}__may-1"));
@@ -71,7 +73,9 @@ async fn rows_are_chosen_texts_normalised_and_fields_masked_as_the_mapping_says(
          update dan set id = 50, tinh_trang = 1 where id = 5;
          delete from dan where id = 4;",
     );
-    world.warehouse_says("select string_agg(id::text, ' ' order by id) from thu.dan", "2 6 50").await;
+    world
+        .warehouse_says("select string_agg(id::text, ' ' order by id) from thu.dan", "2 6 50")
+        .await;
     assert_eq!(world.identical("dan").await, 3);
     let names = world.warehouse.psql("select bool_and(ten is nfc normalized) from thu.dan");
     assert_eq!(names.trim(), "t");

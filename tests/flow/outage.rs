@@ -32,8 +32,9 @@ fn write_other_log(server: &Server, database: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_restarts_crashes_or_idles_beside_a_busy_one_loses_nothing_and_keeps_no_log() {
-    let server = Arc::new(Server::start(Version::V15, "checkpoint_timeout = '30s'"));
+async fn a_source_that_restarts_crashes_or_idles_beside_a_busy_one_loses_nothing_and_keeps_no_log()
+{
+    let server = Arc::new(Server::start(Version::V15, "checkpoint_timeout = '30s'\n"));
     let mut world = world(&server);
     world.start();
     assert_eq!(world.identical("dan").await, 300);
@@ -47,7 +48,12 @@ async fn a_source_that_restarts_crashes_or_idles_beside_a_busy_one_loses_nothing
     world.trouble("dan", "source_unreachable").await;
     server.resume();
     world.source.psql("delete from dan where id = 2; insert into dan values (302, 'Sau khi đổ')");
-    world.warehouse_says("select count(*) || (select ten from thu.dan where id = 1) from thu.dan", "301Ngay trước khi đổ").await;
+    world
+        .warehouse_says(
+            "select count(*) || (select ten from thu.dan where id = 1) from thu.dan",
+            "301Ngay trước khi đổ",
+        )
+        .await;
     world.identical("dan").await;
     assert_eq!(world.epoch("dan"), 1);
 
@@ -78,21 +84,24 @@ async fn a_source_that_restarts_crashes_or_idles_beside_a_busy_one_loses_nothing
 async fn a_slot_that_is_dropped_or_holds_back_too_much_leads_to_a_new_epoch_and_identical_rows() {
     let server = Arc::new(Server::start(Version::V15, ""));
     let mut world = world(&server);
-    world.edit("agent.toml", "tls = \"off\"\n", "tls = \"off\"\nslot_wal_max = \"40MiB\"\n");
+    world.edit("agent.toml", "tls = \"off\"\n", "tls = \"off\"\nslot_wal_max = \"64MiB\"\n");
     world.start();
     assert_eq!(world.identical("dan").await, 300);
 
     // Behind the agent's back, with changes that no slot remembers.
-    world.source.psql(
-        "select pg_terminate_backend(active_pid) from pg_replication_slots where active;",
-    );
+    world
+        .source
+        .psql("select pg_terminate_backend(active_pid) from pg_replication_slots where active;");
     wait_until("the slot to be dropped", ARRIVES_WITHIN, async || {
-        let drop = "select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active";
+        let drop =
+            "select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active";
         world.source.psql(drop);
         (world.slots().is_empty()).then_some(())
     })
     .await;
-    world.source.psql("delete from dan where id <= 10; insert into dan values (301, 'Không khe nào nhớ')");
+    world
+        .source
+        .psql("delete from dan where id <= 10; insert into dan values (301, 'Không khe nào nhớ')");
     world.warehouse_says("select count(*) from thu.dan", "291").await;
     world.identical("dan").await;
     let epoch = world.epoch("dan");
@@ -109,11 +118,16 @@ async fn a_slot_that_is_dropped_or_holds_back_too_much_leads_to_a_new_epoch_and_
     })
     .await;
     old.batch_execute("delete from dan where id = 21; commit").await.unwrap();
-    world.warehouse_says("select count(*) || (select ten from thu.dan where id = 20) from thu.dan", "290Khi khe bị giữ").await;
+    world
+        .warehouse_says(
+            "select count(*) || (select ten from thu.dan where id = 20) from thu.dan",
+            "290Khi khe bị giữ",
+        )
+        .await;
     world.identical("dan").await;
     assert!(world.epoch("dan") > epoch);
     let log = world.province.agent_process(AGENCY).log();
-    assert!(log.contains("above 41943040"), "{log}");
+    assert!(log.contains("above 67108864"), "{log}");
     world.province.verify_log();
 }
 
@@ -136,13 +150,21 @@ async fn another_server_in_the_place_of_the_old_one_is_a_new_epoch() {
         "create table dan (id int primary key, ten text);
          insert into dan select n, 'Bản cũ ' || n from generate_series(1, 250) n",
     );
-    world.edit("agent.toml", &format!("port = {}\n", old.port()), &format!("port = {}\n", new.port()));
+    world.edit(
+        "agent.toml",
+        &format!("port = {}\n", old.port()),
+        &format!("port = {}\n", new.port()),
+    );
     let text = said(&world.agent(&["check", "--offline"]));
-    for line in text.lines().filter(|line| line.starts_with("grant") || line.starts_with("create pub")) {
+    for line in
+        text.lines().filter(|line| line.starts_with("grant") || line.starts_with("create pub"))
+    {
         new.psql(name, line);
     }
-    world.province.start_agent(AGENCY);
-    world.warehouse_says("select count(*) || max(ten) from thu.dan where id = 250", "1Bản cũ 250").await;
+    world.start_agent();
+    world
+        .warehouse_says("select count(*) || max(ten) from thu.dan where id = 250", "1Bản cũ 250")
+        .await;
     assert_eq!(world.identical("dan").await, 250);
     assert_eq!(world.epoch("dan"), 2);
     let log = world.province.agent_process(AGENCY).log();

@@ -1,9 +1,8 @@
 //! The full read: any key, in parallel, gently, and resumed where it was when the agent died.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use phusa_tests::database::{Server, Version};
+use phusa_tests::database::Version;
 use phusa_tests::process::wait_until;
 use phusa_tests::province::ARRIVES_WITHIN;
 
@@ -32,9 +31,19 @@ async fn tables_with_composite_and_text_keys_are_read_whole_in_parallel_chunks()
            create table trong (id bigint primary key, ten text);"#
     );
     let shares = [
-        Share { table: "thua_dat", key: "xa so", fields: &["xa text", "so int4", "to_ban_do text"], rules: "" },
+        Share {
+            table: "thua_dat",
+            key: "xa so",
+            fields: &["xa text", "so int4", "to_ban_do text"],
+            rules: "",
+        },
         Share { table: "so_ho", key: "ma", fields: &["ma text", "ten text"], rules: "" },
-        Share { table: "nhat_ky", key: "luc id", fields: &["luc timestamptz", "id uuid"], rules: "" },
+        Share {
+            table: "nhat_ky",
+            key: "luc id",
+            fields: &["luc timestamptz", "id uuid"],
+            rules: "",
+        },
         Share { table: "trong", key: "id", fields: &["id int8", "ten text"], rules: "" },
     ];
     world.share(SMALL_CHUNKS, &shares);
@@ -46,7 +55,9 @@ async fn tables_with_composite_and_text_keys_are_read_whole_in_parallel_chunks()
     for (table, rows) in [("thua_dat", 1_440), ("so_ho", 600), ("nhat_ky", 700), ("trong", 0)] {
         assert_eq!(world.carried(table, "snapshot"), rows, "{table} was read more than once");
     }
-    world.warehouse_says("select count(*) from phusa.streams where consistent_at is not null", "4").await;
+    world
+        .warehouse_says("select count(*) from phusa.streams where consistent_at is not null", "4")
+        .await;
     world.source.psql("insert into trong values (1, 'Một')");
     world.warehouse_says("select ten from thu.trong", "Một").await;
 }
@@ -58,7 +69,8 @@ async fn a_table_without_a_key_is_refused_with_the_remedy_and_the_remedy_helps()
         "create table mot (id int primary key); create table khong_khoa (ma text not null, ten text);
          insert into khong_khoa values ('a', 'An'), ('b', 'Bình')",
     );
-    let keyless = Share { table: "khong_khoa", key: "ma", fields: &["ma text", "ten text"], rules: "" };
+    let keyless =
+        Share { table: "khong_khoa", key: "ma", fields: &["ma text", "ten text"], rules: "" };
     let keyed = Share { table: "mot", key: "id", fields: &["id int4"], rules: "" };
     world.share("", &[keyed]);
     let folder = world.province.agent_folder(AGENCY);
@@ -84,7 +96,9 @@ async fn a_table_without_a_key_is_refused_with_the_remedy_and_the_remedy_helps()
     world.source.psql(&format!("grant select (ma, ten) on khong_khoa to {login}"));
     world.start();
     assert_eq!(world.identical("khong_khoa").await, 2);
-    world.source.psql("update khong_khoa set ten = 'Bảo' where ma = 'b'; delete from khong_khoa where ma = 'a'");
+    world.source.psql(
+        "update khong_khoa set ten = 'Bảo' where ma = 'b'; delete from khong_khoa where ma = 'a'",
+    );
     world.warehouse_says("select string_agg(ma || ten, ' ') from thu.khong_khoa", "bBảo").await;
 }
 
@@ -98,7 +112,8 @@ async fn a_full_read_goes_on_at_the_last_durable_chunk_after_kill_9() {
     ));
     let settings = "[guard]\nchunk_rows = 200\nrows_per_second_max = 1500\n\
                     [batch]\nbatch_rows_max = 100\n";
-    let share = Share { table: "nguoi", key: "id", fields: &["id int8", "ten text", "so int4"], rules: "" };
+    let share =
+        Share { table: "nguoi", key: "id", fields: &["id int8", "ten text", "so int4"], rules: "" };
     world.share(settings, &[share]);
     world.start();
     for reached in [1_500, 3_000] {
@@ -119,10 +134,12 @@ async fn a_full_read_goes_on_at_the_last_durable_chunk_after_kill_9() {
             reached % 497,
             reached % 699,
         ));
-        world.province.start_agent(AGENCY);
+        world.start_agent();
     }
     world.identical("nguoi").await;
-    world.warehouse_says("select count(*) from phusa.streams where consistent_at is not null", "1").await;
+    world
+        .warehouse_says("select count(*) from phusa.streams where consistent_at is not null", "1")
+        .await;
     assert_eq!(world.epoch("nguoi"), 1, "a kill is no reason to begin anew");
     let read = world.carried("nguoi", "snapshot");
     assert!(read < ROWS + 2_000, "{read} rows were read of {ROWS}: too many twice");
@@ -144,7 +161,8 @@ async fn a_full_read_keeps_its_cap_and_takes_no_lock_but_the_weakest() {
     world.share(&settings, &[share]);
     world.start();
     let client = world.source.connect().await;
-    let locks = "select l.mode, a.application_name from pg_locks l join pg_stat_activity a using (pid)
+    let locks =
+        "select l.mode, a.application_name from pg_locks l join pg_stat_activity a using (pid)
                  where a.usename = $1 and l.locktype = 'relation' and l.relation = 'dan'::regclass";
     let names = "select count(*) from pg_stat_activity
                  where usename = $1 and application_name = 'phusa-agent'";
@@ -178,8 +196,7 @@ async fn a_full_read_keeps_its_cap_and_takes_no_lock_but_the_weakest() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_and_waits_for_locks_end_at_their_limits_and_reading_goes_on_afterwards() {
-    // A server of its own: the transaction that holds the lock would hold up every new slot.
-    let mut world = World::around(Arc::new(Server::start(Version::V15, "")).database());
+    let mut world = World::new(Version::V15);
     world.source.psql(
         "create table bi_khoa (id int primary key, ten text); insert into bi_khoa values (1, 'Một');
          create table cham (id int primary key);

@@ -47,9 +47,15 @@ async fn the_log_is_read_from_a_standby(version: Version) {
         world.source.name(),
         "insert into dan values (501, 'Mới'); update dan set ten = 'Đổi' where id = 1; delete from dan where id = 2",
     );
-    world.warehouse_says("select count(*) || (select ten from thu.dan where id = 1) from thu.dan", "500Đổi").await;
+    world
+        .warehouse_says(
+            "select count(*) || (select ten from thu.dan where id = 1) from thu.dan",
+            "500Đổi",
+        )
+        .await;
     world.identical("dan").await;
-    let readers = "select count(*) from pg_stat_activity where usename = '{}'".replace("{}", &login);
+    let readers =
+        "select count(*) from pg_stat_activity where usename = '{}'".replace("{}", &login);
     assert_eq!(primary.psql("postgres", &readers).trim(), "0", "nobody reads at the primary");
     assert!(world.province.agent_process(AGENCY).stop().success());
     drop(standby);
@@ -83,9 +89,12 @@ async fn on_a_standby_of_15_check_says_what_to_use_and_a_promoted_one_is_a_new_e
     assert!(world.province.agent_process(AGENCY).stop().success());
     primary.kill();
     standby.promote();
-    standby.psql(world.source.name(), "delete from dan where id <= 10; insert into dan values (501, 'Sau khi chuyển')");
+    standby.psql(
+        world.source.name(),
+        "delete from dan where id <= 10; insert into dan values (501, 'Sau khi chuyển')",
+    );
     world.edit("agent.toml", &port(&primary), &port(&standby));
-    world.province.start_agent(AGENCY);
+    world.start_agent();
     world.warehouse_says("select count(*) from thu.dan", "491").await;
     assert_eq!(world.identical("dan").await, 491);
     assert_eq!(world.epoch("dan"), 2, "another timeline is another epoch");

@@ -4,9 +4,10 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Output;
+use std::sync::Arc;
 
 use phusa_tests::database::{Database, Server, Version};
-use phusa_tests::process::wait_until;
+use phusa_tests::process::{wait_until, wait_until_blocking};
 use phusa_tests::province::{ARRIVES_WITHIN, Dataset, Province, Reader};
 use serde_json::Value;
 
@@ -75,9 +76,10 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A world whose source is a database of the shared server of this version.
+    /// A world with a server of its own: every world has the same agent, and slots of one name
+    /// are known to all databases of a server.
     pub(crate) fn new(version: Version) -> Self {
-        Self::around(Server::shared(version).database())
+        Self::around(Arc::new(Server::start(version, "")).database())
     }
 
     /// A world around a source.
@@ -100,7 +102,17 @@ impl World {
     /// Starts hub and agent.
     pub(crate) fn start(&mut self) {
         self.province.start_hub();
+        self.start_agent();
+    }
+
+    /// Starts the agent, which must find nothing wrong with its files.
+    pub(crate) fn start_agent(&mut self) {
         self.province.start_agent(AGENCY);
+        let agent = self.province.agent_process(AGENCY);
+        wait_until_blocking("the agent to run", ARRIVES_WITHIN, || {
+            assert!(agent.is_running(), "the agent ended:\n{}", agent.log());
+            agent.log().contains("is running")
+        });
     }
 
     /// The agent's login at the source.
@@ -154,7 +166,9 @@ impl World {
 
     /// The epoch in which a table's newest batch was committed; 0 before the first.
     pub(crate) fn epoch(&self, table: &str) -> u64 {
-        let sql = format!("select coalesce(max(epoch), 0) from phusa.streams where dataset = 'thu.{table}'");
+        let sql = format!(
+            "select coalesce(max(epoch), 0) from phusa.streams where dataset = 'thu.{table}'"
+        );
         self.warehouse.psql(&sql).trim().parse().unwrap()
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -321,7 +321,7 @@ impl Server {
     fn control(&self, arguments: &[&str]) {
         let mut command = self.command("pg_ctl");
         command.arg("--pgdata").arg(self.data()).args(["-w", "-t", "60"]).args(arguments);
-        let done = output(command.stdin(Stdio::null()));
+        let done = output(&mut command);
         assert!(done.status.success(), "{command:?} failed; the server said:\n{}", self.log());
     }
 

@@ -40,6 +40,13 @@ fn build_folder() -> &'static Path {
         let is_release = folder.file_name() == Some(OsStr::new("release"));
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args(["build", "--quiet", "--workspace", "--bins"]);
+        // What cargo tells this program of its own package would make build scripts run again.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|own| text.starts_with(own)) {
+                cargo.env_remove(&name);
+            }
+        }
         cargo.args(is_release.then_some("--release")).arg("--target-dir");
         cargo.arg(folder.parent().expect("the target folder"));
         run(cargo.current_dir(env!("CARGO_MANIFEST_DIR")));

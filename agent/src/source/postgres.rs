@@ -218,10 +218,22 @@ impl Source for PostgresSource {
         start: Start,
         intake: Intake,
     ) -> Result<(), Fault> {
-        let stop = intake.stop.clone();
-        tokio::select! {
-            () = stop.cancelled() => Ok(()),
-            ended = Box::pin(capture(Arc::clone(&self.settings), selection, start, intake)) => ended,
+        let (stop, settings) = (intake.stop.clone(), &self.settings);
+        let mut target = None;
+        let ended = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            ended = Box::pin(capture(settings, selection, start, intake, &mut target)) => ended,
+        };
+        // From here on nobody takes blocks, and the stop that follows must not interrupt this.
+        match ended {
+            Err(fault) if fault.code == Code::SourceSlotGivenUp => {
+                self.release(selection).await?;
+                Err(fault)
+            }
+            Err(fault) if fault.code == Code::SourceSchema => {
+                Err(past_or_present(settings, target.as_deref(), fault).await)
+            }
+            ended => ended,
         }
     }
 
@@ -249,18 +261,38 @@ struct Capture {
     slot: String,
 }
 
+/// What is to be done about a log that tells of other columns than were expected: where the table
+/// is just what it was when this capture began, the log is of a time between, and only a full
+/// read gets past that.
+async fn past_or_present(settings: &Settings, target: Option<&Target>, fault: Fault) -> Fault {
+    let Some(target) = target else { return fault };
+    let now = async {
+        let session = Session::open(settings).await?;
+        let (_, table) = probe::admit(&session, settings, &target.selection).await?;
+        Target::new(target.selection.clone(), &table)
+    };
+    match now.await {
+        Ok(now) if now.columns == target.columns => {
+            let what = "the table is again as it was, and its log is not";
+            Fault::because(Code::SourceGap, what, fault)
+        }
+        Ok(_) | Err(_) => fault,
+    }
+}
+
 async fn capture(
-    settings: Arc<Settings>,
+    settings: &Arc<Settings>,
     selection: &Selection,
     start: Start,
     intake: Intake,
+    target: &mut Option<Arc<Target>>,
 ) -> Result<(), Fault> {
-    let session = Session::open(&settings).await?;
-    let (server, table) = probe::admit(&session, &settings, selection).await?;
-    let target = Arc::new(Target::new(selection.clone(), &table)?);
-    let identity = slot::identify(&settings, &session, table.oid).await?;
+    let session = Session::open(settings).await?;
+    let (server, table) = probe::admit(&session, settings, selection).await?;
+    let target = Arc::clone(target.insert(Arc::new(Target::new(selection.clone(), &table)?)));
     let slot = slot_name(&settings.agent, &selection.dataset);
-    let capture = Capture { settings, target, server, identity, slot };
+    let identity = slot::identify(settings, &session, &slot, &target).await?;
+    let capture = Capture { settings: Arc::clone(settings), target, server, identity, slot };
     let (stage, exported) = capture.place(&session, start.resume.as_ref()).await?;
     drop(session);
 
@@ -268,20 +300,16 @@ async fn capture(
     let watch = slot::Watch {
         settings: Arc::clone(&capture.settings),
         slot: capture.slot.clone(),
+        identity: capture.identity.clone(),
         version: capture.server.version,
         standby: capture.server.standby,
         seen: Arc::clone(&seen),
         progress: intake.progress.clone(),
     };
-    let lost = tokio::select! {
-        ended = Box::pin(capture.run(stage, exported, intake, seen)) => return ended,
-        lost = watch.until_lost() => lost,
-    };
-    // Only now is our own connection to the slot gone, so that it can be dropped.
-    if lost.code == Code::SourceSlotGivenUp {
-        slot::give_up(&capture.settings, &capture.slot).await?;
+    tokio::select! {
+        ended = Box::pin(capture.run(stage, exported, intake, seen)) => ended,
+        lost = watch.until_lost() => Err(lost),
     }
-    Err(lost)
 }
 
 impl Capture {

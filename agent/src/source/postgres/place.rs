@@ -38,6 +38,11 @@ pub(super) struct Identity {
     pub(super) database: u32,
     /// The table's number, for the same reason.
     pub(super) table: u32,
+    /// Stands for the columns that are read and their types.
+    pub(super) columns: String,
+    /// Stands for the publication as it was last altered: what is written while it does not carry
+    /// the table is in no log.
+    pub(super) publication: String,
 }
 
 /// Where a capture stands.
@@ -128,6 +133,12 @@ impl Place {
         if (now.database, now.table) != (self.identity.database, self.identity.table) {
             return gap("the table was made anew since reading stopped".to_owned());
         }
+        if now.columns != self.identity.columns {
+            return gap("columns have other types than when reading stopped".to_owned());
+        }
+        if now.publication != self.identity.publication {
+            return gap(format!("publication {name} was altered since reading stopped"));
+        }
         match slot {
             None => gap(format!("replication slot {name} is gone")),
             Some(slot) if !slot.usable => gap(format!("replication slot {name} lost its log")),
@@ -146,7 +157,9 @@ mod tests {
     use super::*;
 
     fn identity() -> Identity {
-        Identity { system: "7".to_owned(), timeline: 1, database: 5, table: 9 }
+        let (system, publication) = ("7".to_owned(), "3 1".to_owned());
+        let columns = "id int4".to_owned();
+        Identity { system, timeline: 1, database: 5, table: 9, columns, publication }
     }
 
     fn place() -> Place {
@@ -171,6 +184,10 @@ mod tests {
         check(Identity { system: "8".to_owned(), ..identity() }, Some((true, 100)), false);
         check(Identity { timeline: 2, ..identity() }, Some((true, 100)), false);
         check(Identity { table: 10, ..identity() }, Some((true, 100)), false);
+        let columns = "id int8".to_owned();
+        check(Identity { columns, ..identity() }, Some((true, 100)), false);
+        let publication = "3 2".to_owned();
+        check(Identity { publication, ..identity() }, Some((true, 100)), false);
     }
 
     #[test]

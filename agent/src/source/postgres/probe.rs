@@ -207,6 +207,12 @@ pub(super) async fn inspect(
         return Ok(found);
     }
     found.facts.push(format!("{schema}.{name}: about {} rows", table.rows_estimated));
+    if table.kind == "p" {
+        found.facts.push(format!(
+            "{schema}.{name}: truncating, detaching or dropping one partition is in no log; delete \
+             its rows first"
+        ));
+    }
     column_findings(server, selection, &table, &mut found);
     right_findings(settings, selection, &table, &mut found);
     key_findings(selection, &table, &mut found);

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::place::{Identity, Lsn, SlotState};
 use super::session::{APPLICATION_NAME, Session, get, pinned};
+use super::target::Target;
 use super::{Settings, Tls, said};
 use crate::failpoint::Failpoint;
 use crate::source::Progress;
@@ -101,7 +102,8 @@ impl Gate {
 pub(super) async fn identify(
     settings: &Settings,
     session: &Session,
-    table: u32,
+    slot: &str,
+    target: &Target,
 ) -> Result<Identity, Fault> {
     let doing = "cannot ask the server who it is";
     let mut gate = Gate::open(settings, "phusa").await?;
@@ -114,7 +116,20 @@ pub(super) async fn identify(
     let timeline = timeline.parse().map_err(|_| Fault::new(Code::SourceVersion, doing))?;
     let sql = "select oid from pg_database where datname = current_database()";
     let database = get(&session.row(doing, sql, &[]).await?, 0)?;
-    Ok(Identity { system: system.clone(), timeline, database, table })
+    let (system, table, columns) = (system.clone(), target.oid, target.fingerprint());
+    let publication = publication(session, slot, table).await?;
+    Ok(Identity { system, timeline, database, table, columns, publication })
+}
+
+/// What changes with every alteration of the publication of this name and of what it carries of
+/// the table: numbers, and the transactions that last wrote them.
+async fn publication(session: &Session, name: &str, table: u32) -> Result<String, Fault> {
+    let sql = "select concat_ws(' ', p.oid, p.xmin, r.oid, r.xmin) from pg_publication p \
+               left join pg_publication_rel r on r.prpubid = p.oid and r.prrelid = $2 \
+               where p.pubname = $1";
+    let doing = format!("cannot look up publication {name}");
+    let rows = session.rows(&doing, sql, &[&name, &table]).await?;
+    rows.first().map_or(Ok(String::new()), |row| get(row, 0))
 }
 
 /// A slot that was just made, with the snapshot that shows the data as of its start.
@@ -302,6 +317,7 @@ async fn position(session: &Session, function: &str) -> Result<Lsn, Fault> {
 pub(super) struct Watch {
     pub(super) settings: Arc<Settings>,
     pub(super) slot: String,
+    pub(super) identity: Identity,
     pub(super) version: u32,
     pub(super) standby: bool,
     /// Up to where the capture has read, as an [`Lsn`].
@@ -341,6 +357,10 @@ impl Watch {
             None => return gap(format!("replication slot {slot} was dropped")),
             Some(state) if !state.usable => return gap(format!("slot {slot} lost its log")),
             Some(_) => {}
+        }
+        let published = publication(session, slot, self.identity.table).await?;
+        if published != self.identity.publication {
+            return gap(format!("publication {slot} was altered"));
         }
         let end = end_of_log(session, self.standby).await?;
         let sql = "select restart_lsn::text from pg_replication_slots where slot_name::text = $1";

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 
 use super::catalogue::{Table, ident, idents, literal};
@@ -48,6 +49,14 @@ impl Target {
         })?;
         let (oid, rows_estimated) = (table.oid, table.rows_estimated);
         Ok(Self { selection, oid, rows_estimated, columns: columns.into(), types, walk })
+    }
+
+    /// Stands for the names and types of the columns: a column that was given another type was
+    /// rewritten, and of that the log tells nothing.
+    pub(super) fn fingerprint(&self) -> String {
+        let column = |column: &Column| format!("{} {}", ident(&column.name), column.type_name);
+        let columns: Vec<_> = self.columns.iter().map(column).collect();
+        Digest::of(columns.join(", ").as_bytes()).to_string()
     }
 
     /// How the column at `index` is read.
