@@ -257,7 +257,17 @@ impl Ingest {
         })
         .await?;
         let work = Work { batch, body, agreed, arrival };
-        Box::pin(self.commit(&work, begun)).await
+        match Box::pin(self.commit(&work, begun)).await {
+            // Sent again while its first sending was being applied, as an agent does that was
+            // started again: the rows it ran into are its own.
+            Err(stop) if stop.refused.code == Code::BatchConflict => {
+                match self.repeat(&work.batch.signed).await {
+                    Ok(receipt) => Ok(receipt),
+                    Err(_) => Err(stop),
+                }
+            }
+            ended => ended,
+        }
     }
 
     /// Memory for a body of this length unpacked; given back when the batch has ended.

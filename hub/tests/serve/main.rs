@@ -265,3 +265,22 @@ async fn a_contract_may_widen_and_nothing_else() {
     assert_eq!(world.log_verify()["entries"], 4, "two contracts, one batch, one refusal");
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_sent_twice_at_once_while_a_table_is_loaded_is_taken_once() {
+    let world = World::start().await;
+    let mut agent = world.sender("H57.12/may-1");
+    let first = agent.seal(Phase::Read, false, &[(Op::Snapshot, 1, "An")]);
+    agent.send(&first).await.unwrap();
+    for round in 1..=10 {
+        let (low, high) = (round * 10, round * 10 + 1);
+        let before = agent.seal(Phase::Read, false, &[(Op::Snapshot, low, "Bình")]);
+        let early = agent.seal(Phase::Read, false, &[(Op::Snapshot, high, "Cúc")]);
+        let (twice, again, once) =
+            tokio::join!(agent.send(&early), agent.send(&early), agent.send(&before));
+        once.unwrap();
+        assert_eq!(twice.unwrap(), again.unwrap(), "round {round}");
+    }
+    assert_eq!(world.names().await.len(), 21);
+    assert_eq!(world.log_verify()["refused"], 0);
+}
