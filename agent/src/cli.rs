@@ -15,7 +15,6 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::plan::Plan;
 use crate::pipeline::wiring;
-use crate::source::postgres::PostgresSource;
 
 mod look;
 mod report;
@@ -136,7 +135,7 @@ impl Cli {
 }
 
 async fn run(plan: Arc<Plan>) -> Result<ExitCode, Fault> {
-    let source = Arc::new(PostgresSource::new(wiring::source_settings(&plan)?));
+    let source = Arc::new(wiring::source(&plan)?);
     let stop = CancellationToken::new();
     let signals = {
         use tokio::signal::unix::{SignalKind, signal};

@@ -6,8 +6,11 @@
 //! place to resume from once it is durable. It knows nothing of contracts, masks, spool or hub.
 
 pub mod guard;
+pub mod settings;
+mod outbox;
 pub mod snapshot;
 pub mod postgres;
+pub mod any;
 
 use std::sync::Arc;
 

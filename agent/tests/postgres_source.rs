@@ -16,7 +16,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phusa_agent::source::postgres::{Password, PostgresSource, Settings, Tls, slot_name};
+use phusa_agent::source::postgres::{PostgresSource, Settings, slot_name};
+use phusa_agent::source::settings::{Password, Tls};
 use phusa_agent::source::{Block, Intake, Progress, Resume, Selection, Source, Start};
 use phusa_protocol::batch::Phase;
 use phusa_protocol::change::{Change, Op, runs};

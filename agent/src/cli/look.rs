@@ -18,7 +18,6 @@ use crate::config::plan::{DatasetPlan, Plan};
 use crate::mapping::preview::render;
 use crate::mapping::{Bound, Mapping, Shareable};
 use crate::pipeline::wiring;
-use crate::source::postgres::PostgresSource;
 use crate::source::{Block, Findings, Source as _};
 use crate::transport::https::Hub;
 use crate::transport::skew_fault;
@@ -42,7 +41,7 @@ pub(super) async fn check(plan: &Plan, offline: bool) -> Result<ExitCode, Fault>
 }
 
 async fn check_source(plan: &Plan) -> Result<Vec<Fault>, Fault> {
-    let source = PostgresSource::new(wiring::source_settings(plan)?);
+    let source = wiring::source(plan)?;
     let selections: Vec<_> = plan.datasets.iter().map(|d| d.selection.clone()).collect();
     let found = source.probe(&selections).await;
     if found.as_ref().is_err_and(|fault| fault.code == Code::SourceLogin) {
@@ -185,7 +184,7 @@ async fn scan(
     rows_max: Option<u64>,
     mut take: impl FnMut(Shareable, usize) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    let source = PostgresSource::new(wiring::source_settings(plan)?);
+    let source = wiring::source(plan)?;
     let mapping = Mapping::new(&dataset.rules)?;
     let (blocks, mut taken) = mpsc::channel::<Block>(2);
     let read = source.scan(&dataset.selection, rows_max, blocks);

@@ -3,10 +3,13 @@
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::keys::{PublicKey, SigningKey};
 
+use crate::config::Engine;
 use crate::config::plan::Plan;
 use crate::config::secret::SecretFile;
+use crate::source::any::AnySource;
 use crate::source::guard::Guard;
-use crate::source::postgres;
+use crate::source::postgres::{self, PostgresSource};
+use crate::source::settings::{Limits, Password, Tls};
 use crate::spool::record::SealKey;
 use crate::transport::identity::{Files, client_config};
 use crate::{spool, transport};
@@ -68,43 +71,63 @@ fn unusable(file: &SecretFile) -> Fault {
     Fault::new(Code::SecretUnreadable, format!("{file:?} holds no signing key in base64"))
 }
 
-/// What the source wants to know.
+/// The source that the plan names, ready to connect.
 ///
 /// # Errors
 /// `secret_unreadable` for its password.
-pub fn source_settings(plan: &Plan) -> Result<postgres::Settings, Fault> {
-    let (source, guard) = (&plan.source, &plan.guard);
+pub fn source(plan: &Plan) -> Result<AnySource, Fault> {
+    match plan.source.engine {
+        Engine::Postgresql => {
+            Ok(AnySource::Postgres(PostgresSource::new(postgres_settings(plan)?)))
+        }
+    }
+}
+
+fn postgres_settings(plan: &Plan) -> Result<postgres::Settings, Fault> {
+    let source = &plan.source;
     let mut settings =
         postgres::Settings::new(&source.host, &source.database, &source.user, plan.agent.clone());
     settings.port = source.port;
-    settings.password = source.password_file.as_ref().map(password).transpose()?;
-    if let Some(ca_file) = &source.tls_ca_file {
-        settings.tls = postgres::Tls::Verify { ca_file: ca_file.clone() };
-    }
+    settings.password = password(plan)?;
+    settings.tls = tls(plan);
     settings.login_may_write_because.clone_from(&source.login_may_write_because);
     settings.slot_wal_max = source.slot_wal_max;
     settings.slot_wait = source.slot_wait;
     settings.catch_up_bytes = source.catch_up_bytes;
-    settings.batch = postgres::Limits {
+    settings.batch = limits(plan);
+    settings.guard = guard(plan);
+    Ok(settings)
+}
+
+fn tls(plan: &Plan) -> Tls {
+    let ca_file = plan.source.tls_ca_file.clone();
+    ca_file.map_or(Tls::Off, |ca_file| Tls::Verify { ca_file })
+}
+
+fn limits(plan: &Plan) -> Limits {
+    Limits {
         bytes_max: plan.batch.batch_bytes_max,
         rows_max: plan.batch.batch_rows_max,
         linger: plan.batch.batch_linger,
         row_bytes_max: plan.batch.row_bytes_max,
-    };
-    settings.guard = Guard {
-        rows_per_second_max: guard.rows_per_second_max.unwrap_or(0),
-        snapshot_workers: guard.snapshot_workers,
-        chunk_rows: guard.chunk_rows,
-        statement_timeout: guard.statement_timeout,
-        lock_timeout: guard.lock_timeout,
-    };
-    Ok(settings)
+    }
 }
 
-fn password(file: &SecretFile) -> Result<postgres::Password, Fault> {
+fn guard(plan: &Plan) -> Guard {
+    Guard {
+        rows_per_second_max: plan.guard.rows_per_second_max.unwrap_or(0),
+        snapshot_workers: plan.guard.snapshot_workers,
+        chunk_rows: plan.guard.chunk_rows,
+        statement_timeout: plan.guard.statement_timeout,
+        lock_timeout: plan.guard.lock_timeout,
+    }
+}
+
+fn password(plan: &Plan) -> Result<Option<Password>, Fault> {
+    let Some(file) = &plan.source.password_file else { return Ok(None) };
     let secret = file.load()?;
-    let text = secret.text().map(|text| postgres::Password::new(text.trim_end_matches('\n')));
-    text.ok_or_else(|| {
+    let text = secret.text().map(|text| Password::new(text.trim_end_matches('\n')));
+    text.map(Some).ok_or_else(|| {
         Fault::new(Code::SecretUnreadable, format!("{file:?} holds no text in UTF-8"))
     })
 }

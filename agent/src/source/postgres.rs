@@ -11,7 +11,6 @@ pub mod decode;
 mod follow;
 mod keys;
 mod login;
-mod outbox;
 mod place;
 mod probe;
 mod read;
@@ -21,8 +20,6 @@ mod slot;
 mod target;
 pub mod text;
 
-use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -38,74 +35,16 @@ use tokio::time::Instant;
 
 use self::assemble::Assembler;
 use self::follow::Follower;
-use self::outbox::{Filler, Outbox, Sealed};
 use self::place::{Following, Identity, Lsn, Place, Stage};
 use self::probe::Server;
 use self::read::FullRead;
 use self::session::Session;
 use self::target::Target;
 use super::guard::Guard;
+use super::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
+use super::settings::{Limits, Password, Tls};
 use super::snapshot::Reading;
 use super::{Block, Findings, Intake, Resume, Selection, Source, Start};
-
-/// A password; it is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(String);
-
-impl Password {
-    /// Keeps `password` from being shown.
-    #[must_use]
-    pub fn new(password: impl Into<String>) -> Self {
-        Self(password.into())
-    }
-
-    fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(…)")
-    }
-}
-
-/// How the connection to the server is protected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tls {
-    /// Not at all: for loopback and Unix sockets only, which the configuration checks.
-    Off,
-    /// TLS 1.2 or 1.3; the server's certificate must be signed by a CA of this PEM file and carry
-    /// the host's name.
-    Verify {
-        /// The file with the CA certificates.
-        ca_file: PathBuf,
-    },
-}
-
-/// When a block is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of a body at which it is closed; it is longer by at most its last row. Default 4 MiB.
-    pub bytes_max: ByteSize,
-    /// Rows of a body at which it is closed, at least 1. Default 50,000.
-    pub rows_max: u64,
-    /// How long the first change of a block may wait for others. Default 50 ms.
-    pub linger: Duration,
-    /// From this length on a row of the full read has a block of its own. Default 32 MiB.
-    pub row_bytes_max: ByteSize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            bytes_max: ByteSize::mib(4),
-            rows_max: 50_000,
-            linger: Duration::from_millis(50),
-            row_bytes_max: ByteSize::mib(32),
-        }
-    }
-}
 
 /// Everything the engine needs to know.
 #[derive(Debug, Clone)]
@@ -369,7 +308,7 @@ impl Capture {
         &self,
         start: Lsn,
         reading: &Reading,
-        outbox: &mut Outbox,
+        outbox: &mut Outbox<Lsn>,
     ) -> Result<Following, Fault> {
         let settle_until = if reading.is_exact() {
             None
@@ -387,7 +326,7 @@ impl Capture {
             position: start.to_string(),
             source_time: None,
         };
-        outbox.hand_on(sealed, &place, start).await?;
+        outbox.hand_on(sealed, place.seal(), start).await?;
         Ok(following)
     }
 
@@ -466,7 +405,7 @@ impl Scanned {
             read_at: now,
             source_time: now,
         };
-        self.blocks.send(block).await.map_err(|_| outbox::nobody_takes_blocks())
+        self.blocks.send(block).await.map_err(|_| nobody_takes_blocks())
     }
 }
 

@@ -12,12 +12,12 @@ use phusa_protocol::row::{begin_tuple, put_field};
 use phusa_protocol::time::Timestamp;
 use phusa_protocol::value::Field;
 
-use super::Limits;
 use super::decode::{Cell, Cells, Message, Old, Relation};
-use super::outbox::{Filler, Sealed};
 use super::place::{Following, Lsn, OpenTx};
 use super::target::Target;
 use super::text::{self, Form};
+use crate::source::outbox::{Filler, Sealed};
+use crate::source::settings::Limits;
 
 /// Turns messages into the body of the next block.
 pub(super) struct Assembler {

@@ -20,13 +20,13 @@ use super::assemble::{Assembler, Incomplete};
 use super::catalogue::literal;
 use super::decode::{self, Message};
 use super::keys;
-use super::outbox::Outbox;
 use super::place::{Identity, Lsn, Place, Stage};
 use super::session::Session;
 use super::target::Target;
 use super::{Settings, said, slot};
 use crate::failpoint::Failpoint;
 use crate::source::Progress;
+use crate::source::outbox::Outbox;
 
 /// Messages in one stride of the slot functions. Each stride decodes from the slot's restart
 /// position again, so small strides cost more (measured: 20,000 are four times slower).
@@ -80,7 +80,7 @@ pub(super) struct Follower {
 
 impl Follower {
     /// Follows until it is dropped or fails.
-    pub(super) async fn run(&mut self, outbox: &mut Outbox) -> Result<(), Fault> {
+    pub(super) async fn run(&mut self, outbox: &mut Outbox<Lsn>) -> Result<(), Fault> {
         if self.assembler.has_become_live() {
             self.cut(outbox).await?;
         }
@@ -107,7 +107,7 @@ impl Follower {
     }
 
     /// Ends the block here and hands it on.
-    async fn cut(&mut self, outbox: &mut Outbox) -> Result<(), Fault> {
+    async fn cut(&mut self, outbox: &mut Outbox<Lsn>) -> Result<(), Fault> {
         let sealed = self.assembler.seal();
         let following = self.assembler.following().clone();
         let at = following.at;
@@ -115,13 +115,17 @@ impl Follower {
         let place = Place { identity: self.identity.clone(), slot: self.slot.clone(), stage };
         (self.noted, self.noted_at, self.block_since) = (at, Instant::now(), None);
         self.left_open = sealed.tx_open;
-        outbox.hand_on(sealed, &place, at).await
+        outbox.hand_on(sealed, place.seal(), at).await
     }
 
     /// Takes a message in; ends the block where it is full, or lingered and a transaction ended, or
     /// a transaction ended that began in an earlier block: what the hub has of it waits for that,
     /// and were the next one begun in the same block, it would wait for the next as well.
-    async fn message(&mut self, message: Message<'_>, outbox: &mut Outbox) -> Result<(), Fault> {
+    async fn message(
+        &mut self,
+        message: Message<'_>,
+        outbox: &mut Outbox<Lsn>,
+    ) -> Result<(), Fault> {
         if let Some(change) = self.assembler.take(message)? {
             self.complete(&change).await?;
         }
@@ -160,7 +164,7 @@ impl Follower {
     /// Hands on an empty block when the dataset has become consistent, and, while nothing
     /// changes, the position now and then. Only a position in a block is ever released: so a
     /// slot that stands beyond the last durable block was moved by someone else.
-    async fn note_idle(&mut self, outbox: &mut Outbox) -> Result<(), Fault> {
+    async fn note_idle(&mut self, outbox: &mut Outbox<Lsn>) -> Result<(), Fault> {
         if self.assembler.rows() > 0 || self.assembler.in_transaction() {
             return Ok(());
         }
@@ -174,7 +178,7 @@ impl Follower {
     }
 
     /// Reads from the walsender until it fails or falls far behind.
-    async fn stream(&mut self, outbox: &mut Outbox) -> Result<(), Fault> {
+    async fn stream(&mut self, outbox: &mut Outbox<Lsn>) -> Result<(), Fault> {
         self.assembler.reconnected();
         let mut client = self.start_walsender().await?;
         let mut look = interval(LOOK_INTERVAL);
@@ -226,7 +230,7 @@ impl Follower {
     async fn event(
         &mut self,
         event: Result<Option<ReplicationEvent>, PgWireError>,
-        outbox: &mut Outbox,
+        outbox: &mut Outbox<Lsn>,
     ) -> Result<(), Fault> {
         let what = || format!("cannot go on reading the log from slot {}", self.slot);
         let event = event.map_err(|error| said::of_replication(what(), error, false))?;
@@ -261,7 +265,11 @@ impl Follower {
     }
 
     /// Reads through the slot functions, stride by stride; returns when caught up, if asked to.
-    async fn stride(&mut self, outbox: &mut Outbox, until_caught_up: bool) -> Result<(), Fault> {
+    async fn stride(
+        &mut self,
+        outbox: &mut Outbox<Lsn>,
+        until_caught_up: bool,
+    ) -> Result<(), Fault> {
         self.assembler.reconnected();
         let session = Session::open(&self.settings).await?;
         // A stride may take minutes inside one large transaction; the limit on silence holds.
@@ -292,7 +300,7 @@ impl Follower {
     }
 
     /// Waits until all that was handed on is durable, and lets the server forget it.
-    async fn release(&self, session: &Session, outbox: &mut Outbox) -> Result<(), Fault> {
+    async fn release(&self, session: &Session, outbox: &mut Outbox<Lsn>) -> Result<(), Fault> {
         let Some(lsn) = outbox.all_durable().await? else { return Ok(()) };
         let doing = format!("cannot release what was read from slot {}", self.slot);
         // Nothing to do where an earlier connection confirmed it already.
@@ -304,7 +312,11 @@ impl Follower {
         Ok(())
     }
 
-    async fn one_stride(&mut self, session: &Session, outbox: &mut Outbox) -> Result<u64, Fault> {
+    async fn one_stride(
+        &mut self,
+        session: &Session,
+        outbox: &mut Outbox<Lsn>,
+    ) -> Result<u64, Fault> {
         let doing = format!("cannot read the log from slot {}", self.slot);
         let name = literal(&self.slot);
         let binary = if self.is_binary() { ", 'binary', 'true'" } else { "" };

@@ -18,12 +18,12 @@ use tokio::task::JoinSet;
 
 use super::Settings;
 use super::keys;
-use super::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
 use super::place::{Identity, Lsn, Place, Stage};
 use super::session::{CopiedRows, Session, get};
 use super::target::{Target, after_text};
 use crate::source::Progress;
 use crate::source::guard::RowBudget;
+use crate::source::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
 use crate::source::snapshot::{After, Chunk, KeyText, Reading};
 
 /// What the workers of one read share.
@@ -70,7 +70,7 @@ pub(super) struct FullRead {
 
 impl FullRead {
     /// Reads everything that is left, and returns what the read became.
-    pub(super) async fn run(mut self, outbox: &mut Outbox) -> Result<Reading, Fault> {
+    pub(super) async fn run(mut self, outbox: &mut Outbox<Lsn>) -> Result<Reading, Fault> {
         if self.reading.is_over() {
             return Ok(self.reading);
         }
@@ -117,7 +117,7 @@ impl FullRead {
         })
     }
 
-    async fn collect(&mut self, found: Found, outbox: &mut Outbox) -> Result<(), Fault> {
+    async fn collect(&mut self, found: Found, outbox: &mut Outbox<Lsn>) -> Result<(), Fault> {
         match found {
             Found::Range(number, chunk) => self.reading.found(number, chunk),
             Found::End(number) => self.reading.finished(number),
@@ -130,7 +130,7 @@ impl FullRead {
                     position: format!("read:{}", self.reading.position()),
                     source_time: None,
                 };
-                outbox.hand_on(sealed, &self.place(), self.start).await?;
+                outbox.hand_on(sealed, self.place().seal(), self.start).await?;
             }
         }
         self.progress.send_modify(|progress| {

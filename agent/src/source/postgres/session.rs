@@ -15,8 +15,9 @@ use tokio_postgres::{Client, Config, CopyOutStream, NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use super::Settings;
 use super::said;
-use super::{Settings, Tls};
+use crate::source::settings::Tls;
 
 /// The name under which the agency's database administrator sees the agent.
 pub(super) const APPLICATION_NAME: &str = "phusa-agent";

@@ -16,9 +16,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::place::{Identity, Lsn, SlotState};
 use super::session::{APPLICATION_NAME, Session, get, pinned};
 use super::target::Target;
-use super::{Settings, Tls, said};
+use super::{Settings, said};
 use crate::failpoint::Failpoint;
 use crate::source::Progress;
+use crate::source::settings::Tls;
 
 /// How often the slot is looked at while it is in use.
 const WATCH_INTERVAL: Duration = Duration::from_secs(10);

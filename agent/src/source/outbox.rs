@@ -9,9 +9,8 @@ use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::time::Timestamp;
 use tokio::sync::{mpsc, watch};
 
-use super::Limits;
-use super::place::{Lsn, Place};
-use crate::source::{Block, Column};
+use super::settings::Limits;
+use super::{Block, Column, Resume};
 
 /// What a block is filled with, and when it is full.
 pub(super) struct Filler {
@@ -69,20 +68,20 @@ pub(super) struct Sealed {
     pub(super) source_time: Option<Timestamp>,
 }
 
-/// The end of a capture that hands blocks on.
-pub(super) struct Outbox {
+/// The end of a capture that hands blocks on; `P` is a position of the source's log.
+pub(super) struct Outbox<P> {
     blocks: mpsc::Sender<Block>,
     durable: watch::Receiver<u64>,
     columns: Arc<[Column]>,
     /// The number of the last block handed on.
     number: u64,
     /// Blocks that are not yet durable, with the log position each releases.
-    in_flight: VecDeque<(u64, Lsn)>,
+    in_flight: VecDeque<(u64, P)>,
     /// Released and not yet asked for.
-    free: Option<Lsn>,
+    free: Option<P>,
 }
 
-impl Outbox {
+impl<P: Copy> Outbox<P> {
     pub(super) fn new(
         blocks: mpsc::Sender<Block>,
         durable: watch::Receiver<u64>,
@@ -96,8 +95,8 @@ impl Outbox {
     pub(super) async fn hand_on(
         &mut self,
         sealed: Sealed,
-        place: &Place,
-        releases: Lsn,
+        resume: Resume,
+        releases: P,
     ) -> Result<(), Fault> {
         self.number += 1;
         let read_at = Timestamp::now();
@@ -108,7 +107,7 @@ impl Outbox {
             phase: sealed.phase,
             tx_open: sealed.tx_open,
             position: sealed.position,
-            resume: place.seal(),
+            resume,
             read_at,
             source_time: sealed.source_time.unwrap_or(read_at),
         };
@@ -123,15 +122,17 @@ impl Outbox {
     }
 
     /// The log position released by what became durable since the last call, if any.
-    pub(super) fn released(&mut self) -> Option<Lsn> {
+    pub(super) fn released(&mut self) -> Option<P> {
         self.collect();
         self.free.take()
     }
 
     fn collect(&mut self) {
         let durable = *self.durable.borrow_and_update();
-        while let Some((_, lsn)) = self.in_flight.pop_front_if(|(number, _)| *number <= durable) {
-            self.free = Some(lsn);
+        while let Some((_, position)) =
+            self.in_flight.pop_front_if(|(number, _)| *number <= durable)
+        {
+            self.free = Some(position);
         }
     }
 
@@ -141,7 +142,7 @@ impl Outbox {
     }
 
     /// Waits until every block handed on is durable, and returns the log position released.
-    pub(super) async fn all_durable(&mut self) -> Result<Option<Lsn>, Fault> {
+    pub(super) async fn all_durable(&mut self) -> Result<Option<P>, Fault> {
         let number = self.number;
         let reached = self.durable.wait_for(|durable| *durable >= number).await.map(drop);
         reached.map_err(|_| nobody_takes_blocks())?;
