@@ -79,7 +79,7 @@ impl World {
     /// A world with a server of its own: every world has the same agent, and slots of one name
     /// are known to all databases of a server.
     pub(crate) fn new(version: Version) -> Self {
-        Self::around(Arc::new(Server::start(version, "")).database())
+        Self::around(Arc::new(Server::start(version.or_given(), "")).database())
     }
 
     /// A world around a source.
