@@ -10,13 +10,16 @@
     reason = "a test fails by panicking; clippy's own exception does not reach its helpers"
 )]
 
+#[path = "postgres_source/traps.rs"]
+mod traps;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phusa_agent::source::postgres::{PostgresSource, Settings, slot_name};
+use phusa_agent::source::postgres::{PostgresSource, Settings, publication_name, slot_name};
 use phusa_agent::source::settings::{Password, Tls};
 use phusa_agent::source::{Block, Intake, Progress, Resume, Selection, Source, Start};
 use phusa_protocol::batch::Phase;
@@ -96,7 +99,11 @@ impl Server {
     }
 
     async fn admin(&self) -> Client {
-        let config = format!("host=127.0.0.1 port={} user=admin dbname=postgres", self.port);
+        self.admin_of("postgres").await
+    }
+
+    async fn admin_of(&self, database: &str) -> Client {
+        let config = format!("host=127.0.0.1 port={} user=admin dbname={database}", self.port);
         let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
         tokio_util::task::TaskTracker::new().spawn(connection);
         client
@@ -318,6 +325,12 @@ impl Dataset {
         .await;
     }
 
+    /// Captures from the beginning in what would be a new epoch, until it is live.
+    async fn begin_anew(&mut self) {
+        (self.model, self.resume) = (Model::default(), None);
+        self.capture(|block| (block.phase == Phase::Live).then_some(End::After)).await;
+    }
+
     async fn scan(&self) -> Model {
         let (blocks, mut received) = mpsc::channel(2);
         let (source, selection) = (Arc::clone(&self.source), self.selection.clone());
@@ -437,9 +450,9 @@ async fn a_read_in_one_go_is_exact_and_goes_live_at_once() {
     settings.guard.snapshot_workers = 3;
     let mut dataset = Dataset::new(settings, "exact", &COLUMNS, &[1]);
     dataset.prepare(&admin).await;
-    let slot = slot_name(&server.settings().agent, &dataset.selection.dataset);
+    let publication = publication_name(&server.settings().agent, &dataset.selection.dataset);
     let whole = format!(
-        "alter publication {slot} set table exact; alter table exact replica identity full"
+        "alter publication {publication} set table exact; alter table exact replica identity full"
     );
     admin.batch_execute(&whole).await.unwrap();
     let mut writer = Writer { client: server.admin().await, table: "exact", state: 11 };
@@ -678,7 +691,7 @@ async fn a_slot_that_moved_vanished_or_held_back_too_much_is_never_resumed() {
     admin.batch_execute("create table gap (id int primary key)").await.unwrap();
     let mut settings = server.settings();
     settings.slot_wal_max = ByteSize(1);
-    let slot = slot_name(&settings.agent, &DatasetId::new("cong_dan.gap").unwrap());
+    let slot = slot_name(&settings.agent, "postgres", &DatasetId::new("cong_dan.gap").unwrap());
     let given_up = Dataset::new(settings, "gap", &["id"], &[0]);
     let mut dataset = Dataset::new(server.settings(), "gap", &["id"], &[0]);
     dataset.prepare(&admin).await;

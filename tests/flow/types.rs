@@ -110,7 +110,7 @@ fn texts(world: &World, at_source: bool) -> Vec<String> {
 
 async fn every_type_arrives(version: Version) {
     let mut world = World::new(version);
-    let server = world.source.psql("show server_version_num").trim().parse().unwrap();
+    let server = world.source_version();
     let columns_sql: Vec<_> = columns().map(|(name, sql, ..)| format!("{name} {sql}")).collect();
     world.source.psql(&format!(
         "create type cap_hanh_chinh as enum ('tỉnh', 'huyện', 'xã');

@@ -91,6 +91,11 @@ impl World {
         Self { province, source, warehouse }
     }
 
+    /// The source's version, as `150004` is 15.4.
+    pub(crate) fn source_version(&self) -> u32 {
+        self.source.psql("show server_version_num").trim().parse().unwrap()
+    }
+
     /// Makes the agent that shares these tables, admitted at the source; `settings` is added to its
     /// `agent.toml`. Nothing runs yet.
     pub(crate) fn share(&mut self, settings: &str, shares: &[Share<'_>]) {

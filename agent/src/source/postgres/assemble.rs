@@ -13,6 +13,7 @@ use phusa_protocol::time::Timestamp;
 use phusa_protocol::value::Field;
 
 use super::decode::{Cell, Cells, Message, Old, Relation};
+use super::drift;
 use super::place::{Following, Lsn, OpenTx};
 use super::target::Target;
 use super::text::{self, Form};
@@ -262,15 +263,22 @@ impl Assembler {
     fn shape_of(&mut self, relation: &Relation<'_>) -> Result<Shape, Fault> {
         let columns: Vec<_> = relation.columns().collect();
         let place = format!("{}.{}", relation.schema, relation.name);
-        let drift = |what: String| Err(Fault::new(Code::SourceSchema, what));
+        let schema = |what: String| Err(Fault::new(Code::SourceSchema, what));
         let mut places = Vec::with_capacity(self.target.columns.len());
         for (column, numbers) in self.target.columns.iter().zip(&self.target.types) {
             let Some(at) = columns.iter().position(|found| found.name == column.name) else {
-                return drift(format!("{place} no longer has the column {}", column.name));
+                return schema(format!("{place} no longer has the column {}", column.name));
             };
-            if columns.get(at).is_some_and(|found| found.type_oid != numbers.type_oid) {
-                let (name, was) = (&column.name, &column.type_name);
-                return drift(format!("column {name} of {place} is no longer {was}"));
+            let (name, was) = (&column.name, &column.type_name);
+            match columns.get(at) {
+                Some(found) if found.type_oid != numbers.type_oid => {
+                    return schema(format!("column {name} of {place} is no longer {was}"));
+                }
+                Some(found) if found.modifier != numbers.modifier => {
+                    let what = format!("column {name} is no longer {was}");
+                    return Err(drift::gap(&self.target, &what));
+                }
+                Some(_) | None => {}
             }
             places.push(at);
         }
@@ -441,7 +449,7 @@ mod tests {
         message.push(u8::try_from(columns.len()).unwrap());
         for (name, type_oid) in columns {
             message.push(u8::from(*name != "name"));
-            message.extend([name.as_bytes(), &[0], &type_oid.to_be_bytes(), &[0; 4]].concat());
+            message.extend([name.as_bytes(), &[0], &type_oid.to_be_bytes(), &[255; 4]].concat());
         }
         message
     }
@@ -607,6 +615,12 @@ mod tests {
         };
         check(&[("id", 23), ("ward", 25)], Code::SourceSchema, "column name");
         check(&[("id", 20), ("ward", 25), ("name", 25)], Code::SourceSchema, "column id");
+        let mut narrower = relation(&[("id", 23), ("ward", 25), ("name", 25)]);
+        narrower.pop();
+        narrower.push(24);
+        let mut assembler_of = assembler(0, None, None);
+        let fault = assembler_of.take(decode::read(&narrower).unwrap()).err().unwrap();
+        assert_eq!(fault.code, Code::SourceGap, "its values were rewritten outside the log");
         let mut wider = assembler(0, None, None);
         take(&mut wider, &relation(&[("new", 23), ("id", 23), ("ward", 25), ("name", 25)]));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 
-use super::catalogue::{Table, ident, idents, literal};
+use super::catalogue::{Table, TypeNumbers, ident, idents, literal};
 use crate::source::snapshot::{After, Chunk, KeyText};
 use crate::source::{Column, Native, Selection};
 
@@ -24,14 +24,6 @@ pub(super) struct Target {
     pub(super) walk: Vec<usize>,
 }
 
-/// The numbers of a column's type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TypeNumbers {
-    pub(super) type_oid: u32,
-    /// For an array, that of its elements; otherwise 0.
-    pub(super) element_oid: u32,
-}
-
 impl Target {
     /// Joins the two; the table was admitted before.
     pub(super) fn new(selection: Selection, table: &Table) -> Result<Self, Fault> {
@@ -41,8 +33,7 @@ impl Target {
                 Fault::new(Code::SourceColumnMissing, format!("there is no column {name}"))
             })?;
             columns.push(attribute.column.clone());
-            let (type_oid, element_oid) = (attribute.type_oid, attribute.element_oid);
-            types.push(TypeNumbers { type_oid, element_oid });
+            types.push(attribute.numbers);
         }
         let walk = table.walk_key(&selection).ok_or_else(|| {
             Fault::new(Code::SourceKeyMissing, format!("{} has no usable key", selection.table))
@@ -181,7 +172,7 @@ pub(super) mod tests {
             nullable: false,
         };
         let names = ["ward", "id", "name"];
-        let number = |type_oid: u32| TypeNumbers { type_oid, element_oid: 0 };
+        let number = |type_oid: u32| TypeNumbers { type_oid, element_oid: 0, modifier: -1 };
         Target {
             selection: Selection {
                 dataset: DatasetId::new("cong_dan.citizens").unwrap(),
