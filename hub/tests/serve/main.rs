@@ -80,6 +80,11 @@ async fn refuse_whole_agents(world: &World) {
     let batch = stranger.seal(Phase::Read, false, &[(Op::Snapshot, 1, "x")]);
     assert_eq!(code(&stranger.send(&batch).await), Some(Code::AgentUnknown));
     let mut foreign = world.sender("H57.13/may-2");
+    let refused = "select count(*) = 1 from phusa.transfers where kind = 'refuse' \
+                   and agent = 'H57.13/may-2' and dataset = 'cong_dan.citizens' \
+                   and entry::json->>'refused' = 'not_owner'";
+    assert_eq!(foreign.hello().await.unwrap().datasets[0].refused, Some(Code::NotOwner));
+    assert!(world.ask(refused).await, "a greeting that is refused is an entry");
     let batch = foreign.seal(Phase::Read, false, &[(Op::Snapshot, 1, "x")]);
     assert_eq!(code(&foreign.send(&batch).await), Some(Code::NotOwner));
     world.suspend("H57.13/may-2").await;
