@@ -86,6 +86,18 @@ impl World {
     pub(crate) fn around(source: Database) -> Self {
         let warehouse = Server::shared(Version::V15).database();
         let province = Province::with_external(&warehouse);
+        Self::of(province, source, warehouse)
+    }
+
+    /// A world whose warehouse takes connections by TLS alone.
+    pub(crate) fn with_warehouse_by_tls() -> Self {
+        let warehouse = Arc::new(Server::start_with_tls()).database();
+        let province = Province::with_external_by_tls(&warehouse, &warehouse.server().ca_file());
+        let source = Server::shared(Version::V15).database();
+        Self::of(province, source, warehouse)
+    }
+
+    fn of(province: Province, source: Database, warehouse: Database) -> Self {
         let migrated = province.hub(&["migrate"]);
         assert!(migrated.status.success(), "{}", said(&migrated));
         Self { province, source, warehouse }
