@@ -12,6 +12,7 @@ mod drift;
 mod follow;
 mod keys;
 mod login;
+mod oversize;
 mod place;
 mod probe;
 mod read;

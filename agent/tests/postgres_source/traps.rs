@@ -153,23 +153,3 @@ async fn rows_of_a_commit_that_a_crash_could_take_back_are_not_handed_on() {
     }
     assert!(unsure > 0, "the server wrote every commit at once, so that nothing was tested");
 }
-
-/// Waits until a capture reads the log.
-async fn wait_until_active(admin: &Client) {
-    wait_for_slots(admin, "bool_or(active)").await;
-}
-
-/// Waits until the connections of a capture that ended are gone.
-async fn wait_until_free(admin: &Client) {
-    wait_for_slots(admin, "not bool_or(active)").await;
-}
-
-async fn wait_for_slots(admin: &Client, condition: &str) {
-    let ask = format!("select coalesce({condition}, false) from pg_replication_slots");
-    let wait = async {
-        while !admin.query_one(&ask, &[]).await.unwrap().get::<_, bool>(0) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap_or_else(|_| panic!("{ask}"));
-}

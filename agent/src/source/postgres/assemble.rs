@@ -14,6 +14,7 @@ use phusa_protocol::value::Field;
 
 use super::decode::{Cell, Cells, Message, Old, Relation};
 use super::drift;
+use super::oversize;
 use super::place::{Following, Lsn, OpenTx};
 use super::target::Target;
 use super::text::{self, Form};
@@ -25,6 +26,7 @@ pub(super) struct Assembler {
     target: Arc<Target>,
     following: Following,
     filler: Filler,
+    row_bytes_max: usize,
     shape: Option<Shape>,
     transaction: Option<Transaction>,
     /// Commit time of the transaction seen last.
@@ -68,6 +70,7 @@ impl Assembler {
             target,
             following,
             filler: Filler::new(limits),
+            row_bytes_max: limits.row_bytes_max.as_usize(),
             shape: None,
             transaction: None,
             source_time: Timestamp::now(),
@@ -147,8 +150,8 @@ impl Assembler {
             }
             Message::Insert { relation, new } if self.is_new_change(relation) => {
                 let shape = self.shape.as_ref().ok_or_else(no_shape)?;
-                let out = self.filler.begin_row(Op::Insert);
-                put_row(&self.target, shape, out, &cells(new))?;
+                let row = fitting(&self.target, shape, cells(new), self.row_bytes_max);
+                put_row(&self.target, shape, self.filler.begin_row(Op::Insert), &row)?;
             }
             Message::Update { relation, old, new } if self.is_new_change(relation) => {
                 return self.update(old, new);
@@ -243,6 +246,7 @@ impl Assembler {
         if let Some(old) = &old {
             carry_over(shape, &mut row, old, whole);
         }
+        let row = fitting(&self.target, shape, row, self.row_bytes_max);
         let is_settling = self.transaction.as_ref().zip(self.following.settle_until);
         if is_settling.is_some_and(|(transaction, until)| transaction.final_lsn < until)
             && shape.places.iter().any(|&at| row.get(at) == Some(&Cell::Unchanged))
@@ -342,6 +346,21 @@ fn carry_over<'a>(shape: &Shape, new: &mut [Cell<'a>], old: &[Cell<'a>], whole: 
             *cell = *before;
         }
     }
+}
+
+/// The row with values that are too large cut; mapping sees that it is too large all the same.
+fn fitting<'a>(
+    target: &Target,
+    shape: &Shape,
+    mut row: Vec<Cell<'a>>,
+    bytes_max: usize,
+) -> Vec<Cell<'a>> {
+    for (&at, column) in shape.places.iter().zip(target.columns.iter()) {
+        if let Some(cell) = row.get_mut(at) {
+            *cell = oversize::cut(*cell, &column.native, bytes_max);
+        }
+    }
+    row
 }
 
 fn put_row(

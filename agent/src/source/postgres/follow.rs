@@ -151,7 +151,8 @@ impl Follower {
             Some(reader) => reader,
             None => self.reader.insert(Session::open(&self.settings).await?),
         };
-        let row = keys::row_of(reader, &self.target, &change.walk).await?;
+        let bytes_max = self.settings.batch.row_bytes_max.0;
+        let row = keys::row_of(reader, &self.target, &change.walk, bytes_max).await?;
         slot::wait_until_on_disk(reader, self.standby).await?;
         if row.is_none() {
             // What became of the row is told before this position; until then the log's later

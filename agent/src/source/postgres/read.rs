@@ -17,6 +17,7 @@ use tokio::sync::{Mutex as TurnTaking, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::keys;
+use super::oversize;
 use super::place::{Identity, Lsn, Place, Stage};
 use super::session::{CopiedRows, Session, get};
 use super::target::{Target, after_text};
@@ -162,7 +163,7 @@ async fn read_ranges(work: Arc<Work>, found: mpsc::Sender<Found>) -> Result<(), 
         // The server's statement time-out would also count the time for which the spool, not the
         // server, is slow; for rows the agent's own limit on silence takes its place.
         session.run("cannot prepare for reading", "set statement_timeout = 0").await?;
-        let query = work.target.chunk_query(after.as_ref(), upto.as_ref());
+        let query = work.chunk_query(&session, after.as_ref(), upto.as_ref()).await?;
         let rows = session.copy(&work.target.doing(), &query).await?;
         if let Some(witness) = &witness {
             // The copy has its snapshot, and none of its rows was handed on yet.
@@ -237,6 +238,20 @@ impl Work {
             .map(|index| get(&row, index))
             .collect::<Result<_, _>>()
             .map(Some)
+    }
+
+    /// The query for a range; where its rows may be larger than is carried, it cuts them.
+    async fn chunk_query(
+        &self,
+        session: &Session,
+        after: Option<&KeyText>,
+        upto: Option<&KeyText>,
+    ) -> Result<String, Fault> {
+        let bytes_max = self.settings.batch.row_bytes_max.0;
+        if oversize::may_stand_in(session, self.target.oid, bytes_max).await? {
+            return Ok(self.target.cut_chunk_query(after, upto, bytes_max));
+        }
+        Ok(self.target.chunk_query(after, upto))
     }
 
     /// Copies the rows of one range into blocks.

@@ -7,6 +7,7 @@ use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 
 use super::catalogue::{Table, TypeNumbers, ident, idents, literal};
+use super::oversize;
 use crate::source::snapshot::{After, Chunk, KeyText};
 use crate::source::{Column, Native, Selection};
 
@@ -107,9 +108,32 @@ impl Target {
 
     /// The query for the rows of a range, in key order.
     pub(super) fn chunk_query(&self, after: Option<&KeyText>, upto: Option<&KeyText>) -> String {
+        self.chunk_sql(&self.select_sql(), after, upto)
+    }
+
+    /// The same, where values above `bytes_max` may be met: they are cut, but in the key.
+    pub(super) fn cut_chunk_query(
+        &self,
+        after: Option<&KeyText>,
+        upto: Option<&KeyText>,
+        bytes_max: u64,
+    ) -> String {
+        self.chunk_sql(&self.cut_select_sql(bytes_max), after, upto)
+    }
+
+    fn cut_select_sql(&self, bytes_max: u64) -> String {
+        let column = |(index, column): (usize, &Column)| {
+            let is_key = self.walk.contains(&index) || self.selection.key.contains(&index);
+            if is_key { ident(&column.name) } else { oversize::cut_sql(column, bytes_max) }
+        };
+        let columns: Vec<String> = self.columns.iter().enumerate().map(column).collect();
+        format!("select {} from {}", columns.join(", "), self.table())
+    }
+
+    fn chunk_sql(&self, select: &str, after: Option<&KeyText>, upto: Option<&KeyText>) -> String {
         let mut wanted = self.range_sql(after, upto);
         wanted.extend(self.filter_sql());
-        format!("{}{} order by {}", self.select_sql(), conditions(wanted), self.walk_names())
+        format!("{select}{} order by {}", conditions(wanted), self.walk_names())
     }
 
     /// The query for all rows, or the first so many.
@@ -119,10 +143,10 @@ impl Target {
         format!("{}{}{limit}", self.select_sql(), conditions(wanted))
     }
 
-    /// The query for the row with this key.
-    pub(super) fn row_query(&self, key: &KeyText) -> String {
-        let names = self.walk_names();
-        format!("{} where ({names}) = ({})", self.select_sql(), self.key_sql(key))
+    /// The query for the row with this key, values above `bytes_max` cut.
+    pub(super) fn row_query(&self, key: &KeyText, bytes_max: u64) -> String {
+        let (names, select) = (self.walk_names(), self.cut_select_sql(bytes_max));
+        format!("{select} where ({names}) = ({})", self.key_sql(key))
     }
 
     /// The query that turns a key's bytes, given as parameters, into text.
