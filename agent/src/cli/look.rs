@@ -93,7 +93,7 @@ async fn check_hub(plan: &Plan) -> Vec<Fault> {
         datasets: plan.datasets.iter().map(offer).collect(),
     };
     match hub.hello(&hello).await {
-        Err(fault) => vec![fault],
+        Err(not_welcome) => vec![not_welcome.fault],
         Ok(welcome) => {
             say(&format!("Trung tâm · hub: phiên bản · version {}", welcome.hub_version));
             let refused = |terms: phusa_protocol::hello::Terms| {

@@ -237,6 +237,10 @@ impl Bound {
         unchanged_allowed: bool,
         out: &mut Vec<u8>,
     ) -> Result<(), Flaw> {
+        // As it was read, too: of a value that is too large the source hands on the beginning only.
+        if row.tuple_bytes() > self.row_bytes_max {
+            return Err(Flaw { rule: Rule::RowBytesMax, field: None });
+        }
         let start = out.len();
         begin_tuple(out, self.steps.len());
         let mut kept = Span::default();
