@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use phusa_agent::mapping::Mapping;
-use phusa_agent::mapping::field::{FieldRule, Mask, Rules};
+use phusa_agent::mapping::field::{FieldRule, Mask, Recipe, Rules};
 use phusa_agent::mapping::filter::Filter;
 use phusa_agent::source::{Block, Column, Native, Resume};
 use phusa_protocol::batch::Phase;
@@ -120,6 +120,7 @@ fn rules(filter: Option<&str>) -> Rules {
         kind,
         nullable: index > 0,
         from: Some(format!("f{index}")),
+        recipe: Recipe::default(),
         mask: Mask::Keep,
     };
     Rules {

@@ -79,6 +79,7 @@ fn batch() -> Batch {
         position_from: String::new(),
         position_to: "0/16B3748".to_owned(),
         counts,
+        quality: std::collections::BTreeMap::new(),
         body_bytes: body.len() as u64,
         encoding: Encoding::None,
         commitment: commitment(&salt, &body),

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::plan::{DatasetPlan, Plan};
-use crate::mapping::{Bound, Mapping, Reject};
+use crate::mapping::{Bound, Mapping, OnBad, Reject};
 use crate::rejects::RejectsFile;
 use crate::source::{Block, Column, Intake, Progress, Resume, Source, Start};
 use crate::spool::{BatchIdentity, Packed, Recovered, Recovery, Spool, Tail, Writer};
@@ -461,7 +461,8 @@ impl<'a, S: Source> Capture<'a, S> {
                 ("truncate", counts.truncate),
             ];
             add_counts(&mut base.rows, by_op.into_iter().map(|(op, n)| (op.to_owned(), n)));
-            let rules = block.rejects.iter().map(|reject| (broken_rule(reject), 1));
+            let stayed = block.rejects.iter().filter(|r| r.on_bad == OnBad::RejectRow);
+            let rules = stayed.map(|reject| (broken_rule(reject), 1));
             add_counts(&mut base.rejects, rules);
         });
     }
