@@ -86,7 +86,7 @@ pub enum EncodingFile {
     Utf8,
     /// Windows code page 1258.
     Cp1258,
-    /// TCVN 5712:1993, as the fonts .VnTime use it.
+    /// TCVN 5712:1993, as the `VnTime` fonts use it.
     Tcvn3,
     /// VNI for Windows.
     Vni,
@@ -300,6 +300,10 @@ pub struct ListFile {
     /// below are of the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub any_of_digits: Option<usize>,
+    /// Whether a code of the source is never taken as it is, because another list numbers the
+    /// same things otherwise. Default `false`.
+    #[serde(default)]
+    pub only_becomes: bool,
     /// Its codes. Default: none.
     #[serde(default, rename = "code", skip_serializing_if = "Vec::is_empty")]
     pub codes: Vec<Spanned<CodeFile>>,

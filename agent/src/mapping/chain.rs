@@ -161,7 +161,8 @@ impl Chain {
             super::format::pad_left(*width, words)?;
         }
         if let Some(format) = convert {
-            format.apply(words, spare, self.kind == Kind::Text)?;
+            let partial = self.kind == Kind::Text || self.mask == Mask::Year;
+            format.apply(words, spare, partial)?;
         }
         Ok(Found::Text)
     }
@@ -306,3 +307,6 @@ pub(super) fn put_absent(found: Found, out: &mut Vec<u8>) {
         Found::Unchanged => put_field(out, Field::Unchanged),
     }
 }
+
+#[cfg(test)]
+mod tests;

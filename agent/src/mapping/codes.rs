@@ -61,6 +61,8 @@ pub struct CodeList {
     whole: Option<Period>,
     /// Where the codes themselves are not at hand: how many digits each has.
     digits: Option<usize>,
+    /// Whether the source numbers by another list, so that no code is taken as it is.
+    only_becomes: bool,
 }
 
 /// What became of a code.
@@ -84,6 +86,11 @@ impl CodeList {
     /// Lets every code of so many digits stand for one of the list.
     pub fn any_of_digits(&mut self, digits: usize) {
         self.digits = Some(digits);
+    }
+
+    /// Takes no code as it is: the source's numbers are those of another list.
+    pub fn only_becomes(&mut self) {
+        self.only_becomes = true;
     }
 
     /// Adds a code.
@@ -140,7 +147,7 @@ impl CodeList {
         let way = ways.into_iter().find(|(period, _)| period.holds(day));
         match way {
             Some((_, to)) => Became::Other(to),
-            None if self.holds(code, day) => Became::Itself,
+            None if !self.only_becomes && self.holds(code, day) => Became::Itself,
             None => Became::Unknown,
         }
     }

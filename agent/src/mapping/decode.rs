@@ -3,7 +3,7 @@
 //!
 //! | encoding | published as | here |
 //! |---|---|---|
-//! | `tcvn3` | TCVN 5712:1993, as the fonts .VnTime use it | the upper half; a capital and the small letter of the same base (`41 B5`) is one capital, À |
+//! | `tcvn3` | TCVN 5712:1993, as the `VnTime` fonts use it | the upper half; a capital and the small letter of the same base (`41 B5`) is one capital, À |
 //! | `vni` | VNI for Windows | base letter and mark, two bytes (`41 D8`) |
 //! | `viscii` | RFC 1456 | one byte a letter, six of them among the control codes |
 //! | `cp1258` | Windows code page 1258 | base letter and combining tone |
@@ -12,7 +12,7 @@
 //! A legacy column comes as raw bytes (`bytea`, a database in `SQL_ASCII`) or as text whose letters
 //! stand for the bytes (`µ` for `B5`); both are taken. A byte that the encoding does not define
 //! refuses the value. TCVN3 has small letters with tones only: capitals typed for the capital fonts
-//! (.VnTimeH) are the codes of small letters and come out small (`capitals` of `normalise` helps).
+//! (`VnTimeH`) are the codes of small letters and come out small (`capitals` of `normalise` helps).
 
 pub mod detect;
 mod tables;
@@ -204,9 +204,9 @@ fn push_vni(byte: u8, out: &mut String) -> Result<(), Rule> {
     let (small, is_capital) = if byte < 0xe0 { (byte + 0x20, true) } else { (byte, false) };
     if let Some((_, single)) = VNI_SINGLE.iter().find(|(code, _)| *code == small) {
         if is_capital {
-            out.extend(single.to_uppercase())
+            out.extend(single.to_uppercase());
         } else {
-            out.push(*single)
+            out.push(*single);
         }
         return Ok(());
     }

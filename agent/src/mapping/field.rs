@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use phusa_protocol::value::Kind;
 
-use super::check::{AsOf, Check};
+use super::check::{AsOf, Check, Test};
 use super::codes::CodeList;
 use super::compute::Compute;
 use super::decode::Encoding;
@@ -101,6 +101,12 @@ impl Recipe {
             && convert.is_none()
             && crosswalk.is_none()
             && checks.is_empty()
+    }
+
+    /// Whether a check asks whether there is a value at all.
+    #[must_use]
+    pub fn requires(&self) -> bool {
+        self.checks.iter().any(|check| matches!(check.test, Test::Required))
     }
 
     /// Whether its values need not be of the column's own type.

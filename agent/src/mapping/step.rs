@@ -28,6 +28,8 @@ pub(super) struct Step {
     pub(super) column: Option<usize>,
     /// Whether the contract allows null.
     nullable: bool,
+    /// Whether null passes without being looked at: no check asks for it.
+    nulls_pass: bool,
     /// Whether it is part of the key.
     key: bool,
     /// How a value that stays as it is can be told.
@@ -76,7 +78,15 @@ impl Step {
     /// A step that sends null.
     pub(super) fn absent() -> Self {
         let work = Work::Convert(Conversion::Same(Kind::Bytea));
-        Self { column: None, nullable: true, key: false, glance: Glance::Never, work, reader: None }
+        Self {
+            column: None,
+            nullable: true,
+            nulls_pass: true,
+            key: false,
+            glance: Glance::Never,
+            work,
+            reader: None,
+        }
     }
 
     /// Joins `rule` to the columns it reads; `hmac` is there when the rule's mask needs it.
@@ -117,7 +127,9 @@ impl Step {
             Work::Chain(Box::new(Chain::of_column(reader, rule.recipe.clone(), mask, rule.kind)))
         };
         let glance = work.glance();
-        Ok(Self { column: Some(index), nullable: rule.nullable, key, glance, work, reader })
+        let nullable = rule.nullable;
+        let nulls_pass = nullable && !rule.recipe.requires();
+        Ok(Self { column: Some(index), nullable, nulls_pass, key, glance, work, reader })
     }
 
     fn bind_computed<'c>(
@@ -136,7 +148,8 @@ impl Step {
         let chain = Chain::computed(parts, rule.recipe.clone(), mask, rule.kind);
         let (work, glance) = (Work::Chain(Box::new(chain)), Glance::Never);
         let nullable = rule.nullable;
-        Ok(Self { column: None, nullable, key: false, glance, work, reader: None })
+        let nulls_pass = false;
+        Ok(Self { column: None, nullable, nulls_pass, key: false, glance, work, reader: None })
     }
 
     /// Whether it leaves most values of `column` as they are.
@@ -152,7 +165,7 @@ impl Step {
             (Field::Value(bytes), Glance::Text) => nfc::is_plain(bytes),
             (Field::Value(bytes), Glance::Fits(kind)) => kind.fits(bytes),
             (Field::Value(_), Glance::Never) => false,
-            (Field::Null, _) => self.nullable,
+            (Field::Null, _) => self.nulls_pass,
             (Field::Unchanged, _) => unchanged_allowed && !self.key,
         }
     }

@@ -23,7 +23,7 @@ const RHYMES: &str = "a ac ach ai ak am an ang anh ao ap at au ay e ec em en eng
 pub fn is_syllable(word: &str) -> bool {
     let bare = without_tones(word);
     let rhyme = |onset: &&str| bare.strip_prefix(*onset).is_some_and(is_rhyme);
-    !bare.is_empty() && ONSETS.iter().any(|onset| rhyme(&onset))
+    !bare.is_empty() && ONSETS.iter().any(rhyme)
 }
 
 fn is_rhyme(rest: &str) -> bool {
@@ -64,7 +64,7 @@ pub fn is_person_name(text: &str) -> bool {
     let family = words.first().map(|word| folded(word)).unwrap_or_default();
     (2..=6).contains(&words.len())
         && FAMILY_NAMES.split_ascii_whitespace().any(|name| name == family)
-        && words.iter().all(|word| capital(&word) && is_syllable(word))
+        && words.iter().all(|word| capital(word) && is_syllable(word))
 }
 
 #[cfg(test)]

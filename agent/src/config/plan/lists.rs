@@ -44,6 +44,9 @@ fn list(file: &ListFile, place: &Place<'_>) -> Result<CodeList, Fault> {
     let whole = Period::new(file.valid_from.as_deref(), file.valid_to.as_deref());
     let whole = whole.map_err(|rule| place.fault(0..0, Code::MappingInvalid, rule))?;
     let mut list = CodeList::new(whole);
+    if file.only_becomes {
+        list.only_becomes();
+    }
     match file.any_of_digits {
         Some(digits @ 1..=20) => list.any_of_digits(digits),
         Some(_) => {

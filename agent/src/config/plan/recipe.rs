@@ -11,11 +11,11 @@ use phusa_protocol::value::Kind;
 use regex::RegexBuilder;
 
 use super::lists::Lists;
-use crate::config::FieldFile;
 use crate::config::rules::{
     CheckFile, CheckRuleFile, ComputeFile, ConvertFile, CrosswalkFile, DateFormatFile,
     DecimalSignFile, EncodingFile, NormaliseFile, OnBad,
 };
+use crate::config::{FieldFile, MaskFile};
 use crate::mapping::check::{AsOf, Bound, Check, Sex, Test};
 use crate::mapping::codes::{self, CodeList};
 use crate::mapping::compute::{Compute, Part};
@@ -59,7 +59,7 @@ impl Reading<'_> {
         let mut recipe = Recipe { on_bad, ..Recipe::default() };
         recipe.compute = file.compute.as_ref().map(|written| compute(written.get_ref()));
         recipe.decode = file.encoding.as_ref().map(|written| decode(*written.get_ref()));
-        let written = file.normalise.iter().flat_map(|written| written.get_ref());
+        let written = file.normalise.iter().flat_map(toml::Spanned::get_ref);
         recipe.normalise = written.copied().map(normal).collect();
         recipe.normalise.sort_unstable();
         recipe.normalise.dedup();
@@ -106,7 +106,7 @@ impl Reading<'_> {
             flaws.push(here(written.span(), "`pad_left` is 1 to 64"));
         }
         if let (Some(written), Some(format)) = (&file.convert, &recipe.convert)
-            && let Some(misfit) = format.misfit(agreed.kind)
+            && let Some(misfit) = format.misfit(converted_kind(file, agreed))
         {
             flaws.push(Flaw::Here(written.span(), misfit));
         }
@@ -205,6 +205,12 @@ impl Reading<'_> {
         let birth = file.birth_field.as_deref().map(|name| self.field(name)).transpose()?;
         Ok(Test::CitizenId { sex, birth })
     }
+}
+
+/// What `convert` makes of a value: of one that is then cut to its year, the text of a date.
+fn converted_kind(file: &FieldFile, agreed: &ContractField) -> Kind {
+    let is_year = file.mask.as_ref().is_some_and(|mask| *mask.get_ref() == MaskFile::Year);
+    if is_year { Kind::Text } else { agreed.kind }
 }
 
 /// As [`Flaw`], before it is known at which key it is said.

@@ -1,6 +1,6 @@
 //! The published code tables, written out. `\0` is undefined.
 
-/// TCVN 5712:1993 from `A0`: what its VN3 set (the .VnTime fonts) uses, and the capitals of VN1.
+/// TCVN 5712:1993 from `A0`: what its VN3 set (the `VnTime` fonts) uses, and the capitals of VN1.
 #[rustfmt::skip]
 pub(super) const TCVN3_HIGH: [char; 96] = [
     '\u{a0}', 'Ă', 'Â', 'Ê', 'Ô', 'Ơ', 'Ư', 'Đ', 'ă', 'â', 'ê', 'ô', 'ơ', 'ư', 'đ', 'Ằ',

@@ -40,7 +40,7 @@ fn table_byte(table: &[char], first: u8, letter: char) -> u8 {
     low.map(|(byte, _)| *byte).or(at).unwrap_or_else(|| u8::try_from(letter).unwrap())
 }
 
-/// As the fonts .VnTime have it: a capital with a tone is the plain capital and the small letter.
+/// As the `VnTime` fonts have it: a capital with a tone is the plain capital and the small letter.
 fn tcvn3_bytes(letter: char) -> Vec<u8> {
     let byte = |letter| table_byte(&TCVN3_HIGH, 0xa0, letter);
     match without_tone(letter) {
@@ -174,6 +174,11 @@ fn known_texts_are_read_as_the_standards_say() {
     check(Encoding::Utf8, b"\xff", Err(Rule::TextNotUtf8));
 }
 
+fn say(line: &str) {
+    use std::io::Write as _;
+    writeln!(std::io::stdout(), "{line}").unwrap();
+}
+
 #[test]
 fn the_encoding_of_a_sample_is_found_or_refused() {
     let names = names();
@@ -191,10 +196,10 @@ fn the_encoding_of_a_sample_is_found_or_refused() {
             found += usize::from(detection.clear == Some(encoding));
             samples += 1;
         }
-        println!("{:<12} found in {found} of {samples} samples of 20 names", encoding.name());
+        say(&format!("{:<12} found in {found} of {samples} samples of 20 names", encoding.name()));
         (right, all) = (right + found, all + samples);
     }
-    println!("all          found in {right} of {all} samples, none taken for another");
+    say(&format!("all          found in {right} of {all} samples, none taken for another"));
     assert!(right * 100 >= all * 95, "{right} of {all}");
     assert_eq!(detect([b"plain".as_slice()].into_iter()).clear, Some(Encoding::Utf8));
     assert_eq!(detect(["Huế".as_bytes()].into_iter()).clear, None, "one word proves nothing");
