@@ -16,8 +16,10 @@ use tracing_subscriber::EnvFilter;
 use crate::config::plan::Plan;
 use crate::pipeline::wiring;
 
-mod look;
 mod report;
+mod meaning;
+mod look;
+mod preview;
 
 /// Tác tử Phù Sa đứng cạnh cơ sở dữ liệu của cơ quan · the agent beside an agency's database.
 #[derive(Debug, Parser)]
@@ -35,11 +37,14 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Kiểm tra cấu hình, tài khoản, bảng và trung tâm; không đọc bản ghi nào · check everything, read no rows.
+    /// Kiểm tra cấu hình, tài khoản, bảng và trung tâm, nói rõ cấu hình có nghĩa gì · check everything, say what it means.
     Check {
         /// Không hỏi trung tâm · do not ask the hub.
         #[arg(long)]
         offline: bool,
+        /// Không đọc bản ghi mẫu nào · read no sample of rows.
+        #[arg(long)]
+        no_rows: bool,
     },
     /// Xem trước các bản ghi đúng như sẽ được gửi; không gửi gì · show rows as they would be sent, send nothing.
     Preview {
@@ -117,9 +122,11 @@ impl Cli {
         let plan = Arc::new(Plan::load(&self.config)?);
         let one = |fault| vec![fault];
         match self.command {
-            Command::Check { offline } => look::check(&plan, offline).await.map_err(one),
+            Command::Check { offline, no_rows } => {
+                look::check(&plan, offline, no_rows).await.map_err(one)
+            }
             Command::Preview { dataset, rows } => {
-                look::preview(&plan, dataset.as_deref(), rows).await.map_err(one)
+                preview::preview(&plan, dataset.as_deref(), rows).await.map_err(one)
             }
             Command::Run => run(plan).await.map_err(one),
             Command::Status { json, prometheus } => {

@@ -21,6 +21,7 @@ pub mod compute;
 pub mod check;
 pub mod quality;
 pub mod preview;
+pub mod looks;
 mod bench;
 mod bound;
 mod chain;

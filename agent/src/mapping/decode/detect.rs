@@ -21,7 +21,7 @@ pub struct Detection {
     pub words: usize,
     /// Per encoding, how many of a hundred words come out as syllables; best first.
     pub scores: Vec<(Encoding, u32)>,
-    /// The encoding, where it is clear. Text that is all ASCII is `utf8`.
+    /// The encoding, where it is clear. Text that is all ASCII tells nothing.
     pub clear: Option<Encoding>,
 }
 
@@ -39,10 +39,7 @@ pub fn detect<'t>(texts: impl Iterator<Item = &'t [u8]>) -> Detection {
 }
 
 fn clear(texts: &[&[u8]], words: usize, tried: &[(Encoding, Tried)]) -> Option<Encoding> {
-    if texts.is_empty() {
-        return Some(Encoding::Utf8);
-    }
-    let (encoding, best) = tried.first()?;
+    let (encoding, best) = tried.first().filter(|_| !texts.is_empty())?;
     let other = tried.iter().find(|(_, other)| other.text != best.text);
     let lead = best.score() - other.map_or(0, |(_, other)| other.score());
     let enough = words >= WORDS_MIN && best.score() >= SCORE_MIN && lead >= LEAD_MIN;

@@ -201,7 +201,7 @@ fn the_encoding_of_a_sample_is_found_or_refused() {
     }
     say(&format!("all          found in {right} of {all} samples, none taken for another"));
     assert!(right * 100 >= all * 95, "{right} of {all}");
-    assert_eq!(detect([b"plain".as_slice()].into_iter()).clear, Some(Encoding::Utf8));
+    assert_eq!(detect([b"plain".as_slice()].into_iter()).clear, None, "ASCII proves nothing");
     assert_eq!(detect(["Huế".as_bytes()].into_iter()).clear, None, "one word proves nothing");
     let noise: Vec<Vec<u8>> = (0..60).map(|n| vec![b'a', 0x80 + n, 0xff - n]).collect();
     assert_eq!(detect(noise.iter().map(Vec::as_slice)).clear, None);
