@@ -111,6 +111,15 @@ fn the_canonical_header_stays() {
 }
 
 #[test]
+fn the_header_with_counts_of_broken_rules_stays() {
+    let mut header = batch().signed.header;
+    let counts = [("null_field/ngay_sinh/unconvertible", 2), ("reject_row/-/row_bytes_max", 1)];
+    header.quality = counts.map(|(name, rows)| (name.to_owned(), rows)).into();
+    let signed = SignedHeader::sign(header, &agent_key());
+    check("header_quality.golden", &(String::from_utf8(signed.bytes).unwrap() + "\n"));
+}
+
+#[test]
 fn the_receipt_stays() {
     let receipt = Receipt {
         v: 1,
