@@ -96,12 +96,12 @@ const TABLE: &str = "
 create table dan (id int primary key, cccd text, ho text, ten text, sinh text, gt int2, tinh text,
   dt text, luong numeric, ghi_chu text, email text, ton_giao text);
 insert into dan values
-  (1, '46199000001', 'NguyÔn', 'ThÞ H­êng', '05/03/1999', 0, '46', '+84 905 123 456', 7654321.5, 'x', 'a@b.vn', '01'),
+  (1, '46199000001', 'NguyÔn', 'ThÞ H\u{ad}êng', '05/03/1999', 0, '46', '+84 905 123 456', 7654321.5, 'x', 'a@b.vn', '01'),
   (2, ' 045085000002', 'TrÇn', 'V¨n §øc', '19850317', 1, '45', '12', 999999, null, null, '01'),
   (3, '46199000003', 'Lª', 'ThÞ BÝch', '31/02/1999', 1, '15', null, null, 'CCCD 046199000003', null, null),
   (4, 'mù', 'Ph¹m', 'V¨n Tó', null, 1, '46', null, null, null, null, null),
   (5, null, 'Vâ', 'ThÞ Lµnh', null, 9, '46', null, null, null, null, null);
-insert into dan select i, null, 'NguyÔn', 'ThÞ Ph­îng Hång', null, 1, '46', null, null, null, null, null
+insert into dan select i, null, 'NguyÔn', 'ThÞ Ph\u{ad}îng Hång', null, 1, '46', null, null, null, null, null
   from generate_series(10, 40) i;
 ";
 

@@ -64,11 +64,10 @@ pub(super) fn year(words: &mut String) -> Result<(), Rule> {
 /// Leaves the band of `width` that a number lies in: `20-29`, or its lower end alone.
 ///
 /// # Errors
-/// [`Rule::MaskUnfit`] for no number or one of more than 18 digits.
+/// [`Rule::MaskUnfit`] for no number or one beyond 64 bits.
 pub(super) fn band(width: u32, lower_alone: bool, words: &mut String) -> Result<(), Rule> {
     let whole = words.split('.').next().unwrap_or_default();
-    let sound = !whole.is_empty() && whole.len() <= 18;
-    let number: i64 = whole.parse().ok().filter(|_| sound).ok_or(Rule::MaskUnfit)?;
+    let number: i64 = whole.parse().map_err(|_| Rule::MaskUnfit)?;
     let fraction = words.get(whole.len()..).unwrap_or_default();
     let is_fraction = |byte: u8| byte.is_ascii_digit() || byte == b'.';
     if !fraction.bytes().all(is_fraction) {
@@ -77,8 +76,9 @@ pub(super) fn band(width: u32, lower_alone: bool, words: &mut String) -> Result<
     // -0.5 lies below 0 although its whole part does not say so.
     let below =
         words.starts_with('-') && fraction.bytes().any(|byte| (b'1'..=b'9').contains(&byte));
-    let width = i64::from(width.max(1));
-    let lower = (number - i64::from(below)).div_euclid(width) * width;
+    // The ends of a band may lie beyond the ends of the numbers.
+    let width = i128::from(width.max(1));
+    let lower = (i128::from(number) - i128::from(below)).div_euclid(width) * width;
     words.clear();
     // Writing into a String cannot fail.
     let _ = write!(words, "{lower}");
@@ -163,8 +163,9 @@ mod tests {
         assert_eq!(band("27", false).as_deref(), Ok("20-29"));
         assert_eq!(band("27.9", true).as_deref(), Ok("20"));
         assert_eq!(band("-0.5", true).as_deref(), Ok("-10"));
+        assert_eq!(band("-9223372036854775808", true).as_deref(), Ok("-9223372036854775810"));
         assert_eq!(band("-10", true).as_deref(), Ok("-10"));
-        for bad in ["", "x", "1.x", "1234567890123456789", "NaN"] {
+        for bad in ["", "x", "1.x", "12345678901234567890", "NaN", "+", "+1.-"] {
             assert_eq!(band(bad, true), Err(Rule::MaskUnfit), "{bad}");
         }
         let commune = |text: &str| {
