@@ -194,3 +194,50 @@ async fn check_says_what_a_configuration_means_and_what_values_look_like() {
         said(&unsure)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_finds_what_is_ill_and_says_it_in_seven_digits() {
+    let mut world = world();
+    let line = |text: &str| {
+        let line = text.lines().find(|line| line.contains("code for the phone")).unwrap();
+        line.rsplit(' ').next().unwrap().to_owned()
+    };
+    // Without a hub: the network is ill, contracts and clock cannot be looked at.
+    let alone = world.agent(&["doctor"]);
+    let text = said(&alone);
+    assert!(!alone.status.success() && text.contains("hub_unreachable"), "{text}");
+    let explained = said(&world.agent(&["doctor", "--explain", &line(&text)]));
+    for words in [
+        "mạng và trung tâm · network and hub: ✗",
+        "hợp đồng · contracts: ?",
+        "nguồn và quyền · source and rights: ✓",
+        "bảng mã · encodings: ✓",
+    ] {
+        assert!(text.contains(words) && explained.contains(words), "{words}: {text}{explained}");
+    }
+    let misheard = world.agent(&["doctor", "--explain", "123-4567"]);
+    assert!(!misheard.status.success() && said(&misheard).contains("misheard"));
+
+    world.province.start_hub();
+    let well = world.agent(&["doctor"]);
+    let text = said(&well);
+    assert!(well.status.success(), "{text}");
+    assert!(text.contains("the certificate is valid for") && line(&text) == "000-0000", "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_technical_document_has_types_and_no_values() {
+    let world = world();
+    let html = said(&world.agent(&["describe", "thu.dan"]));
+    for said in [
+        "<h1>Người dân</h1>",
+        "<td>cccd (text)</td><td>normalise → pad_left → check</td><td>keep_last 3</td>",
+        "<td>ho (text) + ten (text)</td>",
+        "P công khai · public",
+    ] {
+        assert!(html.contains(said), "{said}: {html}");
+    }
+    assert!(!html.contains("46199000001") && !html.contains("NguyÔn"), "{html}");
+    assert!(said(&world.agent(&["describe", "thu.dan", "--offline"])).contains("<td>cccd</td>"));
+    assert!(!world.agent(&["describe", "thu.khac"]).status.success());
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use phusa_protocol::PROTOCOL_VERSION;
 use phusa_protocol::digest::RowsDigest;
 use phusa_protocol::fault::{Code, Fault};
-use phusa_protocol::hello::{Hello, Offer};
+use phusa_protocol::hello::{Hello, Offer, Terms, Welcome};
 use phusa_protocol::time::Timestamp;
 use serde_json::json;
 
@@ -73,7 +73,7 @@ async fn check_source(plan: &Plan) -> Result<Vec<Fault>, Fault> {
 }
 
 /// Whether the rules fit the columns; an encoding that a sample is to settle fits as any other.
-fn check_binding(dataset: &DatasetPlan, columns: &[Column]) -> Result<(), Fault> {
+pub(super) fn check_binding(dataset: &DatasetPlan, columns: &[Column]) -> Result<(), Fault> {
     let mut rules = dataset.rules.clone();
     for field in &mut rules.fields {
         if field.recipe.decode == Some(Decode::Auto) {
@@ -85,10 +85,19 @@ fn check_binding(dataset: &DatasetPlan, columns: &[Column]) -> Result<(), Fault>
 
 /// Faults between agent and hub: address, certificates, contracts, clock.
 async fn check_hub(plan: &Plan) -> Vec<Fault> {
-    let hub = match wiring::hub_settings(plan).and_then(Hub::new) {
-        Ok(hub) => hub,
-        Err(fault) => return vec![fault],
-    };
+    match greet(plan).await {
+        Err(fault) => vec![fault],
+        Ok(welcome) => {
+            say(&format!("Trung tâm · hub: phiên bản · version {}", welcome.hub_version));
+            let skew = skew_fault(&welcome, Timestamp::now());
+            refusals(welcome).chain(skew).collect()
+        }
+    }
+}
+
+/// What the hub answers to a greeting that begins nothing.
+pub(super) async fn greet(plan: &Plan) -> Result<Welcome, Fault> {
+    let hub = wiring::hub_settings(plan).and_then(Hub::new)?;
     let offer = |dataset: &DatasetPlan| Offer {
         dataset: dataset.dataset().clone(),
         contract: dataset.contract.fingerprint(),
@@ -101,18 +110,15 @@ async fn check_hub(plan: &Plan) -> Vec<Fault> {
         sent_at: Timestamp::now(),
         datasets: plan.datasets.iter().map(offer).collect(),
     };
-    match hub.hello(&hello).await {
-        Err(fault) => vec![fault],
-        Ok(welcome) => {
-            say(&format!("Trung tâm · hub: phiên bản · version {}", welcome.hub_version));
-            let refused = |terms: phusa_protocol::hello::Terms| {
-                let what = format!("the hub refuses {}", terms.dataset);
-                terms.refused.map(|code| Fault::new(code, what))
-            };
-            let skew = skew_fault(&welcome, Timestamp::now());
-            welcome.datasets.into_iter().filter_map(refused).chain(skew).collect()
-        }
-    }
+    hub.hello(&hello).await
+}
+
+/// The datasets the hub refuses.
+pub(super) fn refusals(welcome: Welcome) -> impl Iterator<Item = Fault> {
+    welcome.datasets.into_iter().filter_map(|terms: Terms| {
+        let what = format!("the hub refuses {}", terms.dataset);
+        terms.refused.map(|code| Fault::new(code, what))
+    })
 }
 
 /// `phusa-agent verify`: rows and digest of the source as mapping lets it through.
