@@ -212,7 +212,7 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), refused).await.expect("a new register");
+        tokio::time::timeout(Duration::from_secs(30), refused).await.unwrap();
     }
 
     /// Names in the table, sorted by bytes.
