@@ -184,7 +184,7 @@ pub struct SourceFile {
     #[serde(default = "SourceFile::slot_wait")]
     pub slot_wait: Span,
     /// Lag above which catching up goes through the slot functions instead of streaming. Default
-    /// `"64MiB"`.
+    /// `"1GiB"`.
     #[serde(default = "SourceFile::catch_up_bytes")]
     pub catch_up_bytes: ByteSize,
 }
@@ -211,7 +211,7 @@ impl SourceFile {
     }
 
     fn catch_up_bytes() -> ByteSize {
-        ByteSize::mib(64)
+        ByteSize::mib(1_024)
     }
 }
 

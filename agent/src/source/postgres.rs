@@ -71,7 +71,7 @@ pub struct Settings {
     pub slot_wal_max: ByteSize,
     /// How long making a slot may take. Default 60 s.
     pub slot_wait: Duration,
-    /// Lag above which the log is read through the slot functions. Default 64 MiB.
+    /// Lag above which the log is read through the slot functions. Default 1 GiB.
     pub catch_up_bytes: ByteSize,
     /// When a block is closed.
     pub batch: Limits,
@@ -97,7 +97,7 @@ impl Settings {
             login_may_write_because: None,
             slot_wal_max: ByteSize(8 << 30),
             slot_wait: Duration::from_secs(60),
-            catch_up_bytes: ByteSize::mib(64),
+            catch_up_bytes: ByteSize::mib(1_024),
             batch: Limits::default(),
             guard: Guard::default(),
             log_as_text: false,

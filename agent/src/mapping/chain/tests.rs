@@ -440,8 +440,10 @@ proptest! {
         }
     }
 
+    /// Digits that are no bound of their band: a band names its bounds, and every value of it
+    /// comes out alike, so that a bound is not told from the others.
     #[test]
-    fn no_mask_lets_a_canary_through(digits in "[1-9][0-9]{9}", word in "[A-Z][a-z]{7}") {
+    fn no_mask_lets_a_canary_through(digits in "[1-9][0-9]{8}[1-8]", word in "[A-Z][a-z]{7}") {
         let plan = plan(&[
             "id text |",
             "a text | mask = { keep_last = 4 }",
