@@ -288,7 +288,7 @@ async fn reload(
                 Ok(Ok(())) => {}
                 Ok(Err(fault)) => warn!(code = %fault.code, "{}", fault.chain()),
                 Err(_) => {
-                    warn!("The agents' keys are written down as soon as the database answers")
+                    warn!("The agents' keys are written down once the database answers");
                 }
             }
             info!(agents = read.len(), "The register was read again: {} agents", read.len());

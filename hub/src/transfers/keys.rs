@@ -235,31 +235,31 @@ mod tests {
             let (agent, key) = ("H57/a".to_owned(), key.to_owned());
             Change::Add { agent, key, first }
         };
-        let check = |open: &[Known],
+        let check = |open: Vec<Known>,
                      registered: Option<&str>,
                      moment: Moment,
                      expected: &[Change]| {
             let register = registered.map(|key| ("H57/a".to_owned(), key.to_owned()));
             let seen = open.iter().map(|known| (known.agent.clone(), known.first)).collect();
             let register = register.into_iter().collect();
-            assert_eq!(changes(open, &seen, register, (moment, 90)), expected, "{registered:?}");
+            assert_eq!(changes(&open, &seen, register, (moment, 90)), expected, "{registered:?}");
         };
         let (used, left) = (known("A", false, false), known("A", true, false));
         let over = known("A", true, true);
-        check(&[], Some("A"), Moment::Before, &[add("A", 0)]);
-        check(&[used.clone()], Some("A"), Moment::Before, &[]);
+        check(vec![], Some("A"), Moment::Before, &[add("A", 0)]);
+        check(vec![used.clone()], Some("A"), Moment::Before, &[]);
         let replaced = [Change::Replace(used.clone()), add("B", 90)];
-        check(&[used.clone()], Some("B"), Moment::Before, &replaced);
+        check(vec![used.clone()], Some("B"), Moment::Before, &replaced);
         check(
-            &[used.clone()],
+            vec![used.clone()],
             Some("B"),
             Moment::After,
             &[Change::Replace(used.clone()), add("B", 3)],
         );
-        check(&[left.clone(), known("B", false, false)], Some("B"), Moment::Before, &[]);
+        check(vec![left.clone(), known("B", false, false)], Some("B"), Moment::Before, &[]);
         let closed = [Change::Close(over.clone(), 90)];
-        check(&[over, known("B", false, false)], Some("B"), Moment::Before, &closed);
-        check(&[left.clone()], Some("A"), Moment::Before, &[Change::Restore(left)]);
-        check(&[used.clone()], None, Moment::Before, &[Change::Replace(used)]);
+        check(vec![over, known("B", false, false)], Some("B"), Moment::Before, &closed);
+        check(vec![left.clone()], Some("A"), Moment::Before, &[Change::Restore(left)]);
+        check(vec![used.clone()], None, Moment::Before, &[Change::Replace(used)]);
     }
 }

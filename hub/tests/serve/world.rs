@@ -227,7 +227,7 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), told).await.expect("a new key");
+        tokio::time::timeout(Duration::from_secs(30), told).await.unwrap();
     }
 
     async fn reload_until_refused(&self, agent: &Sender) {
@@ -237,7 +237,7 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), refused).await.expect("a new register");
+        tokio::time::timeout(Duration::from_secs(30), refused).await.unwrap();
     }
 
     /// Names in the table, sorted by bytes.
