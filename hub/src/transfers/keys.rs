@@ -67,32 +67,37 @@ pub async fn remember(
     moment: Moment,
 ) -> Result<(), Fault> {
     let mut client = warehouse.client().await?;
-    let tx = client.transaction().await.map_err(not_kept)?;
+    let tx = client.transaction().await.map_err(|error| not_kept(&error))?;
     // Several hub processes may serve one warehouse.
-    tx.execute("lock table phusa.keys in share row exclusive mode", &[]).await.map_err(not_kept)?;
+    tx.execute("lock table phusa.keys in share row exclusive mode", &[])
+        .await
+        .map_err(|error| not_kept(&error))?;
     let sql = format!(
         "select agent, public_key, first_transfer, replaced_at is not null, \
                 coalesce(replaced_at < now() - interval '{REPLACED_FOR}', false), \
                 last_transfer is null \
          from phusa.keys order by agent, first_transfer"
     );
-    let rows = tx.query(&sql, &[]).await.map_err(not_kept)?;
+    let rows = tx.query(&sql, &[]).await.map_err(|error| not_kept(&error))?;
     let (mut open, mut seen) = (Vec::new(), BTreeMap::new());
     for row in &rows {
-        let known = known(row).map_err(not_kept)?;
+        let known = known(row).map_err(|error| not_kept(&error))?;
         seen.insert(known.agent.clone(), known.first);
-        if row.try_get(5).map_err(not_kept)? {
+        if row.try_get(5).map_err(|error| not_kept(&error))? {
             open.push(known);
         }
     }
     let next = "select nextval(pg_get_serial_sequence('phusa.transfers', 'transfer'))";
-    let next: i64 =
-        tx.query_one(next, &[]).await.and_then(|row| row.try_get(0)).map_err(not_kept)?;
+    let next: i64 = tx
+        .query_one(next, &[])
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(|error| not_kept(&error))?;
     let keys = register.keys().into_iter().map(|(agent, key)| (agent.to_string(), key.to_string()));
     for change in changes(&open, &seen, keys.collect(), (moment, next)) {
-        write(&tx, &change, hub).await.map_err(not_kept)?;
+        write(&tx, &change, hub).await.map_err(|error| not_kept(&error))?;
     }
-    tx.commit().await.map_err(not_kept)
+    tx.commit().await.map_err(|error| not_kept(&error))
 }
 
 fn known(row: &Row) -> Result<Known, tokio_postgres::Error> {
@@ -197,7 +202,7 @@ pub async fn load(
     let sql = "select agent, public_key, first_transfer, last_transfer, hub_signature \
                from phusa.keys";
     let mut spans = BTreeMap::<_, Vec<_>>::new();
-    for row in client.query(sql, &[]).await.map_err(not_kept)? {
+    for row in client.query(sql, &[]).await.map_err(|error| not_kept(&error))? {
         let text = |index: usize| row.try_get::<_, String>(index).unwrap_or_default();
         let (agent, key, signature) = (text(0), text(1), text(4));
         let (first, last) = (row.try_get(2).unwrap_or(0), row.try_get(3).unwrap_or(None));
@@ -216,9 +221,8 @@ pub async fn load(
     Ok(spans)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
-fn not_kept(error: tokio_postgres::Error) -> Fault {
-    database_fault("cannot read or write the agents' keys", &error)
+fn not_kept(error: &tokio_postgres::Error) -> Fault {
+    database_fault("cannot read or write the agents' keys", error)
 }
 
 #[cfg(test)]

@@ -453,6 +453,7 @@ impl Sender {
             position_from: "0/1".to_owned(),
             position_to: "0/2".to_owned(),
             counts,
+            quality: std::collections::BTreeMap::new(),
             body_bytes,
             encoding,
             commitment: commitment(&salt, &body),

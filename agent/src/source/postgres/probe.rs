@@ -102,6 +102,7 @@ pub(super) async fn probe(
     login_findings(settings, &server, &login, &mut findings);
     if server.version < VERSION_MIN {
         findings.columns = vec![None; selections.len()];
+        findings.unread = vec![Vec::new(); selections.len()];
         return Ok(findings);
     }
     let mut slots_needed = 0;
@@ -109,6 +110,7 @@ pub(super) async fn probe(
         let inspection = inspect(&session, settings, &server, selection).await?;
         slots_needed += i64::from(!slot_exists(&session, settings, selection).await?);
         findings.columns.push(inspection.columns(selection));
+        findings.unread.push(inspection.unread(selection));
         findings.faults.extend(inspection.faults);
         findings.facts.extend(inspection.facts);
         findings.statements.extend(inspection.statements);
@@ -179,6 +181,13 @@ impl Inspection {
         let table = self.table.as_ref()?;
         let column = |name: &String| table.column(name).map(|found| found.column.clone());
         selection.columns.iter().map(column).collect()
+    }
+
+    /// Names of the columns that the selection leaves out.
+    fn unread(&self, selection: &Selection) -> Vec<String> {
+        let attributes = self.table.iter().flat_map(|table| &table.columns);
+        let names = attributes.map(|attribute| attribute.column.name.clone());
+        names.filter(|name| !selection.columns.contains(name)).collect()
     }
 
     fn fault(&mut self, code: Code, what: String) {

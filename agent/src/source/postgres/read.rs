@@ -185,9 +185,14 @@ pub(super) async fn wait_for_hours(settings: &Settings, target: &Target) {
     }
 }
 
+/// Rows come in key order out of the key's index. A planner without fresh statistics would rather
+/// gather a range out of order and sort it on the agency's disk (measured: three times the CPU).
+const ALONG_THE_INDEX: &str = "set enable_sort = off; set enable_bitmapscan = off";
+
 /// One worker: takes range after range until none is left.
 async fn read_ranges(work: Arc<Work>, found: mpsc::Sender<Found>) -> Result<(), Fault> {
     let session = Session::open(&work.settings).await?;
+    session.run("cannot prepare for reading", ALONG_THE_INDEX).await?;
     work.enter_snapshot(&session).await?;
     let witness = match work.snapshot {
         Some(_) => None,
