@@ -226,7 +226,7 @@ fn grow(database: &Database, rows: u32) {
 async fn a_hub_whose_disk_is_really_full_loses_nothing_and_goes_on_once_there_is_room() {
     let mut house = House::new("", "disk_reserve = \"1KiB\"");
     let state = house.province.hub_folder().join("state");
-    let Some(disk) = SmallDisk::mount(&state, 400) else { return };
+    let Some(disk) = SmallDisk::mount(&state, 1_200) else { return };
     house.province.start_hub();
     house.province.start_agent(AGENCY);
     assert_eq!(house.settle().await, 200);
@@ -238,7 +238,7 @@ async fn a_hub_whose_disk_is_really_full_loses_nothing_and_goes_on_once_there_is
     fs::remove_file(filler).unwrap();
     house.nothing_is_lost(320).await;
     let fleet = text(&house.province.agent(AGENCY, &["status", "--json"]));
-    assert!(fleet.contains("\"epoch\":1"), "what was acknowledged was there: {fleet}");
+    assert!(fleet.contains("\"epoch\": 1,"), "what was acknowledged was there: {fleet}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
