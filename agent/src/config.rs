@@ -247,6 +247,12 @@ pub struct GuardFile {
     pub statement_timeout: Spanned<Span>,
     /// How long a statement may wait for a lock at the source. Default `"5s"`.
     pub lock_timeout: Spanned<Span>,
+    /// Stretches of the day, by Vietnam's clock, in which a full read may run; changes are followed
+    /// at any hour. Default `[]`, always. Example `["22:00-05:00"]`.
+    pub allowed_hours: Vec<Spanned<String>>,
+    /// How long the source may take for a trivial answer before a full read slows down; `"0s"`
+    /// never slows it. Default `"250ms"`.
+    pub latency_max: Span,
 }
 
 impl Default for GuardFile {
@@ -257,6 +263,8 @@ impl Default for GuardFile {
             chunk_rows: Spanned::new(0..0, 50_000),
             statement_timeout: seconds(300),
             lock_timeout: seconds(5),
+            allowed_hours: Vec::new(),
+            latency_max: Span(std::time::Duration::from_millis(250)),
         }
     }
 }

@@ -33,6 +33,7 @@ use super::{
 };
 use crate::mapping::field::Rules;
 use crate::source::Selection;
+use crate::source::guard::Hours;
 
 /// Everything a run needs, checked; all paths absolute or relative to the working folder.
 #[derive(Debug, Clone)]
@@ -130,7 +131,7 @@ pub struct SourcePlan {
 }
 
 /// The checked `[guard]`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct GuardPlan {
     /// Rows a second in a full read; `None` sets no cap.
     pub rows_per_second_max: Option<u64>,
@@ -142,6 +143,10 @@ pub struct GuardPlan {
     pub statement_timeout: Duration,
     /// How long a statement may wait for a lock at the source.
     pub lock_timeout: Duration,
+    /// When a full read may run.
+    pub allowed_hours: Hours,
+    /// How long a trivial answer may take before a full read slows down; zero is any time.
+    pub latency_max: Duration,
 }
 
 /// One checked dataset file with its contract.
@@ -360,7 +365,18 @@ impl Check<'_> {
             chunk_rows: self.within(&file.chunk_rows, (100, 10_000_000), chunk_rule),
             statement_timeout: self.within(&file.statement_timeout, timeouts, statement_rule).0,
             lock_timeout: self.within(&file.lock_timeout, timeouts, lock_rule).0,
+            allowed_hours: self.hours(&file.allowed_hours),
+            latency_max: file.latency_max.0,
         }
+    }
+
+    fn hours(&mut self, texts: &[Spanned<String>]) -> Hours {
+        for text in texts {
+            if let Err(bad) = Hours::read([text.get_ref().as_str()]) {
+                self.wrong(text, format!("{:?}: {bad}", text.get_ref()));
+            }
+        }
+        Hours::read(texts.iter().map(|text| text.get_ref().as_str())).unwrap_or_default()
     }
 
     fn datasets(

@@ -120,6 +120,8 @@ fn guard(plan: &Plan) -> Guard {
         chunk_rows: plan.guard.chunk_rows,
         statement_timeout: plan.guard.statement_timeout,
         lock_timeout: plan.guard.lock_timeout,
+        allowed_hours: plan.guard.allowed_hours.clone(),
+        latency_max: plan.guard.latency_max,
     }
 }
 

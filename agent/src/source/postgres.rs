@@ -291,6 +291,7 @@ impl Capture {
             for former in self.settings.slots(&self.target.selection.dataset) {
                 slot::remove(session, &former).await?;
             }
+            read::wait_for_hours(&self.settings, &self.target).await;
             let exported = slot::create(&self.settings, session, &self.slot, standby).await?;
             let (start, reading) = (exported.start, Reading::new(true));
             return Ok((Stage::Reading { start, reading }, Some(exported)));
@@ -324,11 +325,10 @@ impl Capture {
                     standby: self.server.standby,
                     start,
                     reading,
-                    snapshot: exported.as_ref().map(|exported| exported.snapshot.clone()),
+                    exported,
                     progress: intake.progress.clone(),
                 };
                 let reading = read.run(&mut outbox).await?;
-                drop(exported);
                 self.end_read(start, &reading, &mut outbox).await?
             }
         };
