@@ -110,7 +110,7 @@ pub(super) async fn greet(plan: &Plan) -> Result<Welcome, Fault> {
         sent_at: Timestamp::now(),
         datasets: plan.datasets.iter().map(offer).collect(),
     };
-    hub.hello(&hello).await
+    hub.hello(&hello).await.map_err(|not_welcome| not_welcome.fault)
 }
 
 /// The datasets the hub refuses.

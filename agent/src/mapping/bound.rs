@@ -271,6 +271,10 @@ impl Bound {
         bench: &mut Bench,
         out: &mut Vec<u8>,
     ) -> Result<(), Flaw> {
+        // As it was read, too: of a value that is too large the source hands on the beginning only.
+        if row.tuple_bytes() > self.row_bytes_max {
+            return Err(Flaw { rule: Rule::RowBytesMax, field: None });
+        }
         let start = out.len();
         let unchanged_allowed = op == Op::Update || op == Op::Rekey;
         let neighbours = Neighbours { row: Some(row), steps: &self.steps, unchanged_allowed };
