@@ -159,6 +159,10 @@ async fn rules_decode_convert_look_up_check_and_mask_and_their_counts_stand_in_t
     let rejected = "select count(*) from phusa.transfers
         where (entry::json->>'header')::json->'quality'->>'reject_row/so_dinh_danh/pad_unfit' = '1'";
     world.warehouse_says(rejected, "2").await;
+    let status = said(&world.agent(&["status"]));
+    for line in ["rejected so_dinh_danh:pad_unfit: 2", "sent all the same dien_thoai:phone: 1"] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
     let rejects = world.province.agent_folder(AGENCY).join("state/rejects/thu.dan.jsonl");
     let lines = std::fs::read_to_string(rejects).unwrap();
     assert!(lines.contains("\"on_bad\":\"warn\"") && lines.contains("\"key\":\"id=4\""), "{lines}");
