@@ -251,6 +251,29 @@ fn stages_follow_each_other_and_checks_see_the_value_before_its_mask() {
 }
 
 #[test]
+fn bytes_of_a_database_without_an_encoding_are_decoded_too() {
+    let raw = Field::Value(b"Hu\xd5");
+    assert_eq!(one("text", "encoding = \"tcvn3\"", raw), "Huế");
+    assert_eq!(one("text", "normalise = [\"trim\"]", raw), "reject_row/x/text_not_utf8 1");
+}
+
+#[test]
+fn a_date_without_a_year_is_answered_as_the_file_says() {
+    let year = |rules: &str| {
+        let plan = plan(&["id text |", &format!("x int4 | mask = \"year\"; {rules}")]);
+        let bound = bound(&plan, &[Native::Text, Native::Date]);
+        let infinite = Field::Value(&[0x7f, 0xff, 0xff, 0xff]);
+        let rows = [infinite, Field::Value(&[0; 4])].map(|x| (Op::Insert, vec![text("1"), x]));
+        let mapped = map(&bound, &rows);
+        (shown(&plan, &mapped), counts(&mapped))
+    };
+    let counted = |name: &str| vec![format!("{name}/x/year_unknown 1")];
+    assert_eq!(year(""), (vec!["1,2000".to_owned()], counted("reject_row")));
+    let both = vec!["1,null".to_owned(), "1,2000".to_owned()];
+    assert_eq!(year("on_bad = \"null_field\""), (both, counted("null_field")));
+}
+
+#[test]
 fn fields_are_held_against_each_other() {
     let plan = plan(&[
         "id text |",
