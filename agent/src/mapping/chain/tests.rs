@@ -260,7 +260,7 @@ fn bytes_of_a_database_without_an_encoding_are_decoded_too() {
 #[test]
 fn a_date_without_a_year_is_answered_as_the_file_says() {
     let year = |rules: &str| {
-        let plan = plan(&["id text |", &format!("x int4 | mask = \"year\"; {rules}")]);
+        let plan = plan(&["id text |", &format!("x int4 | {rules}mask = \"year\"")]);
         let bound = bound(&plan, &[Native::Text, Native::Date]);
         let infinite = Field::Value(&[0x7f, 0xff, 0xff, 0xff]);
         let rows = [infinite, Field::Value(&[0; 4])].map(|x| (Op::Insert, vec![text("1"), x]));
@@ -270,7 +270,7 @@ fn a_date_without_a_year_is_answered_as_the_file_says() {
     let counted = |name: &str| vec![format!("{name}/x/year_unknown 1")];
     assert_eq!(year(""), (vec!["1,2000".to_owned()], counted("reject_row")));
     let both = vec!["1,null".to_owned(), "1,2000".to_owned()];
-    assert_eq!(year("on_bad = \"null_field\""), (both, counted("null_field")));
+    assert_eq!(year("on_bad = \"null_field\"; "), (both, counted("null_field")));
 }
 
 #[test]
