@@ -1,4 +1,4 @@
-//! Commands of the agent: check, preview, doctor, describe, run, status, verify, spool, version.
+//! Commands of the agent: check, preview, doctor, describe, propose, run, status, verify, spool, version.
 //!
 //! What people see is Vietnamese with English beside it; `--json` is for programs. Exit codes: 0 as
 //! it should be, 1 a fault, 2 wrong arguments.
@@ -22,6 +22,7 @@ mod look;
 mod preview;
 mod doctor;
 mod describe;
+mod propose;
 
 /// Tác tử Phù Sa đứng cạnh cơ sở dữ liệu của cơ quan · the agent beside an agency's database.
 #[derive(Debug, Parser)]
@@ -69,6 +70,13 @@ enum Command {
         /// Không hỏi nguồn · do not ask the source.
         #[arg(long)]
         offline: bool,
+    },
+    /// Đề xuất tệp ánh xạ cho một hợp đồng và một bảng, theo tên cột và kiểu; không đọc bản ghi nào · propose a dataset file for a contract and a table.
+    Propose {
+        /// Tệp hợp đồng · the contract file.
+        contract: PathBuf,
+        /// Bảng nguồn · the table, `schema.table`.
+        table: String,
     },
     /// Chạy tác tử · run the agent.
     Run,
@@ -138,6 +146,10 @@ impl Cli {
         if let Command::Doctor { explain: Some(code) } = &self.command {
             return doctor::explain(code).map_err(|fault| vec![fault]);
         }
+        if let Command::Propose { contract, table } = &self.command {
+            let plan = Plan::load_without_datasets(&self.config)?;
+            return propose::propose(&plan, contract, table).await.map_err(|fault| vec![fault]);
+        }
         let plan = Arc::new(Plan::load(&self.config)?);
         let one = |fault| vec![fault];
         match self.command {
@@ -159,7 +171,7 @@ impl Cli {
                 look::verify(&plan, dataset.as_deref(), json).await.map_err(one)
             }
             Command::Spool { json } => report::spool(&plan, json).map_err(one),
-            Command::Version => Ok(ExitCode::SUCCESS),
+            Command::Propose { .. } | Command::Version => Ok(ExitCode::SUCCESS),
         }
     }
 }

@@ -181,10 +181,23 @@ impl Plan {
     /// # Errors
     /// Every fault found, in the order of files and lines; never empty.
     pub fn load(path: &Path) -> Result<Self, Vec<Fault>> {
+        Self::read(path, true)
+    }
+
+    /// As [`Plan::load`], without looking for dataset files: before there are any.
+    ///
+    /// # Errors
+    /// As [`Plan::load`].
+    pub fn load_without_datasets(path: &Path) -> Result<Self, Vec<Fault>> {
+        Self::read(path, false)
+    }
+
+    fn read(path: &Path, with_datasets: bool) -> Result<Self, Vec<Fault>> {
         let text = place::read(path, Code::ConfigInvalid).map_err(|fault| vec![fault])?;
         let file: AgentFile =
             place::parse(path, &text, Code::ConfigInvalid).map_err(|fault| vec![fault])?;
-        let mut check = Check { place: Place::new(path, &text), faults: Vec::new() };
+        let place = Place::new(path, &text);
+        let mut check = Check { place, with_datasets, faults: Vec::new() };
         let plan = check.agent(file);
         match plan {
             Some(plan) if check.faults.is_empty() => Ok(plan),
@@ -196,6 +209,7 @@ impl Plan {
 /// A walk through `agent.toml` that gathers what is wrong.
 struct Check<'a> {
     place: Place<'a>,
+    with_datasets: bool,
     faults: Vec<Fault>,
 }
 
@@ -385,6 +399,9 @@ impl Check<'_> {
         folder: &Path,
         row_bytes_max: ByteSize,
     ) -> Vec<DatasetPlan> {
+        if !self.with_datasets {
+            return Vec::new();
+        }
         let folder = folder.join(written.get_ref());
         let files = match toml_files(&folder) {
             Ok(files) => files,
