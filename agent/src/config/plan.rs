@@ -24,12 +24,14 @@ use phusa_protocol::units::{ByteSize, Span};
 use toml::Spanned;
 
 use self::address::HubAddress;
+use self::dataset::Common;
 use self::place::Place;
 use super::secret::SecretFile;
 use super::{
     AgentFile, BatchFile, Capture, Engine, GuardFile, HubFile, SourceFile, SpoolFile, TlsMode,
 };
 use crate::mapping::field::Rules;
+use crate::mapping::filter::Dialect;
 use crate::source::Selection;
 
 /// Everything a run needs, checked; all paths absolute or relative to the working folder.
@@ -202,7 +204,8 @@ impl Check<'_> {
         let batch = self.batch(&file.batch);
         let source = self.source(file.source, &folder);
         let guard = self.guard(&file.guard);
-        let datasets = self.datasets(&file.datasets_dir, &folder, batch.row_bytes_max);
+        let common = Common { row_bytes_max: batch.row_bytes_max, dialect: dialect(source.engine) };
+        let datasets = self.datasets(&file.datasets_dir, &folder, common);
         let agent = AgentId::new(file.agency, file.agent.get_ref().as_str());
         let agent = agent.map_err(|bad| self.wrong(&file.agent, bad.to_string())).ok()?;
         let state_dir = folder.join(file.state_dir);
@@ -365,7 +368,7 @@ impl Check<'_> {
         &mut self,
         written: &Spanned<String>,
         folder: &Path,
-        row_bytes_max: ByteSize,
+        common: Common,
     ) -> Vec<DatasetPlan> {
         let folder = folder.join(written.get_ref());
         let files = match toml_files(&folder) {
@@ -382,7 +385,7 @@ impl Check<'_> {
         let mut seen = BTreeMap::new();
         let mut datasets = Vec::new();
         for file in files {
-            match dataset::load(&file, row_bytes_max, &mut seen) {
+            match dataset::load(&file, common, &mut seen) {
                 Ok(dataset) => datasets.push(dataset),
                 Err(faults) => self.faults.extend(faults),
             }
@@ -393,6 +396,12 @@ impl Check<'_> {
 
 fn seconds(count: u64) -> Span {
     Span(Duration::from_secs(count))
+}
+
+fn dialect(engine: Engine) -> Dialect {
+    match engine {
+        Engine::Postgresql => Dialect::PostgreSql,
+    }
 }
 
 fn stays_on_this_machine(host: &str) -> bool {
