@@ -63,6 +63,12 @@ pub fn mysql_programs() -> Option<PathBuf> {
     folder.join("usr/sbin/mysqld").exists().then_some(folder)
 }
 
+/// Why MySQL's programs could not be fetched, if that was tried and failed.
+#[must_use]
+pub fn why_no_mysql() -> Option<String> {
+    fs::read_to_string("/var/cache/phusa/mysql.not-fetched").ok()
+}
+
 /// A running (or, on a test's wish, stopped) server.
 #[derive(Debug)]
 pub struct MySqlServer {

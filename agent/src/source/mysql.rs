@@ -202,7 +202,7 @@ async fn capture(
     let identity = Identity { server: server.uuid(), tracking, columns };
     let capture = Capture { settings: Arc::clone(settings), target, server, identity };
     let stage = capture.place(&mut session, start.resume.as_ref()).await?;
-    drop(session);
+    session.close().await;
     Box::pin(capture.run(stage, intake)).await
 }
 
@@ -261,6 +261,7 @@ impl Capture {
     async fn end_read(&self, start: Position, outbox: &mut Outbox<()>) -> Result<Following, Fault> {
         let mut session = Session::open(&self.settings).await?;
         let settle_until = Some(self.server.end_of_log(&mut session).await?);
+        session.close().await;
         let (position, prepared) = (start.to_string(), BTreeMap::new());
         let following =
             Following { at: start, open: None, settle_until, told_live: false, prepared };
@@ -305,6 +306,8 @@ async fn scan(
     if filler.rows() > 0 {
         scanned.hand_on(filler.take()).await?;
     }
+    drop(rows);
+    session.close().await;
     Ok(())
 }
 

@@ -100,6 +100,7 @@ pub(super) async fn probe(
         findings.statements.extend(inspection.statements);
     }
     findings.statements.dedup();
+    session.close().await;
     Ok(findings)
 }
 

@@ -158,6 +158,7 @@ async fn read_ranges(work: Arc<Work>, found: mpsc::Sender<Found>) -> Result<(), 
         session.run("cannot end reading", &limited).await?;
         found.send(Found::End(number)).await.map_err(|_| nobody_takes_blocks())?;
     }
+    session.close().await;
     Ok(())
 }
 

@@ -16,6 +16,9 @@ pub(super) const APPLICATION_NAME: &str = "phusa-agent";
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long taking leave may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// The largest packet of a server.
 const PACKET_BYTES_MAX: usize = 1 << 30;
 
@@ -80,6 +83,11 @@ impl Session {
             pinned.map_err(|error| said::plain("cannot prepare the session", error))?;
         }
         Ok(Self { conn, silence_max: settings.guard.statement_timeout })
+    }
+
+    /// Takes leave, so that the server does not log a connection that broke off.
+    pub(super) async fn close(self) {
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.conn.disconnect()).await;
     }
 
     /// Runs a statement that returns nothing and touches no rows.
