@@ -1,5 +1,7 @@
 //! MySQL and MariaDB: the same ways from table to warehouse, from the row binlog.
 
+mod log;
+mod login;
 mod types;
 
 use std::sync::Arc;

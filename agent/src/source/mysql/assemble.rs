@@ -231,7 +231,9 @@ impl Assembler {
 
     fn rotate(&mut self, file: &[u8], offset: u64) -> Result<(), Fault> {
         let file = std::str::from_utf8(file).ok().filter(|file| file.contains('.'));
-        let file = file.ok_or_else(|| gap("the log goes on in a file without a name"))?;
+        let file = file.ok_or_else(|| {
+            Fault::new(Code::SourceVersion, "the log goes on in a file without a name")
+        })?;
         file.clone_into(&mut self.file);
         self.offset = offset;
         Ok(())

@@ -173,12 +173,9 @@ impl Received {
 
     /// What follows its head, without the checksum.
     pub(super) fn body(&self) -> &[u8] {
-        let head = self.head();
-        let is_told = self.0.footer().get_checksum_alg().is_ok_and(|alg| alg.is_some());
-        if head.code == ROTATE && !is_told {
-            return head.without_checksum(self.0.data());
-        }
-        self.0.data()
+        let (head, body) = (self.head(), self.0.data());
+        // The first event comes before the one that tells whether checksums follow.
+        if head.code == ROTATE { head.without_checksum(body) } else { body }
     }
 
     /// The transaction that begins with it.
