@@ -9,6 +9,7 @@ mod log;
 mod login;
 mod mapping;
 mod mysql;
+mod rules;
 mod outage;
 mod refusals;
 mod schema;
