@@ -87,6 +87,19 @@ impl World {
         Self::around(Arc::new(Server::start(version.or_given(), "")).database())
     }
 
+    /// A world whose warehouse takes connections by TLS alone.
+    pub(crate) fn with_warehouse_by_tls() -> Self {
+        let warehouse = Arc::new(Server::start_with_tls()).database();
+        let province = Province::with_external_by_tls(&warehouse, &warehouse.server().ca_file());
+        let source = Server::shared(Version::V15).database();
+        Self::of(province, source, warehouse)
+    }
+
+    /// The source's version, as `150004` is 15.4.
+    pub(crate) fn source_version(&self) -> u32 {
+        self.source.psql("show server_version_num").trim().parse().unwrap()
+    }
+
     /// Names of the agent's slots at the source.
     pub(crate) fn slots(&self) -> String {
         let sql = "select string_agg(slot_name, ' ' order by slot_name) from pg_replication_slots
@@ -103,23 +116,10 @@ impl<S: Readable> World<S> {
         Self::of(province, source, warehouse)
     }
 
-    /// A world whose warehouse takes connections by TLS alone.
-    pub(crate) fn with_warehouse_by_tls() -> Self {
-        let warehouse = Arc::new(Server::start_with_tls()).database();
-        let province = Province::with_external_by_tls(&warehouse, &warehouse.server().ca_file());
-        let source = Server::shared(Version::V15).database();
-        Self::of(province, source, warehouse)
-    }
-
-    fn of(province: Province, source: Database, warehouse: Database) -> Self {
+    fn of(province: Province, source: S, warehouse: Database) -> Self {
         let migrated = province.hub(&["migrate"]);
         assert!(migrated.status.success(), "{}", said(&migrated));
         Self { province, source, warehouse }
-    }
-
-    /// The source's version, as `150004` is 15.4.
-    pub(crate) fn source_version(&self) -> u32 {
-        self.source.psql("show server_version_num").trim().parse().unwrap()
     }
 
     /// Makes the agent that shares these tables, admitted at the source; `settings` is added to its
