@@ -150,14 +150,14 @@ impl Default for BatchFile {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceFile {
-    /// Which kind of database. Required. Only `"postgresql"`.
+    /// Which kind of database: `"postgresql"`, or `"mysql"` for MySQL and MariaDB. Required.
     pub engine: Engine,
-    /// Host name or address, or the folder of a Unix socket. Required. Example `"127.0.0.1"`.
+    /// Host name or address, or the folder of a Unix socket (MySQL: its file). Required. Example
+    /// `"127.0.0.1"`.
     pub host: Spanned<String>,
-    /// TCP port, or the socket's number. Default `5432`.
-    #[serde(default = "SourceFile::port")]
-    pub port: u16,
-    /// The database to read. Required. Example `"hotich"`.
+    /// TCP port, or the socket's number. Default `5432`, with MySQL `3306`.
+    pub port: Option<u16>,
+    /// The database to read; with MySQL the one that is current, and tables may be in others. Required. Example `"hotich"`.
     pub database: String,
     /// The login, which must not be able to write (CT-16a). Required. Example `"phusa"`.
     pub user: String,
@@ -176,42 +176,23 @@ pub struct SourceFile {
     /// Default `""`. Example `"the vendor allows one login only, contract 12/2026"`.
     #[serde(default)]
     pub login_may_write_because: String,
-    /// How much of the database's log may be kept for the agent before it gives its slot up, at
-    /// least `64MiB`. Default `"8GiB"`.
-    #[serde(default = "SourceFile::slot_wal_max")]
-    pub slot_wal_max: Spanned<ByteSize>,
-    /// How long the creation of a replication slot may take. Default `"60s"`.
-    #[serde(default = "SourceFile::slot_wait")]
-    pub slot_wait: Span,
-    /// Lag above which catching up goes through the slot functions instead of streaming. Default
-    /// `"1GiB"`.
-    #[serde(default = "SourceFile::catch_up_bytes")]
-    pub catch_up_bytes: ByteSize,
+    /// PostgreSQL only: how much of the database's log may be kept for the agent before it gives
+    /// its slot up, at least `64MiB`. Default `"8GiB"`.
+    pub slot_wal_max: Option<Spanned<ByteSize>>,
+    /// PostgreSQL only: how long the creation of a replication slot may take. Default `"60s"`.
+    pub slot_wait: Option<Spanned<Span>>,
+    /// PostgreSQL only: lag above which catching up goes through the slot functions instead of
+    /// streaming. Default `"1GiB"`.
+    pub catch_up_bytes: Option<Spanned<ByteSize>>,
 }
 
 impl SourceFile {
-    fn port() -> u16 {
-        5_432
-    }
-
     fn tls() -> Spanned<TlsMode> {
         Spanned::new(0..0, TlsMode::Verify)
     }
 
     fn tls_ca_file() -> String {
         "source-ca.pem".to_owned()
-    }
-
-    fn slot_wal_max() -> Spanned<ByteSize> {
-        Spanned::new(0..0, ByteSize::mib(8_192))
-    }
-
-    fn slot_wait() -> Span {
-        Span(std::time::Duration::from_secs(60))
-    }
-
-    fn catch_up_bytes() -> ByteSize {
-        ByteSize::mib(1_024)
     }
 }
 
@@ -221,6 +202,28 @@ impl SourceFile {
 pub enum Engine {
     /// PostgreSQL 12 and later.
     Postgresql,
+    /// MySQL 5.7 and later, and MariaDB 10.4 and later.
+    Mysql,
+}
+
+impl Engine {
+    /// Its name in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Postgresql => "postgresql",
+            Self::Mysql => "mysql",
+        }
+    }
+
+    /// Where it listens when nobody says otherwise.
+    #[must_use]
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Postgresql => 5_432,
+            Self::Mysql => 3_306,
+        }
+    }
 }
 
 /// Whether the connection to the database is encrypted.
@@ -283,8 +286,8 @@ pub struct DatasetFile {
     pub dataset: Spanned<DatasetId>,
     /// The contract file. Required. Example `"../contracts/cong_dan.citizens.toml"`.
     pub contract: Spanned<String>,
-    /// Schema and table at the source, as the catalogue writes them. Required. Example
-    /// `"public.citizens"`.
+    /// Schema (MySQL: database) and table at the source, as the catalogue writes them. Required.
+    /// Example `"public.citizens"`.
     pub table: Spanned<String>,
     /// How changes are found: `"auto"` lets the agent choose, `"log"` insists on the database's
     /// log. Default `"auto"`.

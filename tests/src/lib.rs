@@ -8,6 +8,7 @@ pub mod folder;
 pub mod database;
 pub mod process;
 pub mod province;
+pub mod mysql;
 pub mod canary;
 pub mod forger;
 pub mod relay;

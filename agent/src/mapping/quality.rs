@@ -31,6 +31,10 @@ pub enum Rule {
     YearUnknown,
     /// A year does not fit the contract's type.
     YearOutOfRange,
+    /// A date is zero or lacks its month or day (`2026-00-15`), or no calendar has it.
+    DatePartial,
+    /// A span of time is no time of day.
+    TimeOutOfRange,
     /// The bytes are not what the column's type sends.
     Malformed,
     /// A text holds a byte that its legacy encoding does not define.
@@ -95,6 +99,8 @@ impl Rule {
             Self::TextNotUtf8 => "text_not_utf8",
             Self::YearUnknown => "year_unknown",
             Self::YearOutOfRange => "year_out_of_range",
+            Self::DatePartial => "date_partial",
+            Self::TimeOutOfRange => "time_out_of_range",
             Self::Malformed => "malformed",
             Self::Undecodable => "undecodable",
             Self::Unconvertible => "unconvertible",
