@@ -145,13 +145,13 @@ impl Default for BatchFile {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceFile {
-    /// Which kind of database. Required. Only `"postgresql"`.
+    /// Which kind of database: `"postgresql"` or `"sqlserver"`. Required.
     pub engine: Engine,
     /// Host name or address, or the folder of a Unix socket. Required. Example `"127.0.0.1"`.
     pub host: Spanned<String>,
-    /// TCP port, or the socket's number. Default `5432`.
-    #[serde(default = "SourceFile::port")]
-    pub port: u16,
+    /// TCP port, or the socket's number; for a named instance of SQL Server, the port it listens
+    /// on. Default `5432` for PostgreSQL, `1433` for SQL Server.
+    pub port: Option<u16>,
     /// The database to read. Required. Example `"hotich"`.
     pub database: String,
     /// The login, which must not be able to write (CT-16a). Required. Example `"phusa"`.
@@ -172,41 +172,22 @@ pub struct SourceFile {
     #[serde(default)]
     pub login_may_write_because: String,
     /// How much of the database's log may be kept for the agent before it gives its slot up, at
-    /// least `64MiB`. Default `"8GiB"`.
-    #[serde(default = "SourceFile::slot_wal_max")]
-    pub slot_wal_max: Spanned<ByteSize>,
-    /// How long the creation of a replication slot may take. Default `"60s"`.
-    #[serde(default = "SourceFile::slot_wait")]
-    pub slot_wait: Span,
-    /// Lag above which catching up goes through the slot functions instead of streaming. Default
-    /// `"64MiB"`.
-    #[serde(default = "SourceFile::catch_up_bytes")]
-    pub catch_up_bytes: ByteSize,
+    /// least `64MiB`. PostgreSQL only. Default `"8GiB"`.
+    pub slot_wal_max: Option<Spanned<ByteSize>>,
+    /// How long the creation of a replication slot may take. PostgreSQL only. Default `"60s"`.
+    pub slot_wait: Option<Spanned<Span>>,
+    /// Lag above which catching up goes through the slot functions instead of streaming.
+    /// PostgreSQL only. Default `"64MiB"`.
+    pub catch_up_bytes: Option<Spanned<ByteSize>>,
 }
 
 impl SourceFile {
-    fn port() -> u16 {
-        5_432
-    }
-
     fn tls() -> Spanned<TlsMode> {
         Spanned::new(0..0, TlsMode::Verify)
     }
 
     fn tls_ca_file() -> String {
         "source-ca.pem".to_owned()
-    }
-
-    fn slot_wal_max() -> Spanned<ByteSize> {
-        Spanned::new(0..0, ByteSize::mib(8_192))
-    }
-
-    fn slot_wait() -> Span {
-        Span(std::time::Duration::from_secs(60))
-    }
-
-    fn catch_up_bytes() -> ByteSize {
-        ByteSize::mib(64)
     }
 }
 
@@ -216,6 +197,19 @@ impl SourceFile {
 pub enum Engine {
     /// PostgreSQL 12 and later.
     Postgresql,
+    /// SQL Server 2012 and later.
+    Sqlserver,
+}
+
+impl Engine {
+    /// The TCP port where nothing else is said.
+    #[must_use]
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Postgresql => 5_432,
+            Self::Sqlserver => 1_433,
+        }
+    }
 }
 
 /// Whether the connection to the database is encrypted.

@@ -323,9 +323,11 @@ impl Check<'_> {
     }
 
     fn source(&mut self, file: SourceFile, folder: &Path) -> SourcePlan {
+        self.has_no_keys_of_others(&file);
         let wal = (ByteSize::mib(64), ByteSize(u64::MAX));
         let wal_rule = "`slot_wal_max` is at least 64MiB";
-        let slot_wal_max = self.within(&file.slot_wal_max, wal, wal_rule);
+        let slot_wal_max = file.slot_wal_max.as_ref();
+        let slot_wal_max = slot_wal_max.map(|given| self.within(given, wal, wal_rule));
         if *file.tls.get_ref() == TlsMode::Off && !stays_on_this_machine(file.host.get_ref()) {
             self.wrong(&file.tls, "`tls = \"off\"` is for loopback or a socket folder only");
         }
@@ -333,16 +335,41 @@ impl Check<'_> {
         let reason = file.login_may_write_because.trim();
         SourcePlan {
             engine: file.engine,
-            port: file.port,
+            port: file.port.unwrap_or(file.engine.port()),
             database: file.database,
             user: file.user,
             password_file: password_file(file.password_file.as_deref(), folder),
             tls_ca_file: tls.then(|| folder.join(file.tls_ca_file)),
             login_may_write_because: (!reason.is_empty()).then(|| reason.to_owned()),
-            slot_wal_max,
-            slot_wait: file.slot_wait.0,
-            catch_up_bytes: file.catch_up_bytes,
+            slot_wal_max: slot_wal_max.unwrap_or(ByteSize::mib(8_192)),
+            slot_wait: file.slot_wait.map_or(Duration::from_secs(60), |span| span.into_inner().0),
+            catch_up_bytes: file.catch_up_bytes.map_or(ByteSize::mib(64), Spanned::into_inner),
             host: file.host.into_inner(),
+        }
+    }
+
+    /// A key that would do nothing is a misunderstanding, so it is an error.
+    fn has_no_keys_of_others(&mut self, file: &SourceFile) {
+        if file.engine == Engine::Postgresql {
+            return;
+        }
+        if file.host.get_ref().starts_with('/') {
+            self.wrong(&file.host, "a socket folder as `host` is for PostgreSQL only");
+        }
+        if file.host.get_ref().contains('\\') {
+            let rule = "`host` is the machine alone; a named instance is reached by its own `port` \
+                        (SQL Server Configuration Manager shows it), written without the name";
+            self.wrong(&file.host, rule);
+        }
+        let only = |name: &str| format!("`{name}` is for PostgreSQL only; take it out");
+        if let Some(key) = &file.slot_wal_max {
+            self.wrong(key, only("slot_wal_max"));
+        }
+        if let Some(key) = &file.slot_wait {
+            self.wrong(key, only("slot_wait"));
+        }
+        if let Some(key) = &file.catch_up_bytes {
+            self.wrong(key, only("catch_up_bytes"));
         }
     }
 

@@ -28,6 +28,8 @@ pub enum Rule {
     YearUnknown,
     /// A year does not fit the contract's type.
     YearOutOfRange,
+    /// A time is finer than the microseconds that the contract's type counts.
+    FinerThanMicroseconds,
     /// The bytes are not what the column's type sends.
     Malformed,
 }
@@ -46,6 +48,7 @@ impl Rule {
             Self::TextNotUtf8 => "text_not_utf8",
             Self::YearUnknown => "year_unknown",
             Self::YearOutOfRange => "year_out_of_range",
+            Self::FinerThanMicroseconds => "finer_than_microseconds",
             Self::Malformed => "malformed",
         }
     }

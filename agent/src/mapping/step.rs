@@ -55,6 +55,7 @@ enum Work {
 enum YearOf {
     Date,
     Timestamp,
+    Tenths,
 }
 
 impl Step {
@@ -195,6 +196,9 @@ fn year_of(rule: &FieldRule, column: &Column) -> Result<YearOf, String> {
     if matches!(native, Native::Timestamp | Native::Timestamptz) {
         return Ok(YearOf::Timestamp);
     }
+    if *native == Native::Tenths(Box::new(Native::Timestamp)) {
+        return Ok(YearOf::Tenths);
+    }
     let to = &rule.name;
     Err(format!(
         "column `{name}` ({type_name}) has no year for `{to}`; `year` is for date, timestamp and \
@@ -216,6 +220,7 @@ fn put_year(of: YearOf, kind: Kind, bytes: &[u8], out: &mut Vec<u8>) -> Result<(
     let year = match of {
         YearOf::Date => moment::year_of_date(i32::from_be_bytes(exact(bytes)?)),
         YearOf::Timestamp => moment::year_of_timestamp(integer(bytes)?),
+        YearOf::Tenths => moment::year_of_timestamp(integer(bytes)?.div_euclid(10)),
     };
     let year = year.ok_or(Rule::YearUnknown)?;
     if kind == Kind::Text {

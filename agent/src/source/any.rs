@@ -4,6 +4,7 @@ use phusa_protocol::fault::Fault;
 use tokio::sync::mpsc;
 
 use super::postgres::PostgresSource;
+use super::sqlserver::SqlServerSource;
 use super::{Block, Findings, Intake, Selection, Source, Start};
 
 /// One of the engines.
@@ -11,12 +12,15 @@ use super::{Block, Findings, Intake, Selection, Source, Start};
 pub enum AnySource {
     /// PostgreSQL.
     Postgres(PostgresSource),
+    /// SQL Server.
+    SqlServer(SqlServerSource),
 }
 
 impl Source for AnySource {
     async fn probe(&self, selections: &[Selection]) -> Result<Findings, Fault> {
         match self {
             Self::Postgres(source) => source.probe(selections).await,
+            Self::SqlServer(source) => source.probe(selections).await,
         }
     }
 
@@ -28,6 +32,7 @@ impl Source for AnySource {
     ) -> Result<(), Fault> {
         match self {
             Self::Postgres(source) => source.capture(selection, start, intake).await,
+            Self::SqlServer(source) => source.capture(selection, start, intake).await,
         }
     }
 
@@ -39,12 +44,14 @@ impl Source for AnySource {
     ) -> Result<(), Fault> {
         match self {
             Self::Postgres(source) => source.scan(selection, rows_max, blocks).await,
+            Self::SqlServer(source) => source.scan(selection, rows_max, blocks).await,
         }
     }
 
     async fn release(&self, selection: &Selection) -> Result<(), Fault> {
         match self {
             Self::Postgres(source) => source.release(selection).await,
+            Self::SqlServer(source) => source.release(selection).await,
         }
     }
 }
