@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{exit_code, report, say};
+use crate::config::Engine;
 use crate::config::plan::{DatasetPlan, Plan};
 use crate::mapping::preview::render;
 use crate::mapping::{Bound, Mapping, Shareable};
@@ -46,9 +47,8 @@ async fn check_source(plan: &Plan) -> Result<Vec<Fault>, Fault> {
     let found = source.probe(&selections).await;
     if found.as_ref().is_err_and(|fault| fault.code == Code::SourceLogin) {
         // A login that does not exist cannot ask what else is missing.
-        let user = plan.source.user.replace('"', "\"\"");
         say(FOR_THE_ADMINISTRATOR);
-        say(&format!("create role \"{user}\" login replication password '…';"));
+        say(&new_login(plan));
     }
     let Findings { server, facts, mut faults, statements, columns } = found?;
     say(&format!("Nguồn · source: {server}"));
@@ -60,7 +60,8 @@ async fn check_source(plan: &Plan) -> Result<Vec<Fault>, Fault> {
             dataset.selection.schema,
             dataset.selection.table
         ));
-        if let Some(filter) = &dataset.selection.filter {
+        let is_pushed_down = plan.source.engine == Engine::Postgresql;
+        if let Some(filter) = dataset.selection.filter.as_ref().filter(|_| is_pushed_down) {
             say(&format!("  lọc ở nguồn · filtered at the source: {filter}"));
         }
         if let Some(columns) = columns {
@@ -72,6 +73,23 @@ async fn check_source(plan: &Plan) -> Result<Vec<Fault>, Fault> {
         statements.iter().for_each(|statement| say(statement));
     }
     Ok(faults)
+}
+
+/// The statement that makes the login the file names.
+fn new_login(plan: &Plan) -> String {
+    let user = &plan.source.user;
+    match plan.source.engine {
+        Engine::Postgresql => {
+            let user = user.replace('"', "\"\"");
+            format!("create role \"{user}\" login replication password '…';")
+        }
+        Engine::Sqlserver => {
+            let user = user.replace(']', "]]");
+            format!(
+                "create login [{user}] with password = N'…'; create user [{user}] for login [{user}];"
+            )
+        }
+    }
 }
 
 /// Faults between agent and hub: address, certificates, contracts, clock.
