@@ -161,7 +161,9 @@ async fn a_table_is_read_followed_and_read_again_when_its_changes_are_gone() {
     // Restored from a backup: the same rows, and versions that count on from an older one.
     let mut database = agency.server.database();
     (database.made, database.version) = (2, database.version - 1);
-    database.table("nguoi").rows = people(3).rows;
+    let version = database.version;
+    let table = database.table("nguoi");
+    (table.rows, table.tracked_since) = (people(3).rows, Some(version));
     drop(database);
     assert_eq!(agency.identical("nguoi").await, 3);
     assert_eq!(agency.epoch("nguoi"), 4, "a restored database is read again");

@@ -21,6 +21,8 @@ mod choice;
 mod log;
 mod read;
 mod follow;
+#[cfg(test)]
+mod golden;
 
 use std::sync::Arc;
 

@@ -78,7 +78,8 @@ pub(super) async fn state(
                 let what = format!("{doing}: change tracking is off, or may not be seen");
                 return Err(Fault::new(Code::SourceSetting, what));
             }
-            Ok(State { oldest: Mark::of_version(oldest), end: Mark::of_version(end) })
+            let (oldest, end) = (Mark::of_version(oldest), Mark::of_version(end));
+            Ok(State { oldest, end: end.max(oldest) })
         }
         Log::Captured { instance } => {
             let params = [Param::Text(instance.clone())];
