@@ -195,6 +195,8 @@ pub struct Findings {
     pub statements: Vec<String>,
     /// Per selection, in order: its columns, where the table could be looked at.
     pub columns: Vec<Option<Arc<[Column]>>>,
+    /// Per selection, in order: names of the table's other columns, which are not read.
+    pub unread: Vec<Vec<String>>,
 }
 
 /// One kind of database.

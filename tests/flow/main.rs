@@ -8,6 +8,7 @@ mod hub;
 mod log;
 mod login;
 mod mapping;
+mod rules;
 mod outage;
 mod refusals;
 mod schema;

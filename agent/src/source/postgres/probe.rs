@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use phusa_protocol::fault::{Code, Fault};
 
+use super::Settings;
 use super::catalogue::{Attribute, Publication, ReplicaIdentity, Table, ident, idents};
 use super::login::Login;
 use super::session::{Session, get};
-use super::{Settings, slot_name};
 use crate::source::{Column, Findings, Selection};
 
 /// The oldest server that is read.
@@ -17,6 +17,8 @@ const VERSION_MIN: u32 = 120_000;
 const VERSION_STANDBY: u32 = 160_000;
 /// From here on a publication can leave columns out.
 const VERSION_COLUMN_LISTS: u32 = 150_000;
+/// From here on a publication can show a partitioned table as one.
+const VERSION_PARTITIONED: u32 = 130_000;
 /// From here on the log can carry generated columns.
 const VERSION_GENERATED: u32 = 180_000;
 
@@ -100,6 +102,7 @@ pub(super) async fn probe(
     login_findings(settings, &server, &login, &mut findings);
     if server.version < VERSION_MIN {
         findings.columns = vec![None; selections.len()];
+        findings.unread = vec![Vec::new(); selections.len()];
         return Ok(findings);
     }
     let mut slots_needed = 0;
@@ -107,6 +110,7 @@ pub(super) async fn probe(
         let inspection = inspect(&session, settings, &server, selection).await?;
         slots_needed += i64::from(!slot_exists(&session, settings, selection).await?);
         findings.columns.push(inspection.columns(selection));
+        findings.unread.push(inspection.unread(selection));
         findings.faults.extend(inspection.faults);
         findings.facts.extend(inspection.facts);
         findings.statements.extend(inspection.statements);
@@ -131,9 +135,10 @@ async fn slot_exists(
     settings: &Settings,
     selection: &Selection,
 ) -> Result<bool, Fault> {
-    let name = slot_name(&settings.agent, &selection.dataset);
-    let sql = "select count(*) from pg_replication_slots where slot_name::text = $1";
-    let row = session.row("cannot look up replication slots", sql, &[&name]).await?;
+    let names = settings.slots(&selection.dataset);
+    let sql = "select count(*) from pg_replication_slots \
+               where slot_name::text = any($1) and database = current_database()";
+    let row = session.row("cannot look up replication slots", sql, &[&names.as_slice()]).await?;
     Ok(get::<i64>(&row, 0)? > 0)
 }
 
@@ -178,6 +183,13 @@ impl Inspection {
         selection.columns.iter().map(column).collect()
     }
 
+    /// Names of the columns that the selection leaves out.
+    fn unread(&self, selection: &Selection) -> Vec<String> {
+        let attributes = self.table.iter().flat_map(|table| &table.columns);
+        let names = attributes.map(|attribute| attribute.column.name.clone());
+        names.filter(|name| !selection.columns.contains(name)).collect()
+    }
+
     fn fault(&mut self, code: Code, what: String) {
         self.faults.push(Fault::new(code, what));
     }
@@ -206,11 +218,16 @@ pub(super) async fn inspect(
         found.fault(Code::SourceTableMissing, what);
         return Ok(found);
     }
+    if table.kind == "p" && server.version < VERSION_PARTITIONED {
+        let what = format!("{schema}.{name} is partitioned, which the log shows from 13 on");
+        found.fault(Code::SourceVersion, what);
+        return Ok(found);
+    }
     found.facts.push(format!("{schema}.{name}: about {} rows", table.rows_estimated));
     if table.kind == "p" {
         found.facts.push(format!(
-            "{schema}.{name}: truncating, detaching or dropping one partition is in no log; delete \
-             its rows first"
+            "{schema}.{name}: truncating, rewriting, attaching, detaching or dropping one partition \
+             is in no log; the table is then read anew"
         ));
     }
     column_findings(server, selection, &table, &mut found);
@@ -325,7 +342,7 @@ async fn publication_findings(
     (selection, table): (&Selection, &Table),
     found: &mut Inspection,
 ) -> Result<(), Fault> {
-    let name = slot_name(&settings.agent, &selection.dataset);
+    let name = settings.publication(&selection.dataset);
     let place = format!("{}.{}", selection.schema, selection.table);
     let carried = published_columns(server, selection, table);
     let target = publication_target(selection, carried.as_deref());

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 
-use super::catalogue::{Table, ident, idents, literal};
+use super::catalogue::{Table, TypeNumbers, ident, idents, literal};
+use super::oversize;
 use crate::source::snapshot::{After, Chunk, KeyText};
 use crate::source::{Column, Native, Selection};
 
@@ -24,14 +25,6 @@ pub(super) struct Target {
     pub(super) walk: Vec<usize>,
 }
 
-/// The numbers of a column's type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TypeNumbers {
-    pub(super) type_oid: u32,
-    /// For an array, that of its elements; otherwise 0.
-    pub(super) element_oid: u32,
-}
-
 impl Target {
     /// Joins the two; the table was admitted before.
     pub(super) fn new(selection: Selection, table: &Table) -> Result<Self, Fault> {
@@ -41,8 +34,7 @@ impl Target {
                 Fault::new(Code::SourceColumnMissing, format!("there is no column {name}"))
             })?;
             columns.push(attribute.column.clone());
-            let (type_oid, element_oid) = (attribute.type_oid, attribute.element_oid);
-            types.push(TypeNumbers { type_oid, element_oid });
+            types.push(attribute.numbers);
         }
         let walk = table.walk_key(&selection).ok_or_else(|| {
             Fault::new(Code::SourceKeyMissing, format!("{} has no usable key", selection.table))
@@ -105,8 +97,10 @@ impl Target {
         let names = self.walk_names();
         let texts: Vec<String> =
             self.walk_columns().iter().map(|c| format!("{}::text", ident(&c.name))).collect();
+        // Only the boundary itself is put into text: put beside the offset, every key that is
+        // passed over would be (measured: as much CPU again as reading the rows).
         format!(
-            "select {} from {}{} order by {names} offset {} limit 1",
+            "select {} from (select {names} from {}{} order by {names} offset {} limit 1) as boundary",
             texts.join(", "),
             self.table(),
             conditions(self.range_sql(after, None)),
@@ -116,9 +110,32 @@ impl Target {
 
     /// The query for the rows of a range, in key order.
     pub(super) fn chunk_query(&self, after: Option<&KeyText>, upto: Option<&KeyText>) -> String {
+        self.chunk_sql(&self.select_sql(), after, upto)
+    }
+
+    /// The same, where values above `bytes_max` may be met: they are cut, but in the key.
+    pub(super) fn cut_chunk_query(
+        &self,
+        after: Option<&KeyText>,
+        upto: Option<&KeyText>,
+        bytes_max: u64,
+    ) -> String {
+        self.chunk_sql(&self.cut_select_sql(bytes_max), after, upto)
+    }
+
+    fn cut_select_sql(&self, bytes_max: u64) -> String {
+        let column = |(index, column): (usize, &Column)| {
+            let is_key = self.walk.contains(&index) || self.selection.key.contains(&index);
+            if is_key { ident(&column.name) } else { oversize::cut_sql(column, bytes_max) }
+        };
+        let columns: Vec<String> = self.columns.iter().enumerate().map(column).collect();
+        format!("select {} from {}", columns.join(", "), self.table())
+    }
+
+    fn chunk_sql(&self, select: &str, after: Option<&KeyText>, upto: Option<&KeyText>) -> String {
         let mut wanted = self.range_sql(after, upto);
         wanted.extend(self.filter_sql());
-        format!("{}{} order by {}", self.select_sql(), conditions(wanted), self.walk_names())
+        format!("{select}{} order by {}", conditions(wanted), self.walk_names())
     }
 
     /// The query for all rows, or the first so many.
@@ -128,10 +145,10 @@ impl Target {
         format!("{}{}{limit}", self.select_sql(), conditions(wanted))
     }
 
-    /// The query for the row with this key.
-    pub(super) fn row_query(&self, key: &KeyText) -> String {
-        let names = self.walk_names();
-        format!("{} where ({names}) = ({})", self.select_sql(), self.key_sql(key))
+    /// The query for the row with this key, values above `bytes_max` cut.
+    pub(super) fn row_query(&self, key: &KeyText, bytes_max: u64) -> String {
+        let (names, select) = (self.walk_names(), self.cut_select_sql(bytes_max));
+        format!("{select} where ({names}) = ({})", self.key_sql(key))
     }
 
     /// The query that turns a key's bytes, given as parameters, into text.
@@ -181,7 +198,7 @@ pub(super) mod tests {
             nullable: false,
         };
         let names = ["ward", "id", "name"];
-        let number = |type_oid: u32| TypeNumbers { type_oid, element_oid: 0 };
+        let number = |type_oid: u32| TypeNumbers { type_oid, element_oid: 0, modifier: -1 };
         Target {
             selection: Selection {
                 dataset: DatasetId::new("cong_dan.citizens").unwrap(),
@@ -209,9 +226,10 @@ pub(super) mod tests {
         let key = vec!["7".to_owned(), "O'x".to_owned()];
         assert_eq!(
             target.boundary_query(Some(&key), 50),
-            "select \"id\"::text, \"ward\"::text from \"public\".\"t\" \
+            "select \"id\"::text, \"ward\"::text from \
+             (select \"id\", \"ward\" from \"public\".\"t\" \
              where (\"id\", \"ward\") > ('7'::integer, 'O''x'::text) \
-             order by \"id\", \"ward\" offset 49 limit 1"
+             order by \"id\", \"ward\" offset 49 limit 1) as boundary"
         );
         assert_eq!(
             target.chunk_query(None, Some(&key)),
