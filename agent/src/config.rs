@@ -150,14 +150,16 @@ impl Default for BatchFile {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceFile {
-    /// Which kind of database: `"postgresql"` or `"sqlserver"`. Required.
+    /// Which kind of database: `"postgresql"`, `"mysql"` for MySQL and MariaDB, or `"sqlserver"`.
+    /// Required.
     pub engine: Engine,
-    /// Host name or address, or the folder of a Unix socket. Required. Example `"127.0.0.1"`.
+    /// Host name or address, or the folder of a Unix socket (MySQL: its file). Required. Example
+    /// `"127.0.0.1"`.
     pub host: Spanned<String>,
     /// TCP port, or the socket's number; for a named instance of SQL Server, the port it listens
-    /// on. Default `5432` for PostgreSQL, `1433` for SQL Server.
+    /// on. Default `5432`, with MySQL `3306`, with SQL Server `1433`.
     pub port: Option<u16>,
-    /// The database to read. Required. Example `"hotich"`.
+    /// The database to read; with MySQL the one that is current, and tables may be in others. Required. Example `"hotich"`.
     pub database: String,
     /// The login, which must not be able to write (CT-16a). Required. Example `"phusa"`.
     pub user: String,
@@ -176,13 +178,13 @@ pub struct SourceFile {
     /// Default `""`. Example `"the vendor allows one login only, contract 12/2026"`.
     #[serde(default)]
     pub login_may_write_because: String,
-    /// How much of the database's log may be kept for the agent before it gives its slot up, at
-    /// least `64MiB`. PostgreSQL only. Default `"8GiB"`.
+    /// PostgreSQL only: how much of the database's log may be kept for the agent before it gives
+    /// its slot up, at least `64MiB`. Default `"8GiB"`.
     pub slot_wal_max: Option<Spanned<ByteSize>>,
-    /// How long the creation of a replication slot may take. PostgreSQL only. Default `"60s"`.
+    /// PostgreSQL only: how long the creation of a replication slot may take. Default `"60s"`.
     pub slot_wait: Option<Spanned<Span>>,
-    /// Lag above which catching up goes through the slot functions instead of streaming.
-    /// PostgreSQL only. Default `"64MiB"`.
+    /// PostgreSQL only: lag above which catching up goes through the slot functions instead of
+    /// streaming. Default `"64MiB"`.
     pub catch_up_bytes: Option<Spanned<ByteSize>>,
 }
 
@@ -204,15 +206,28 @@ pub enum Engine {
     Postgresql,
     /// SQL Server 2012 and later.
     Sqlserver,
+    /// MySQL 5.7 and later, and MariaDB 10.4 and later.
+    Mysql,
 }
 
 impl Engine {
-    /// The TCP port where nothing else is said.
+    /// Its name in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Postgresql => "postgresql",
+            Self::Mysql => "mysql",
+            Self::Sqlserver => "sqlserver",
+        }
+    }
+
+    /// Where it listens when nobody says otherwise.
     #[must_use]
     pub fn port(self) -> u16 {
         match self {
             Self::Postgresql => 5_432,
             Self::Sqlserver => 1_433,
+            Self::Mysql => 3_306,
         }
     }
 }
@@ -269,8 +284,8 @@ pub struct DatasetFile {
     pub dataset: Spanned<DatasetId>,
     /// The contract file. Required. Example `"../contracts/cong_dan.citizens.toml"`.
     pub contract: Spanned<String>,
-    /// Schema and table at the source, as the catalogue writes them. Required. Example
-    /// `"public.citizens"`.
+    /// Schema (MySQL: database) and table at the source, as the catalogue writes them. Required.
+    /// Example `"public.citizens"`.
     pub table: Spanned<String>,
     /// How changes are found: `"auto"` lets the agent choose, `"log"` insists on the database's
     /// log. Default `"auto"`.

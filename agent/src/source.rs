@@ -10,6 +10,7 @@ pub mod settings;
 mod outbox;
 pub mod snapshot;
 pub mod postgres;
+pub mod mysql;
 pub mod sqlserver;
 pub mod any;
 

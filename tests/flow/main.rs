@@ -8,6 +8,7 @@ mod hub;
 mod log;
 mod login;
 mod mapping;
+mod mysql;
 mod rules;
 mod outage;
 mod refusals;

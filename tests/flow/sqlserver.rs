@@ -323,6 +323,28 @@ async fn by_row_version_everything_but_deletes_arrives_and_check_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_row_filter_is_asked_of_the_server_and_a_row_that_no_longer_fits_is_forgotten() {
+    let mut agency = Agency::new();
+    let mut table = people(10);
+    (0..10).for_each(|at| {
+        table.rows[at][1] = Value::text(if at < 4 { "Huế" } else { "Đà Nẵng" })
+    });
+    agency.server.database().create(table);
+    let said = agency.share("", &[Share { rules: "where = \"ten = 'Huế'\"", ..PEOPLE }]);
+    assert!(said.contains("filtered at the source: [ten] = N'Huế'"), "{said}");
+    agency.start();
+    assert_eq!(agency.identical("nguoi").await, 4);
+    agency.server.database().commit(|database| {
+        database.update("nguoi", &[int(1)], |row| row[1] = Value::text("Hội An"));
+        database.update("nguoi", &[int(9)], |row| row[1] = Value::text("Huế"));
+        database.insert("nguoi", vec![int(11), Value::text("Huế"), int(1)]);
+        database.insert("nguoi", vec![int(12), Value::text("Huê"), int(1)]);
+    });
+    assert_eq!(agency.identical("nguoi").await, 5);
+    agency.says("select string_agg(id::text, ' ' order by id) from thu.nguoi", "2 3 4 9 11").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn faults_of_the_server_are_said_plainly_and_nothing_is_lost_by_them() {
     let mut agency = Agency::new();
     agency.server.database().create(people(20));
@@ -525,7 +547,7 @@ fn keys_of_other_engines_and_instance_names_are_refused_in_the_file() {
     check(
         "tls = \"off\"",
         "tls = \"off\"\nslot_wal_max = \"1GiB\"",
-        "`slot_wal_max` is for PostgreSQL only",
+        "`slot_wal_max` is for engine \"postgresql\"",
     );
     check(
         "[source]\nengine = \"sqlserver\"\nhost = \"127.0.0.1\"",

@@ -9,6 +9,7 @@ pub mod database;
 pub mod tds;
 pub mod process;
 pub mod province;
+pub mod mysql;
 pub mod canary;
 pub mod forger;
 pub mod relay;

@@ -80,6 +80,10 @@ fn new_login(plan: &Plan) -> String {
             let user = user.replace('"', "\"\"");
             format!("create role \"{user}\" login replication password '…';")
         }
+        Engine::Mysql => {
+            let user = user.replace('`', "``");
+            format!("create user `{user}` identified by '…';")
+        }
         Engine::Sqlserver => {
             let user = user.replace(']', "]]");
             format!(

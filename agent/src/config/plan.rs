@@ -26,12 +26,14 @@ use phusa_protocol::units::{ByteSize, Span};
 use toml::Spanned;
 
 use self::address::HubAddress;
+use self::dataset::Common;
 use self::place::Place;
 use super::secret::SecretFile;
 use super::{
     AgentFile, BatchFile, Capture, Engine, GuardFile, HubFile, SourceFile, SpoolFile, TlsMode,
 };
 use crate::mapping::field::Rules;
+use crate::mapping::filter::Dialect;
 use crate::source::Selection;
 
 /// Everything a run needs, checked; all paths absolute or relative to the working folder.
@@ -204,7 +206,8 @@ impl Check<'_> {
         let batch = self.batch(&file.batch);
         let source = self.source(file.source, &folder);
         let guard = self.guard(&file.guard);
-        let datasets = self.datasets(&file.datasets_dir, &folder, batch.row_bytes_max);
+        let common = Common { row_bytes_max: batch.row_bytes_max, dialect: dialect(source.engine) };
+        let datasets = self.datasets(&file.datasets_dir, &folder, common);
         let agent = AgentId::new(file.agency, file.agent.get_ref().as_str());
         let agent = agent.map_err(|bad| self.wrong(&file.agent, bad.to_string())).ok()?;
         let state_dir = folder.join(file.state_dir);
@@ -325,53 +328,56 @@ impl Check<'_> {
     }
 
     fn source(&mut self, file: SourceFile, folder: &Path) -> SourcePlan {
-        self.has_no_keys_of_others(&file);
+        let engine = file.engine;
+        self.is_reached_by_name(&file);
+        let slot_wal_max = file.slot_wal_max.unwrap_or(Spanned::new(0..0, ByteSize::mib(8_192)));
+        let slot_wait = file.slot_wait.unwrap_or(Spanned::new(0..0, seconds(60)));
+        let catch_up_bytes = file.catch_up_bytes.unwrap_or(Spanned::new(0..0, ByteSize::mib(64)));
+        self.is_for(&slot_wal_max, "slot_wal_max", engine, Engine::Postgresql);
+        self.is_for(&slot_wait, "slot_wait", engine, Engine::Postgresql);
+        self.is_for(&catch_up_bytes, "catch_up_bytes", engine, Engine::Postgresql);
         let wal = (ByteSize::mib(64), ByteSize(u64::MAX));
         let wal_rule = "`slot_wal_max` is at least 64MiB";
-        let slot_wal_max = file.slot_wal_max.as_ref();
-        let slot_wal_max = slot_wal_max.map(|given| self.within(given, wal, wal_rule));
+        let slot_wal_max = self.within(&slot_wal_max, wal, wal_rule);
         if *file.tls.get_ref() == TlsMode::Off && !stays_on_this_machine(file.host.get_ref()) {
             self.wrong(&file.tls, "`tls = \"off\"` is for loopback or a socket folder only");
         }
         let tls = *file.tls.get_ref() == TlsMode::Verify && !file.host.get_ref().starts_with('/');
         let reason = file.login_may_write_because.trim();
         SourcePlan {
-            engine: file.engine,
-            port: file.port.unwrap_or(file.engine.port()),
+            engine,
+            port: file.port.unwrap_or(engine.port()),
             database: file.database,
             user: file.user,
             password_file: password_file(file.password_file.as_deref(), folder),
             tls_ca_file: tls.then(|| folder.join(file.tls_ca_file)),
             login_may_write_because: (!reason.is_empty()).then(|| reason.to_owned()),
-            slot_wal_max: slot_wal_max.unwrap_or(ByteSize::mib(8_192)),
-            slot_wait: file.slot_wait.map_or(Duration::from_secs(60), |span| span.into_inner().0),
-            catch_up_bytes: file.catch_up_bytes.map_or(ByteSize::mib(64), Spanned::into_inner),
+            slot_wal_max,
+            slot_wait: slot_wait.get_ref().0,
+            catch_up_bytes: *catch_up_bytes.get_ref(),
             host: file.host.into_inner(),
         }
     }
 
-    /// A key that would do nothing is a misunderstanding, so it is an error.
-    fn has_no_keys_of_others(&mut self, file: &SourceFile) {
-        if file.engine == Engine::Postgresql {
-            return;
-        }
-        if file.host.get_ref().starts_with('/') {
-            self.wrong(&file.host, "a socket folder as `host` is for PostgreSQL only");
-        }
-        if file.host.get_ref().contains('\\') {
+    /// SQL Server is reached over TCP alone, and an instance by its own port.
+    fn is_reached_by_name(&mut self, file: &SourceFile) {
+        let host = file.host.get_ref();
+        if file.engine == Engine::Sqlserver && (host.starts_with('/') || host.contains('\\')) {
             let rule = "`host` is the machine alone; a named instance is reached by its own `port` \
                         (SQL Server Configuration Manager shows it), written without the name";
             self.wrong(&file.host, rule);
         }
-        let only = |name: &str| format!("`{name}` is for PostgreSQL only; take it out");
-        if let Some(key) = &file.slot_wal_max {
-            self.wrong(key, only("slot_wal_max"));
-        }
-        if let Some(key) = &file.slot_wait {
-            self.wrong(key, only("slot_wait"));
-        }
-        if let Some(key) = &file.catch_up_bytes {
-            self.wrong(key, only("catch_up_bytes"));
+    }
+
+    /// Notes a fault where a key was written that means something to another engine alone; a key
+    /// that was not written stands nowhere in the file.
+    fn is_for<T>(&mut self, key: &Spanned<T>, name: &str, engine: Engine, only: Engine) {
+        if engine != only && !key.span().is_empty() {
+            let (engine, only) = (engine.name(), only.name());
+            self.wrong(
+                key,
+                format!("`{name}` is for engine \"{only}\" and means nothing to \"{engine}\""),
+            );
         }
     }
 
@@ -394,7 +400,7 @@ impl Check<'_> {
         &mut self,
         written: &Spanned<String>,
         folder: &Path,
-        row_bytes_max: ByteSize,
+        common: Common,
     ) -> Vec<DatasetPlan> {
         let folder = folder.join(written.get_ref());
         let files = match toml_files(&folder) {
@@ -411,7 +417,7 @@ impl Check<'_> {
         let mut seen = BTreeMap::new();
         let mut datasets = Vec::new();
         for file in files {
-            match dataset::load(&file, row_bytes_max, &mut seen) {
+            match dataset::load(&file, common, &mut seen) {
                 Ok(dataset) => datasets.push(dataset),
                 Err(faults) => self.faults.extend(faults),
             }
@@ -422,6 +428,14 @@ impl Check<'_> {
 
 fn seconds(count: u64) -> Span {
     Span(Duration::from_secs(count))
+}
+
+fn dialect(engine: Engine) -> Dialect {
+    match engine {
+        Engine::Postgresql => Dialect::PostgreSql,
+        Engine::Mysql => Dialect::MySql,
+        Engine::Sqlserver => Dialect::SqlServer,
+    }
 }
 
 fn stays_on_this_machine(host: &str) -> bool {

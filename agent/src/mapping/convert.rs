@@ -6,6 +6,7 @@
 //! | int2, int4, int8 | every wider integer, numeric |
 //! | float4 | float8 |
 //! | time and timestamp in tenths of a microsecond | the same in microseconds, where the tenth is 0 |
+//! | interval of microseconds within a day (MySQL's time) | time |
 //! | text, and every type that has an exact text ([`super::text`]) | text, in NFC |
 //! | a list of any of those | `text[]` |
 //!
@@ -14,6 +15,7 @@
 
 use phusa_protocol::value::Kind;
 
+use super::moment;
 use super::nfc;
 use super::number;
 use super::quality::Rule;
@@ -35,6 +37,8 @@ pub(super) enum Conversion {
     ToFloat8,
     /// Microseconds out of tenths of them; what else stands after the count is left out.
     ToMicros,
+    /// An interval that is a time of day.
+    ToTime,
     /// The exact text.
     ToText(Native),
     /// The exact text of each element.
@@ -58,6 +62,7 @@ impl Conversion {
             (Native::Float4, Kind::Float8) => Ok(Self::ToFloat8),
             (Native::Tenths(of), kind) if own_kind(of) == Some(kind) => Ok(Self::ToMicros),
             (Native::OffsetTenths, Kind::Timestamptz) => Ok(Self::ToMicros),
+            (Native::Interval, Kind::Time) => Ok(Self::ToTime),
             (Native::Array(element), Kind::TextArray) if text::exists(element) => {
                 Ok(Self::ToTextArray(Native::clone(element)))
             }
@@ -73,7 +78,7 @@ impl Conversion {
     pub(super) fn put(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Rule> {
         match self {
             Self::Same(kind) if kind.fits(bytes) => out.extend_from_slice(bytes),
-            Self::Same(_) => return Err(Rule::Malformed),
+            Self::Same(kind) => return Err(misfit(*kind, bytes)),
             Self::Text => nfc::put(bytes, out)?,
             Self::Widen(Kind::Int4) => {
                 out.extend_from_slice(&i32::from(i16::from_be_bytes(exact(bytes)?)).to_be_bytes());
@@ -84,11 +89,28 @@ impl Conversion {
                 out.extend_from_slice(&f64::from(f32::from_be_bytes(exact(bytes)?)).to_be_bytes());
             }
             Self::ToMicros => out.extend_from_slice(&micros(bytes)?.to_be_bytes()),
+            Self::ToTime => out.extend_from_slice(&time_of_day(bytes)?.to_be_bytes()),
             Self::ToText(native) => text::put(native, bytes, out)?,
             Self::ToTextArray(element) => put_text_array(element, bytes, out)?,
         }
         Ok(())
     }
+}
+
+/// Why bytes do not fit their own type.
+fn misfit(kind: Kind, bytes: &[u8]) -> Rule {
+    let is_dated = matches!(kind, Kind::Date | Kind::Timestamp | Kind::Timestamptz);
+    if is_dated && moment::partial(bytes).is_some() { Rule::DatePartial } else { Rule::Malformed }
+}
+
+/// Microseconds since midnight of an interval without days and months.
+fn time_of_day(bytes: &[u8]) -> Result<i64, Rule> {
+    const DAY_MICROS: i64 = 86_400_000_000;
+    let (micros, rest) = bytes.split_first_chunk::<8>().ok_or(Rule::Malformed)?;
+    let micros = i64::from_be_bytes(*micros);
+    let days_and_months: [u8; 8] = exact(rest)?;
+    let fits = days_and_months == [0; 8] && (0..=DAY_MICROS).contains(&micros);
+    if fits { Ok(micros) } else { Err(Rule::TimeOutOfRange) }
 }
 
 /// The contract type whose bytes are the source's own.
@@ -236,6 +258,18 @@ mod tests {
         check(Native::OffsetTenths, Kind::Text, &there, Ok(shown));
         check(Native::Json, Kind::Text, b"{\"a\" :1}", Ok(b"{\"a\" :1}"));
         check(Native::Text, Kind::Text, "e\u{301}".as_bytes(), Ok("é".as_bytes()));
+        let zero: &[u8] = b"0000-00-00";
+        check(Native::Date, Kind::Date, zero, Err(Rule::DatePartial));
+        check(Native::Date, Kind::Text, zero, Ok(zero));
+        check(Native::Timestamp, Kind::Timestamp, b"2026-00-15 08:30:00", Err(Rule::DatePartial));
+        check(Native::Date, Kind::Date, b"2026-00-1x", Err(Rule::Malformed));
+        let span = |micros: i64, days: i32| {
+            [&micros.to_be_bytes()[..], &days.to_be_bytes(), &[0; 4]].concat()
+        };
+        check(Native::Interval, Kind::Time, &span(7, 0), Ok(&7_i64.to_be_bytes()));
+        check(Native::Interval, Kind::Time, &span(-1, 0), Err(Rule::TimeOutOfRange));
+        check(Native::Interval, Kind::Time, &span(86_400_000_001, 0), Err(Rule::TimeOutOfRange));
+        check(Native::Interval, Kind::Time, &span(7, 1), Err(Rule::TimeOutOfRange));
         let list = |element: Native| Native::Array(Box::new(element));
         let names = [Some("ê".as_bytes()), None];
         check(list(Native::Text), Kind::TextArray, &array(211, &names), Ok(&array(25, &names)));

@@ -38,6 +38,18 @@ pub(super) fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     (civil(days) == (year, month, day)).then_some(days)
 }
 
+/// The text of what stands in a date's place and is none, as MySQL allows: `0000-00-00`,
+/// `2026-00-15`, perhaps with a time. No date, timestamp or moment has bytes of this length.
+pub(super) fn partial(bytes: &[u8]) -> Option<&[u8]> {
+    let (day, time) = bytes.split_at_checked("0000-00-00".len())?;
+    let is_day = day.iter().enumerate().all(|(at, byte)| match at {
+        4 | 7 => *byte == b'-',
+        _ => byte.is_ascii_digit(),
+    });
+    let of_time = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b' ' | b':' | b'.');
+    (is_day && time.iter().all(of_time)).then_some(bytes)
+}
+
 /// The year as PostgreSQL's `extract` gives it: 1 BC is -1. `None` for an infinite date.
 pub(super) fn year_of_date(days: i32) -> Option<i64> {
     (days != i32::MIN && days != i32::MAX).then(|| historic(civil(i64::from(days)).0))

@@ -33,6 +33,10 @@ pub enum Rule {
     YearOutOfRange,
     /// A time is finer than the microseconds that the contract's type counts.
     FinerThanMicroseconds,
+    /// A date is zero or lacks its month or day (`2026-00-15`), or no calendar has it.
+    DatePartial,
+    /// A span of time is no time of day.
+    TimeOutOfRange,
     /// The bytes are not what the column's type sends.
     Malformed,
     /// A text holds a byte that its legacy encoding does not define.
@@ -98,6 +102,8 @@ impl Rule {
             Self::YearUnknown => "year_unknown",
             Self::YearOutOfRange => "year_out_of_range",
             Self::FinerThanMicroseconds => "finer_than_microseconds",
+            Self::DatePartial => "date_partial",
+            Self::TimeOutOfRange => "time_out_of_range",
             Self::Malformed => "malformed",
             Self::Undecodable => "undecodable",
             Self::Unconvertible => "unconvertible",

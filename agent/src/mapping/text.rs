@@ -62,6 +62,11 @@ fn is_bound(native: &Native) -> bool {
 /// # Errors
 /// [`Rule::Malformed`] or [`Rule::TextNotUtf8`]; `out` may then hold a part.
 pub(super) fn put(native: &Native, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Rule> {
+    let is_dated = matches!(native, Native::Date | Native::Timestamp | Native::Timestamptz);
+    if let Some(text) = moment::partial(bytes).filter(|_| is_dated) {
+        out.extend_from_slice(text);
+        return Ok(());
+    }
     match native {
         Native::Bool => {
             let [value] = exact(bytes)?;

@@ -8,6 +8,7 @@ use crate::config::plan::Plan;
 use crate::config::secret::SecretFile;
 use crate::source::any::AnySource;
 use crate::source::guard::Guard;
+use crate::source::mysql::{self, MySqlSource};
 use crate::source::postgres::{self, PostgresSource};
 use crate::source::settings::{Limits, Password, Tls};
 use crate::source::sqlserver::{self, SqlServerSource};
@@ -84,7 +85,21 @@ pub fn source(plan: &Plan) -> Result<AnySource, Fault> {
         Engine::Sqlserver => {
             Ok(AnySource::SqlServer(SqlServerSource::new(sqlserver_settings(plan)?)))
         }
+        Engine::Mysql => Ok(AnySource::MySql(MySqlSource::new(mysql_settings(plan)?))),
     }
+}
+
+fn mysql_settings(plan: &Plan) -> Result<mysql::Settings, Fault> {
+    let source = &plan.source;
+    let mut settings =
+        mysql::Settings::new(&source.host, &source.database, &source.user, plan.agent.clone());
+    settings.port = source.port;
+    settings.password = password(plan)?;
+    settings.tls = tls(plan);
+    settings.login_may_write_because.clone_from(&source.login_may_write_because);
+    settings.batch = limits(plan);
+    settings.guard = guard(plan);
+    Ok(settings)
 }
 
 fn postgres_settings(plan: &Plan) -> Result<postgres::Settings, Fault> {

@@ -3,6 +3,7 @@
 use phusa_protocol::fault::Fault;
 use tokio::sync::mpsc;
 
+use super::mysql::MySqlSource;
 use super::postgres::PostgresSource;
 use super::sqlserver::SqlServerSource;
 use super::{Block, Findings, Intake, Selection, Source, Start};
@@ -14,6 +15,8 @@ pub enum AnySource {
     Postgres(PostgresSource),
     /// SQL Server.
     SqlServer(SqlServerSource),
+    /// MySQL or MariaDB.
+    MySql(MySqlSource),
 }
 
 impl Source for AnySource {
@@ -21,6 +24,7 @@ impl Source for AnySource {
         match self {
             Self::Postgres(source) => source.probe(selections).await,
             Self::SqlServer(source) => source.probe(selections).await,
+            Self::MySql(source) => source.probe(selections).await,
         }
     }
 
@@ -33,6 +37,7 @@ impl Source for AnySource {
         match self {
             Self::Postgres(source) => source.capture(selection, start, intake).await,
             Self::SqlServer(source) => source.capture(selection, start, intake).await,
+            Self::MySql(source) => source.capture(selection, start, intake).await,
         }
     }
 
@@ -45,6 +50,7 @@ impl Source for AnySource {
         match self {
             Self::Postgres(source) => source.scan(selection, rows_max, blocks).await,
             Self::SqlServer(source) => source.scan(selection, rows_max, blocks).await,
+            Self::MySql(source) => source.scan(selection, rows_max, blocks).await,
         }
     }
 
@@ -52,6 +58,7 @@ impl Source for AnySource {
         match self {
             Self::Postgres(source) => source.release(selection).await,
             Self::SqlServer(source) => source.release(selection).await,
+            Self::MySql(source) => source.release(selection).await,
         }
     }
 }

@@ -136,6 +136,13 @@ impl<'a> Parser<'a> {
             let number: usize = self.name().parse().expect("a parameter");
             return (Type::parse("nvarchar(max)"), self.params[number - 1].clone());
         }
+        if self.eats("N'") {
+            return (Type::parse("nvarchar(max)"), Value::text(self.until("'")));
+        }
+        if self.rest.starts_with('[') {
+            let column = self.name();
+            return (self.scope)("t", &column);
+        }
         let alias = self.name();
         self.expect(".");
         let column = self.name();

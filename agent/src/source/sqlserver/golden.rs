@@ -63,7 +63,7 @@ fn attribute(name: &str, base: &str, max_length: i64, scale: i64) -> Attribute {
     Attribute { column, shape: Ok(shape), computed: false, readable: true }
 }
 
-fn target(attributes: Vec<Attribute>, key: &[&str]) -> Target {
+fn target(attributes: Vec<Attribute>, key: &[&str], filter: Option<&str>) -> Target {
     let columns: Vec<String> = attributes.iter().map(|one| one.column.name.clone()).collect();
     let place = |name: &&str| columns.iter().position(|column| column == name).unwrap();
     let selection = Selection {
@@ -71,7 +71,7 @@ fn target(attributes: Vec<Attribute>, key: &[&str]) -> Target {
         schema: "dbo".to_owned(),
         table: "Công dân]1".to_owned(),
         key: key.iter().map(place).collect(),
-        filter: None,
+        filter: filter.map(str::to_owned),
         columns,
     };
     let key = key.iter().map(|name| (*name).to_owned()).collect();
@@ -129,8 +129,9 @@ fn every_statement_is_shown_to_people() {
     note(&mut out, "the server's clock", log::CLOCK_SQL);
     note(&mut out, "whether the capture passed a time (@P1 position, @P2 time)", log::PASSED_SQL);
 
-    let one =
-        target(vec![attribute("id", "int", 4, 0), attribute("tên", "nvarchar", 100, 0)], &["id"]);
+    let names = || vec![attribute("id", "int", 4, 0), attribute("tên", "nvarchar", 100, 0)];
+    let one = target(names(), &["id"], None);
+    let filtered = target(names(), &["id"], Some("[tên] = N'Huế'"));
     let text = |text: &str| vec![text.to_owned()];
     let (after, upto) = (text("5"), text("9"));
     note_rows(&mut out, "the end of the first range", &one.boundary(None, 50_000));
@@ -138,6 +139,7 @@ fn every_statement_is_shown_to_people() {
     note_rows(&mut out, "the first range", &one.chunk(None, Some(&upto)));
     note_rows(&mut out, "another", &one.chunk(Some(&after), Some(&upto)));
     note_rows(&mut out, "the last", &one.chunk(Some(&after), None));
+    note_rows(&mut out, "with a row filter", &filtered.chunk(Some(&after), None));
     note_rows(&mut out, "all rows, for verify", &one.scan(None));
     note_rows(&mut out, "some rows, for preview", &one.scan(Some(20)));
     note_rows(&mut out, "a round of change tracking", &one.tracked_changes(5, 9));
@@ -150,7 +152,7 @@ fn every_statement_is_shown_to_people() {
 
     let several = [("xa", "varchar", 5), ("ma", "uniqueidentifier", 16), ("luc", "datetime", 8)];
     let several = several.map(|(name, base, length)| attribute(name, base, length, 3)).to_vec();
-    let several = target(several, &["xa", "ma", "luc"]);
+    let several = target(several, &["xa", "ma", "luc"], None);
     let key =
         vec!["X1".to_owned(), "00112233-4455-6677-8899-aabbccddeeff".to_owned(), "…".to_owned()];
     note_rows(
@@ -161,7 +163,7 @@ fn every_statement_is_shown_to_people() {
     note_rows(&mut out, "its changes", &several.tracked_changes(5, 9));
 
     let of_types = TYPES.iter().map(|(base, length, scale)| attribute(base, base, *length, *scale));
-    note_rows(&mut out, "every type", &target(of_types.collect(), &["int"]).scan(None));
+    note_rows(&mut out, "every type", &target(of_types.collect(), &["int"], None).scan(None));
 
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/sqlserver.sql");
     if std::env::var_os("UPDATE").is_some() {

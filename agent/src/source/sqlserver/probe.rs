@@ -135,6 +135,13 @@ impl Inspection {
         selection.columns.iter().map(column).collect()
     }
 
+    /// The table's other columns.
+    fn unread(&self, selection: &Selection) -> Vec<String> {
+        let names = self.table.iter().flat_map(|table| &table.attributes);
+        let names = names.map(|attribute| attribute.column.name.clone());
+        names.filter(|name| !selection.columns.contains(name)).collect()
+    }
+
     pub(super) fn fault(&mut self, code: Code, what: String) {
         self.faults.push(Fault::new(code, what));
     }
@@ -161,6 +168,7 @@ pub(super) async fn probe(
     for selection in selections {
         let inspection = inspect(&mut session, settings, &server, selection).await?;
         findings.columns.push(inspection.columns(selection));
+        findings.unread.push(inspection.unread(selection));
         findings.faults.extend(inspection.faults);
         findings.facts.extend(inspection.facts);
         findings.statements.extend(inspection.statements);

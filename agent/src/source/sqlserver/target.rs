@@ -153,7 +153,8 @@ impl Target {
 
     /// The rows of a range, in key order.
     pub(super) fn chunk(&self, after: Option<&KeyText>, upto: Option<&KeyText>) -> Statement {
-        let (wanted, params) = self.range(after, upto);
+        let (mut wanted, params) = self.range(after, upto);
+        wanted.extend(self.filter());
         let sql = format!(
             "select {} from {} as t{} order by {}",
             self.select_list("t"),
@@ -167,8 +168,20 @@ impl Target {
     /// All rows, or the first so many.
     pub(super) fn scan(&self, rows_max: Option<u64>) -> Statement {
         let top = rows_max.map(|rows| format!("top ({rows}) ")).unwrap_or_default();
-        let sql = format!("select {top}{} from {} as t", self.select_list("t"), self.table());
+        let wanted: Vec<_> = self.filter().into_iter().collect();
+        let sql = format!(
+            "select {top}{} from {} as t{}",
+            self.select_list("t"),
+            self.table(),
+            conditions(&wanted),
+        );
         Statement { sql, params: Vec::new() }
+    }
+
+    /// The row filter as far as the server can judge it. Changes are not filtered here: a row that
+    /// does not fit any more has to be forgotten.
+    fn filter(&self) -> Option<String> {
+        self.selection.filter.as_ref().map(|filter| format!("({filter})"))
     }
 
     /// What changed after one version and up to another, joined to the rows as they are: the
