@@ -130,6 +130,11 @@ impl Cli {
         // pgwire-replication logs the server's own words, which may quote rows; faults say it all.
         let filter = EnvFilter::try_from_env("PHUSA_LOG")
             .unwrap_or_else(|_| EnvFilter::new("info,pgwire_replication=off"));
+        // The driver of SQL Server repeats what the server says, which can quote values.
+        let filter = match "tiberius=off".parse() {
+            Ok(directive) => filter.add_directive(directive),
+            Err(_) => filter,
+        };
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         if self.log_json {
             log.json().init();

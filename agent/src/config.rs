@@ -150,12 +150,14 @@ impl Default for BatchFile {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceFile {
-    /// Which kind of database: `"postgresql"`, or `"mysql"` for MySQL and MariaDB. Required.
+    /// Which kind of database: `"postgresql"`, `"mysql"` for MySQL and MariaDB, or `"sqlserver"`.
+    /// Required.
     pub engine: Engine,
     /// Host name or address, or the folder of a Unix socket (MySQL: its file). Required. Example
     /// `"127.0.0.1"`.
     pub host: Spanned<String>,
-    /// TCP port, or the socket's number. Default `5432`, with MySQL `3306`.
+    /// TCP port, or the socket's number; for a named instance of SQL Server, the port it listens
+    /// on. Default `5432`, with MySQL `3306`, with SQL Server `1433`.
     pub port: Option<u16>,
     /// The database to read; with MySQL the one that is current, and tables may be in others. Required. Example `"hotich"`.
     pub database: String,
@@ -202,6 +204,8 @@ impl SourceFile {
 pub enum Engine {
     /// PostgreSQL 12 and later.
     Postgresql,
+    /// SQL Server 2012 and later.
+    Sqlserver,
     /// MySQL 5.7 and later, and MariaDB 10.4 and later.
     Mysql,
 }
@@ -213,6 +217,7 @@ impl Engine {
         match self {
             Self::Postgresql => "postgresql",
             Self::Mysql => "mysql",
+            Self::Sqlserver => "sqlserver",
         }
     }
 
@@ -221,6 +226,7 @@ impl Engine {
     pub fn port(self) -> u16 {
         match self {
             Self::Postgresql => 5_432,
+            Self::Sqlserver => 1_433,
             Self::Mysql => 3_306,
         }
     }

@@ -14,6 +14,7 @@ mod outage;
 mod refusals;
 mod schema;
 mod snapshot;
+mod sqlserver;
 mod standby;
 mod types;
 mod world;

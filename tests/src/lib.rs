@@ -6,6 +6,7 @@
 
 pub mod folder;
 pub mod database;
+pub mod tds;
 pub mod process;
 pub mod province;
 pub mod mysql;

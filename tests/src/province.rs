@@ -243,7 +243,24 @@ impl Province {
     /// # Panics
     /// When that cannot be done.
     pub fn add_agent(&mut self, reader: Reader<'_>, datasets: &[Dataset]) {
-        let agency = reader.agency;
+        let Reader { agency, database, settings } = reader;
+        let (engine, port) = (database.engine(), database.port());
+        let (name, user) = (database.name(), login(database));
+        let source = format!(
+            "engine = \"{engine}\"\nhost = \"127.0.0.1\"\nport = {port}\n\
+             database = \"{name}\"\nuser = \"{user}\"\npassword_file = \"source.password\"\n\
+             tls = \"off\"\n\n{settings}"
+        );
+        self.place_agent(agency, &source, datasets);
+        self.admit(reader);
+    }
+
+    /// Writes the files of an agent that shares `datasets` and lets the hub know it. `source` is its
+    /// section of that name, and what comes after; the password is `bi-mat`.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    pub fn place_agent(&mut self, agency: &str, source: &str, datasets: &[Dataset]) {
         self.make_certificates(&[agency]);
         let folder = self.path().join(format!("certs/agents/{agency}__may-1"));
         for part in ["datasets", "contracts", "state"] {
@@ -255,26 +272,19 @@ impl Province {
             fs::write(file("datasets"), &dataset.mapping).expect("a mapping");
         }
         fs::write(folder.join("source.password"), "bi-mat").expect("a password file");
-        fs::write(folder.join("agent.toml"), self.agent_text(reader)).expect("agent.toml");
+        fs::write(folder.join("agent.toml"), self.agent_text(agency, source)).expect("agent.toml");
         private(&folder.join("source.password"));
         self.agents.insert(agency.to_owned(), Agent { folder, process: None });
-        self.admit(reader);
     }
 
-    fn agent_text(&self, reader: Reader<'_>) -> String {
-        let Reader { agency, database, settings } = reader;
-        let (port, name, user) = (database.port(), database.name(), login(database));
-        let engine = database.engine();
+    fn agent_text(&self, agency: &str, source: &str) -> String {
         format!(
             "agency = \"{agency}\"\nagent = \"may-1\"\nstate_dir = \"state\"\n\
              datasets_dir = \"datasets\"\nallowed_networks = [\"127.0.0.0/8\"]\n\n\
              [hub]\nurl = \"https://127.0.0.1:{}\"\nca_file = \"ca.pem\"\n\
              certificate_file = \"agent.pem\"\nkey_file = \"agent.key\"\n\
              signing_key_file = \"signing.key\"\nhub_key_file = \"hub.pub\"\n\n\
-             [spool]\nkey_file = \"spool.key\"\n\n\
-             [source]\nengine = \"{engine}\"\nhost = \"127.0.0.1\"\nport = {port}\n\
-             database = \"{name}\"\nuser = \"{user}\"\npassword_file = \"source.password\"\n\
-             tls = \"off\"\n\n{settings}",
+             [spool]\nkey_file = \"spool.key\"\n\n[source]\n{source}",
             self.listen
         )
     }
@@ -487,7 +497,8 @@ pub fn private(file: &Path) {
 }
 
 /// The SQL statements among the lines that `check` prints; some end with a remark.
-fn statements(said: &str) -> Vec<&str> {
+#[must_use]
+pub fn statements(said: &str) -> Vec<&str> {
     let is_statement = |line: &&str| {
         let first = line.split_whitespace().next().unwrap_or_default();
         let code = line.split(" -- ").next().unwrap_or_default().trim_end();

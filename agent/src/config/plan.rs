@@ -348,9 +348,10 @@ impl Check<'_> {
 
     fn source(&mut self, file: SourceFile, folder: &Path) -> SourcePlan {
         let engine = file.engine;
+        self.is_reached_by_name(&file);
         let slot_wal_max = file.slot_wal_max.unwrap_or(Spanned::new(0..0, ByteSize::mib(8_192)));
         let slot_wait = file.slot_wait.unwrap_or(Spanned::new(0..0, seconds(60)));
-        let catch_up_bytes = file.catch_up_bytes.unwrap_or(Spanned::new(0..0, ByteSize::mib(64)));
+        let catch_up_bytes = file.catch_up_bytes.unwrap_or(Spanned::new(0..0, ByteSize::mib(1_024)));
         self.is_for(&slot_wal_max, "slot_wal_max", engine, Engine::Postgresql);
         self.is_for(&slot_wait, "slot_wait", engine, Engine::Postgresql);
         self.is_for(&catch_up_bytes, "catch_up_bytes", engine, Engine::Postgresql);
@@ -374,6 +375,16 @@ impl Check<'_> {
             slot_wait: slot_wait.get_ref().0,
             catch_up_bytes: *catch_up_bytes.get_ref(),
             host: file.host.into_inner(),
+        }
+    }
+
+    /// SQL Server is reached over TCP alone, and an instance by its own port.
+    fn is_reached_by_name(&mut self, file: &SourceFile) {
+        let host = file.host.get_ref();
+        if file.engine == Engine::Sqlserver && (host.starts_with('/') || host.contains('\\')) {
+            let rule = "`host` is the machine alone; a named instance is reached by its own `port` \
+                        (SQL Server Configuration Manager shows it), written without the name";
+            self.wrong(&file.host, rule);
         }
     }
 
@@ -456,6 +467,7 @@ fn dialect(engine: Engine) -> Dialect {
     match engine {
         Engine::Postgresql => Dialect::PostgreSql,
         Engine::Mysql => Dialect::MySql,
+        Engine::Sqlserver => Dialect::SqlServer,
     }
 }
 

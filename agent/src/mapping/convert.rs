@@ -5,6 +5,7 @@
 //! | any contract type | itself |
 //! | int2, int4, int8 | every wider integer, numeric |
 //! | float4 | float8 |
+//! | time and timestamp in tenths of a microsecond | the same in microseconds, where the tenth is 0 |
 //! | interval of microseconds within a day (MySQL's time) | time |
 //! | text, and every type that has an exact text ([`super::text`]) | text, in NFC |
 //! | a list of any of those | `text[]` |
@@ -34,6 +35,8 @@ pub(super) enum Conversion {
     ToNumeric,
     /// A float with twice the bits.
     ToFloat8,
+    /// Microseconds out of tenths of them; what else stands after the count is left out.
+    ToMicros,
     /// An interval that is a time of day.
     ToTime,
     /// The exact text.
@@ -57,6 +60,8 @@ impl Conversion {
             }
             (Native::Int2 | Native::Int4 | Native::Int8, Kind::Numeric) => Ok(Self::ToNumeric),
             (Native::Float4, Kind::Float8) => Ok(Self::ToFloat8),
+            (Native::Tenths(of), kind) if own_kind(of) == Some(kind) => Ok(Self::ToMicros),
+            (Native::OffsetTenths, Kind::Timestamptz) => Ok(Self::ToMicros),
             (Native::Interval, Kind::Time) => Ok(Self::ToTime),
             (Native::Array(element), Kind::TextArray) if text::exists(element) => {
                 Ok(Self::ToTextArray(Native::clone(element)))
@@ -83,6 +88,7 @@ impl Conversion {
             Self::ToFloat8 => {
                 out.extend_from_slice(&f64::from(f32::from_be_bytes(exact(bytes)?)).to_be_bytes());
             }
+            Self::ToMicros => out.extend_from_slice(&micros(bytes)?.to_be_bytes()),
             Self::ToTime => out.extend_from_slice(&time_of_day(bytes)?.to_be_bytes()),
             Self::ToText(native) => text::put(native, bytes, out)?,
             Self::ToTextArray(element) => put_text_array(element, bytes, out)?,
@@ -132,7 +138,9 @@ fn own_kind(native: &Native) -> Option<Kind> {
         | Native::Cidr
         | Native::Macaddr
         | Native::Range(_)
-        | Native::Array(_) => return None,
+        | Native::Array(_)
+        | Native::Tenths(_)
+        | Native::OffsetTenths => return None,
     })
 }
 
@@ -142,6 +150,12 @@ fn proposal(native: &Native) -> Option<Kind> {
         return text::exists(element).then_some(Kind::TextArray);
     }
     own_kind(native).or_else(|| text::exists(native).then_some(Kind::Text))
+}
+
+/// Microseconds of a count of tenths of them. None is dropped: a value that is finer breaks a rule.
+fn micros(bytes: &[u8]) -> Result<i64, Rule> {
+    let tenths = i64::from_be_bytes(*bytes.first_chunk().ok_or(Rule::Malformed)?);
+    if tenths % 10 == 0 { Ok(tenths / 10) } else { Err(Rule::FinerThanMicroseconds) }
 }
 
 /// An integer of 2, 4 or 8 bytes.
@@ -232,6 +246,16 @@ mod tests {
         check(Native::Int8, Kind::Numeric, &[0; 8], Ok(&[0; 8]));
         check(Native::Float4, Kind::Float8, &1.5_f32.to_be_bytes(), Ok(&1.5_f64.to_be_bytes()));
         check(Native::Int4, Kind::Int4, &[0; 3], Err(Rule::Malformed));
+        let tenths = Native::Tenths(Box::new(Native::Timestamp));
+        let count = |tenths: i64| tenths.to_be_bytes();
+        let finer = Err(Rule::FinerThanMicroseconds);
+        check(tenths.clone(), Kind::Timestamp, &count(-70), Ok(&count(-7)));
+        check(tenths.clone(), Kind::Timestamp, &count(71), finer);
+        check(tenths, Kind::Text, &count(71), Ok(b"2000-01-01 00:00:00.0000071"));
+        let there = [count(10).as_slice(), &420_i16.to_be_bytes()].concat();
+        check(Native::OffsetTenths, Kind::Timestamptz, &there, Ok(&count(1)));
+        let shown = b"2000-01-01 07:00:00.000001+07";
+        check(Native::OffsetTenths, Kind::Text, &there, Ok(shown));
         check(Native::Json, Kind::Text, b"{\"a\" :1}", Ok(b"{\"a\" :1}"));
         check(Native::Text, Kind::Text, "e\u{301}".as_bytes(), Ok("é".as_bytes()));
         let zero: &[u8] = b"0000-00-00";
@@ -262,6 +286,7 @@ mod tests {
         check(Native::Int8, Kind::Int4, Some(Kind::Int8));
         check(Native::Numeric, Kind::Float8, Some(Kind::Numeric));
         check(Native::Json, Kind::Jsonb, Some(Kind::Text));
+        check(Native::Tenths(Box::new(Native::Time)), Kind::Timestamp, Some(Kind::Text));
         check(Native::Interval, Kind::Int8, Some(Kind::Text));
         check(Native::Float8, Kind::Text, Some(Kind::Float8));
         check(Native::Bytea, Kind::Text, Some(Kind::Bytea));

@@ -241,11 +241,12 @@ fn reads(column: &Column) -> Reads {
         | Native::Date
         | Native::Time
         | Native::Timestamp
-        | Native::Timestamptz => Reads::Integer,
+        | Native::Timestamptz
+        | Native::Tenths(_) => Reads::Integer,
         Native::Numeric => Reads::Decimal,
         Native::Uuid => Reads::Bytes,
         Native::Text => match column.type_name.split(['(', ' ']).next() {
-            Some("bpchar" | "char") => Reads::Padded,
+            Some("bpchar" | "char" | "nchar") => Reads::Padded,
             Some("character") if !column.type_name.starts_with("character varying") => {
                 Reads::Padded
             }
@@ -264,7 +265,8 @@ fn reads(column: &Column) -> Reads {
         | Native::Cidr
         | Native::Macaddr
         | Native::Range(_)
-        | Native::Array(_) => Reads::Nothing,
+        | Native::Array(_)
+        | Native::OffsetTenths => Reads::Nothing,
     }
 }
 
@@ -284,6 +286,13 @@ fn operand(column: &Column, literal: &Literal) -> Result<Operand, String> {
         }
         (Native::Timestamptz, Literal::Text(text)) => {
             moment::parse_timestamptz(text).map(Operand::Integer)
+        }
+        (Native::Tenths(of), Literal::Text(text)) => {
+            let micros = match **of {
+                Native::Time => moment::parse_time(text),
+                _ => moment::parse_timestamp(text),
+            };
+            micros.map(|micros| Operand::Integer(micros * 10))
         }
         (Native::Uuid, Literal::Text(text)) => uuid::parse(text).map(Operand::Bytes),
         (Native::Text, Literal::Text(text)) => match reads(column) {

@@ -31,6 +31,8 @@ pub enum Rule {
     YearUnknown,
     /// A year does not fit the contract's type.
     YearOutOfRange,
+    /// A time is finer than the microseconds that the contract's type counts.
+    FinerThanMicroseconds,
     /// A date is zero or lacks its month or day (`2026-00-15`), or no calendar has it.
     DatePartial,
     /// A span of time is no time of day.
@@ -99,6 +101,7 @@ impl Rule {
             Self::TextNotUtf8 => "text_not_utf8",
             Self::YearUnknown => "year_unknown",
             Self::YearOutOfRange => "year_out_of_range",
+            Self::FinerThanMicroseconds => "finer_than_microseconds",
             Self::DatePartial => "date_partial",
             Self::TimeOutOfRange => "time_out_of_range",
             Self::Malformed => "malformed",

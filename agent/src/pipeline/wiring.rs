@@ -11,6 +11,7 @@ use crate::source::guard::Guard;
 use crate::source::mysql::{self, MySqlSource};
 use crate::source::postgres::{self, PostgresSource};
 use crate::source::settings::{Limits, Password, Tls};
+use crate::source::sqlserver::{self, SqlServerSource};
 use crate::spool::record::SealKey;
 use crate::transport::identity::{Files, client_config};
 use crate::{spool, transport};
@@ -81,6 +82,9 @@ pub fn source(plan: &Plan) -> Result<AnySource, Fault> {
         Engine::Postgresql => {
             Ok(AnySource::Postgres(PostgresSource::new(postgres_settings(plan)?)))
         }
+        Engine::Sqlserver => {
+            Ok(AnySource::SqlServer(SqlServerSource::new(sqlserver_settings(plan)?)))
+        }
         Engine::Mysql => Ok(AnySource::MySql(MySqlSource::new(mysql_settings(plan)?))),
     }
 }
@@ -109,6 +113,18 @@ fn postgres_settings(plan: &Plan) -> Result<postgres::Settings, Fault> {
     settings.slot_wal_max = source.slot_wal_max;
     settings.slot_wait = source.slot_wait;
     settings.catch_up_bytes = source.catch_up_bytes;
+    settings.batch = limits(plan);
+    settings.guard = guard(plan);
+    Ok(settings)
+}
+
+fn sqlserver_settings(plan: &Plan) -> Result<sqlserver::Settings, Fault> {
+    let source = &plan.source;
+    let mut settings = sqlserver::Settings::new(&source.host, &source.database, &source.user);
+    settings.port = source.port;
+    settings.password = password(plan)?;
+    settings.tls = tls(plan);
+    settings.login_may_write_because.clone_from(&source.login_may_write_because);
     settings.batch = limits(plan);
     settings.guard = guard(plan);
     Ok(settings)

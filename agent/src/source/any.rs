@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 
 use super::mysql::MySqlSource;
 use super::postgres::PostgresSource;
+use super::sqlserver::SqlServerSource;
 use super::{Block, Findings, Intake, Selection, Source, Start};
 
 /// One of the engines.
@@ -12,6 +13,8 @@ use super::{Block, Findings, Intake, Selection, Source, Start};
 pub enum AnySource {
     /// PostgreSQL.
     Postgres(PostgresSource),
+    /// SQL Server.
+    SqlServer(SqlServerSource),
     /// MySQL or MariaDB.
     MySql(MySqlSource),
 }
@@ -20,6 +23,7 @@ impl Source for AnySource {
     async fn probe(&self, selections: &[Selection]) -> Result<Findings, Fault> {
         match self {
             Self::Postgres(source) => source.probe(selections).await,
+            Self::SqlServer(source) => source.probe(selections).await,
             Self::MySql(source) => source.probe(selections).await,
         }
     }
@@ -32,6 +36,7 @@ impl Source for AnySource {
     ) -> Result<(), Fault> {
         match self {
             Self::Postgres(source) => source.capture(selection, start, intake).await,
+            Self::SqlServer(source) => source.capture(selection, start, intake).await,
             Self::MySql(source) => source.capture(selection, start, intake).await,
         }
     }
@@ -44,6 +49,7 @@ impl Source for AnySource {
     ) -> Result<(), Fault> {
         match self {
             Self::Postgres(source) => source.scan(selection, rows_max, blocks).await,
+            Self::SqlServer(source) => source.scan(selection, rows_max, blocks).await,
             Self::MySql(source) => source.scan(selection, rows_max, blocks).await,
         }
     }
@@ -51,6 +57,7 @@ impl Source for AnySource {
     async fn release(&self, selection: &Selection) -> Result<(), Fault> {
         match self {
             Self::Postgres(source) => source.release(selection).await,
+            Self::SqlServer(source) => source.release(selection).await,
             Self::MySql(source) => source.release(selection).await,
         }
     }

@@ -95,6 +95,7 @@ pub(super) async fn probe(
     for selection in selections {
         let inspection = inspect(&mut session, &server, &login, selection).await?;
         findings.columns.push(inspection.columns(selection));
+        findings.unread.push(Vec::new());
         findings.faults.extend(inspection.faults);
         findings.facts.extend(inspection.facts);
         findings.statements.extend(inspection.statements);
