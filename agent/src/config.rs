@@ -273,8 +273,10 @@ pub struct DatasetFile {
     /// Schema and table at the source, as the catalogue writes them. Required. Example
     /// `"public.citizens"`.
     pub table: Spanned<String>,
-    /// How changes are found: `"auto"` lets the agent choose, `"log"` insists on the database's
-    /// log. Default `"auto"`.
+    /// How changes are found: `"auto"` lets the agent choose and `check` say why; `"log"` insists on
+    /// the database's log, `"functions"` on its log through functions that show the mapped columns
+    /// alone, `"watermark"` on what was written since the last look, `"reconcile"` on comparing all
+    /// rows now and then. Default `"auto"`.
     #[serde(default)]
     pub capture: Capture,
     /// Which rows are shared; a condition over columns that stand under a `from` below. Default:
@@ -326,4 +328,10 @@ pub enum Capture {
     Auto,
     /// The database's log, or a fault.
     Log,
+    /// The database's log through functions, or a fault.
+    Functions,
+    /// What was written since the last look, or a fault.
+    Watermark,
+    /// All rows, compared now and then, or a fault.
+    Reconcile,
 }

@@ -13,6 +13,7 @@ pub mod postgres;
 pub mod any;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use phusa_protocol::batch::Phase;
 use phusa_protocol::fault::Fault;
@@ -21,6 +22,37 @@ use phusa_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+
+/// How the changes of a table are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Capture {
+    /// The best that the source allows, by what a probe finds.
+    #[default]
+    Auto,
+    /// The database's log, read by a login that has the right to.
+    Log,
+    /// The database's log, through functions that show the login nothing but the mapped columns.
+    Functions,
+    /// What was written since the last look, by the server's own count of transactions; what was
+    /// removed is found by comparing all rows now and then.
+    Watermark,
+    /// All rows are read now and then and compared with those of before.
+    Reconcile,
+}
+
+impl Capture {
+    /// As it is written in a dataset's file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Log => "log",
+            Self::Functions => "functions",
+            Self::Watermark => "watermark",
+            Self::Reconcile => "reconcile",
+        }
+    }
+}
 
 /// What is read of one table: these columns in this order, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +69,8 @@ pub struct Selection {
     pub key: Vec<usize>,
     /// The part of the row filter that the source can evaluate, as SQL over `columns`.
     pub filter: Option<String>,
+    /// How changes are to be found.
+    pub capture: Capture,
 }
 
 /// How a field's bytes are to be read: always PostgreSQL's binary send format of this type.
@@ -173,6 +207,8 @@ pub struct Progress {
     pub lag_bytes: Option<u64>,
     /// Bytes of log the source keeps for this capture.
     pub retained_bytes: Option<u64>,
+    /// How long the capture waits before it asks again, where it has to ask.
+    pub poll_pause: Option<Duration>,
 }
 
 /// What stands in the way of reading, or does not.

@@ -3,6 +3,7 @@
 
 mod arrival;
 mod canary;
+mod capture;
 mod house;
 mod hub;
 mod log;

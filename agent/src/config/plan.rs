@@ -26,9 +26,7 @@ use toml::Spanned;
 use self::address::HubAddress;
 use self::place::Place;
 use super::secret::SecretFile;
-use super::{
-    AgentFile, BatchFile, Capture, Engine, GuardFile, HubFile, SourceFile, SpoolFile, TlsMode,
-};
+use super::{AgentFile, BatchFile, Engine, GuardFile, HubFile, SourceFile, SpoolFile, TlsMode};
 use crate::mapping::field::Rules;
 use crate::source::Selection;
 
@@ -155,8 +153,6 @@ pub struct DatasetPlan {
     pub rules: Rules,
     /// SHA-256 of the canonical JSON of the file as written.
     pub mapping: Digest,
-    /// How changes are found.
-    pub capture: Capture,
 }
 
 impl DatasetPlan {

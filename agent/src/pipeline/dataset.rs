@@ -79,6 +79,8 @@ impl Shown {
             status.snapshot_rows_estimated = progress.snapshot_rows_estimated;
             (status.lag_bytes, status.retained_bytes) =
                 (progress.lag_bytes, progress.retained_bytes);
+            let millis = |pause: Duration| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+            status.poll_pause_ms = progress.poll_pause.map(millis);
             if progress.snapshot_done && status.state == State::Reading {
                 status.state = State::Following;
             }
@@ -561,6 +563,7 @@ impl DatasetStatus {
             snapshot_rows_estimated: 0,
             lag_bytes: None,
             retained_bytes: None,
+            poll_pause_ms: None,
             rows: BTreeMap::new(),
             batches: 0,
             delivered_bytes: 0,

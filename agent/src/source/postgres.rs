@@ -1,18 +1,22 @@
 //! PostgreSQL 12 to 18: connect, full read by binary COPY, changes by logical decoding.
 //!
 //! Reading order: the settings here; what the server is and what the login may do (`probe`,
-//! `login`, `catalogue`); the slot (`slot`); the full read (`read`); the log (`follow`,
+//! `login`, `catalogue`, `publication`); which way is taken (`choose`); the slot (`slot`) and the
+//! functions that may stand in for rights (`functions`); the full read (`read`); the log (`follow`,
 //! with `decode`, `text` and `assemble`, which are pure). Everything a restart needs is in
 //! `place`.
 
 mod assemble;
 mod catalogue;
+mod choose;
 pub mod decode;
 mod follow;
+mod functions;
 mod keys;
 mod login;
 mod place;
 mod probe;
+mod publication;
 mod read;
 mod said;
 mod session;
@@ -35,8 +39,9 @@ use tokio::time::Instant;
 
 use self::assemble::Assembler;
 use self::follow::Follower;
+use self::functions::Functions;
 use self::place::{Following, Identity, Lsn, Place, Stage};
-use self::probe::Server;
+use self::probe::{Admitted, Server};
 use self::read::FullRead;
 use self::session::Session;
 use self::target::Target;
@@ -166,7 +171,9 @@ impl Source for PostgresSource {
         // From here on nobody takes blocks, and the stop that follows must not interrupt this.
         match ended {
             Err(fault) if fault.code == Code::SourceSlotGivenUp => {
-                self.release(selection).await?;
+                let through = target.as_ref().and_then(|target| target.through.as_ref());
+                let name = slot_name(&settings.agent, &selection.dataset);
+                slot::give_up(settings, &name, through).await?;
                 Err(fault)
             }
             Err(fault) if fault.code == Code::SourceSchema => {
@@ -187,7 +194,9 @@ impl Source for PostgresSource {
 
     async fn release(&self, selection: &Selection) -> Result<(), Fault> {
         let name = slot_name(&self.settings.agent, &selection.dataset);
-        slot::give_up(&self.settings, &name).await
+        let functions = Functions::new(&name);
+        let through = (selection.capture == super::Capture::Functions).then_some(&functions);
+        slot::give_up(&self.settings, &name, through).await
     }
 }
 
@@ -207,8 +216,8 @@ async fn past_or_present(settings: &Settings, target: Option<&Target>, fault: Fa
     let Some(target) = target else { return fault };
     let now = async {
         let session = Session::open(settings).await?;
-        let (_, table) = probe::admit(&session, settings, &target.selection).await?;
-        Target::new(target.selection.clone(), &table)
+        let admitted = probe::admit(&session, settings, &target.selection).await?;
+        Target::new(target.selection.clone(), &admitted.table)
     };
     match now.await {
         Ok(now) if now.columns == target.columns => {
@@ -227,9 +236,11 @@ async fn capture(
     target: &mut Option<Arc<Target>>,
 ) -> Result<(), Fault> {
     let session = Session::open(settings).await?;
-    let (server, table) = probe::admit(&session, settings, selection).await?;
-    let target = Arc::clone(target.insert(Arc::new(Target::new(selection.clone(), &table)?)));
+    let Admitted { server, table, capture } = probe::admit(&session, settings, selection).await?;
     let slot = slot_name(&settings.agent, &selection.dataset);
+    let through = (capture == super::Capture::Functions).then(|| Functions::new(&slot));
+    let found = Target::new(selection.clone(), &table)?.through(through);
+    let target = Arc::clone(target.insert(Arc::new(found)));
     let identity = slot::identify(settings, &session, &slot, &target).await?;
     let capture = Capture { settings: Arc::clone(settings), target, server, identity, slot };
     let (stage, exported) = capture.place(&session, start.resume.as_ref()).await?;
@@ -261,6 +272,12 @@ impl Capture {
     ) -> Result<(Stage, Option<slot::Exported>), Fault> {
         let Some(resume) = resume else {
             let standby = self.server.standby;
+            if let Some(functions) = &self.target.through {
+                let slot = (self.slot.as_str(), standby);
+                let start = slot::create_through(&self.settings, session, functions, slot).await?;
+                let reading = Reading::new(false);
+                return Ok((Stage::Reading { start, reading }, None));
+            }
             let exported = slot::create(&self.settings, session, &self.slot, standby).await?;
             let (start, reading) = (exported.start, Reading::new(true));
             return Ok((Stage::Reading { start, reading }, Some(exported)));
@@ -365,8 +382,11 @@ async fn scan(
     blocks: mpsc::Sender<Block>,
 ) -> Result<(), Fault> {
     let session = Session::open(settings).await?;
-    let (_, table) = probe::admit_to_read(&session, settings, selection).await?;
-    let target = Target::new(selection.clone(), &table)?;
+    let admitted = probe::admit_to_read(&session, settings, selection).await?;
+    let name = slot_name(&settings.agent, &selection.dataset);
+    let is_through = admitted.capture == super::Capture::Functions;
+    let through = is_through.then(|| Functions::new(&name));
+    let target = Target::new(selection.clone(), &admitted.table)?.through(through);
     session.run(&target.doing(), "set statement_timeout = 0").await?;
     let mut rows = session.copy(&target.doing(), &target.scan_query(rows_max)).await?;
     let mut scanned = Scanned { blocks, columns: Arc::clone(&target.columns), number: 0 };

@@ -16,10 +16,10 @@ use serde::Deserialize;
 use super::DatasetPlan;
 use super::place::{self, Place};
 use crate::config::secret::SecretFile;
-use crate::config::{DatasetFile, FieldFile, MaskFile};
+use crate::config::{self, DatasetFile, FieldFile, MaskFile};
 use crate::mapping::field::{FieldRule, Mask, Rules};
 use crate::mapping::filter::Filter;
-use crate::source::Selection;
+use crate::source::{Capture, Selection};
 
 /// Reads and checks the file at `path`; `seen` holds the datasets of the files before it.
 pub(super) fn load(
@@ -98,19 +98,13 @@ impl Check<'_> {
             key: self.key_columns(file, &fields, &key, &columns),
             filter: filter.as_ref().map(Filter::to_sql),
             columns,
+            capture: wanted(file.capture),
         };
         self.filter_reads_mapped_columns(file, filter.as_ref(), &selection.columns);
         let rules = Rules { fields, key, filter, row_bytes_max: row_bytes_max.as_usize() };
         let mapping = Digest::of(&canonical_json(file));
         let file_path = self.place.path().to_path_buf();
-        Some(DatasetPlan {
-            file: file_path,
-            contract,
-            selection,
-            rules,
-            mapping,
-            capture: file.capture,
-        })
+        Some(DatasetPlan { file: file_path, contract, selection, rules, mapping })
     }
 
     fn filter(&mut self, file: &DatasetFile) -> Option<Filter> {
@@ -258,6 +252,16 @@ impl Check<'_> {
             found.push(position);
         }
         found
+    }
+}
+
+fn wanted(written: config::Capture) -> Capture {
+    match written {
+        config::Capture::Auto => Capture::Auto,
+        config::Capture::Log => Capture::Log,
+        config::Capture::Functions => Capture::Functions,
+        config::Capture::Watermark => Capture::Watermark,
+        config::Capture::Reconcile => Capture::Reconcile,
     }
 }
 

@@ -13,7 +13,9 @@ use phusa_protocol::fault::{Code, Fault};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::functions::Functions;
 use super::place::{Identity, Lsn, SlotState};
+use super::publication::VERSION_COLUMN_LISTS as VERSION_FUNCTIONS;
 use super::session::{APPLICATION_NAME, Session, get, pinned};
 use super::target::Target;
 use super::{Settings, said};
@@ -99,13 +101,31 @@ impl Gate {
     }
 }
 
-/// Which server this is, from the replication connection: the one place that knows its timeline.
+/// Which server this is, with everything else that a position is worth nothing without.
 pub(super) async fn identify(
     settings: &Settings,
     session: &Session,
     slot: &str,
     target: &Target,
 ) -> Result<Identity, Fault> {
+    let doing = "cannot ask the server who it is";
+    let (system, timeline) = match &target.through {
+        Some(functions) => {
+            let (system, timeline, _) = functions.who(session).await?;
+            (system, timeline)
+        }
+        None => identify_system(settings).await?,
+    };
+    let sql = "select oid from pg_database where datname = current_database()";
+    let database = get(&session.row(doing, sql, &[]).await?, 0)?;
+    let (table, columns) = (target.oid, target.fingerprint());
+    let publication = publication(session, slot, table).await?;
+    Ok(Identity { system, timeline, database, table, columns, publication })
+}
+
+/// System identifier and timeline, from the replication connection: the one place that tells them
+/// to a login without further rights.
+async fn identify_system(settings: &Settings) -> Result<(String, u32), Fault> {
     let doing = "cannot ask the server who it is";
     let mut gate = Gate::open(settings, "phusa").await?;
     let silence = |_| Fault::new(Code::SourceUnreachable, format!("{doing}: silence"));
@@ -115,11 +135,7 @@ pub(super) async fn identify(
         return Err(Fault::new(Code::SourceVersion, doing));
     };
     let timeline = timeline.parse().map_err(|_| Fault::new(Code::SourceVersion, doing))?;
-    let sql = "select oid from pg_database where datname = current_database()";
-    let database = get(&session.row(doing, sql, &[]).await?, 0)?;
-    let (system, table, columns) = (system.clone(), target.oid, target.fingerprint());
-    let publication = publication(session, slot, table).await?;
-    Ok(Identity { system, timeline, database, table, columns, publication })
+    Ok((system.clone(), timeline))
 }
 
 /// What changes with every alteration of the publication of this name and of what it carries of
@@ -177,6 +193,33 @@ pub(super) async fn create(
     let start = start.ok_or_else(|| Fault::new(Code::SourceVersion, doing))?;
     Failpoint::AfterSlotCreated.pass();
     Ok(Exported { _gate: gate, snapshot, start })
+}
+
+/// Makes the slot through the functions; the server itself ends a wait beyond `slot_wait`.
+pub(super) async fn create_through(
+    settings: &Settings,
+    session: &Session,
+    functions: &Functions,
+    (slot, standby): (&str, bool),
+) -> Result<Lsn, Fault> {
+    let doing = format!("cannot create replication slot {slot}");
+    wait_until_free(session, slot).await?;
+    let wait = settings.slot_wait.as_millis();
+    // Making a slot waits for every open transaction and locks no table.
+    session.run(&doing, &format!("set lock_timeout = 0; set statement_timeout = {wait}")).await?;
+    let made = functions.renew(session).await;
+    if made.is_ok() {
+        session.run(&doing, "reset lock_timeout; reset statement_timeout").await?;
+        Failpoint::AfterSlotCreated.pass();
+        return made;
+    }
+    let state = state(session, VERSION_FUNCTIONS, slot).await?;
+    match made {
+        Err(fault) if fault.code == Code::SourceUnreachable && state.is_none() => {
+            Err(slot_wait_fault(settings, session, slot, standby).await)
+        }
+        made => made,
+    }
 }
 
 /// Ends the server process that still waits, and drops what it may have made meanwhile. What
@@ -287,8 +330,16 @@ pub(super) async fn wait_until_free(session: &Session, slot: &str) -> Result<(),
 }
 
 /// Drops the slot to free what it holds back, ending our own connection to it if need be.
-pub(super) async fn give_up(settings: &Settings, slot: &str) -> Result<(), Fault> {
+pub(super) async fn give_up(
+    settings: &Settings,
+    slot: &str,
+    through: Option<&Functions>,
+) -> Result<(), Fault> {
     let session = Session::open(settings).await?;
+    if let Some(functions) = through {
+        wait_until_free(&session, slot).await?;
+        return functions.give_up(&session).await;
+    }
     let sql = "select pg_terminate_backend(active_pid) from pg_replication_slots \
                where slot_name::text = $1 and active";
     session.rows("cannot end the connection of the slot", sql, &[&slot]).await?;

@@ -7,6 +7,7 @@ use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 
 use super::catalogue::{Table, ident, idents, literal};
+use super::functions::Functions;
 use crate::source::snapshot::{After, Chunk, KeyText};
 use crate::source::{Column, Native, Selection};
 
@@ -22,6 +23,8 @@ pub(super) struct Target {
     pub(super) types: Vec<TypeNumbers>,
     /// The unique key along which the table is read: places in `columns`, in index order.
     pub(super) walk: Vec<usize>,
+    /// Through what rows and log are read, where the login may not read them itself.
+    pub(super) through: Option<Functions>,
 }
 
 /// The numbers of a column's type.
@@ -48,7 +51,13 @@ impl Target {
             Fault::new(Code::SourceKeyMissing, format!("{} has no usable key", selection.table))
         })?;
         let (oid, rows_estimated) = (table.oid, table.rows_estimated);
-        Ok(Self { selection, oid, rows_estimated, columns: columns.into(), types, walk })
+        let columns = columns.into();
+        Ok(Self { selection, oid, rows_estimated, columns, types, walk, through: None })
+    }
+
+    /// The same, read through these functions.
+    pub(super) fn through(self, through: Option<Functions>) -> Self {
+        Self { through, ..self }
     }
 
     /// Stands for the names and types of the columns: a column that was given another type was
@@ -102,6 +111,9 @@ impl Target {
 
     /// The query for the last key of the next range of `rows` rows.
     pub(super) fn boundary_query(&self, after: Option<&KeyText>, rows: u64) -> String {
+        if let Some(functions) = &self.through {
+            return functions.boundary_query(after, rows, self.walk.len());
+        }
         let names = self.walk_names();
         let texts: Vec<String> =
             self.walk_columns().iter().map(|c| format!("{}::text", ident(&c.name))).collect();
@@ -116,22 +128,35 @@ impl Target {
 
     /// The query for the rows of a range, in key order.
     pub(super) fn chunk_query(&self, after: Option<&KeyText>, upto: Option<&KeyText>) -> String {
+        if let Some(functions) = &self.through {
+            // Rows come in key order, and a filter leaves that as it is.
+            let filter = conditions(self.filter_sql().into_iter().collect());
+            return format!("{}{filter}", self.select_sql(&functions.range(after, upto)));
+        }
         let mut wanted = self.range_sql(after, upto);
         wanted.extend(self.filter_sql());
-        format!("{}{} order by {}", self.select_sql(), conditions(wanted), self.walk_names())
+        let (select, names) = (self.select_sql(&self.table()), self.walk_names());
+        format!("{select}{} order by {names}", conditions(wanted))
     }
 
     /// The query for all rows, or the first so many.
     pub(super) fn scan_query(&self, rows_max: Option<u64>) -> String {
         let limit = rows_max.map(|rows| format!(" limit {rows}")).unwrap_or_default();
         let wanted = self.filter_sql().into_iter().collect();
-        format!("{}{}{limit}", self.select_sql(), conditions(wanted))
+        let from = match &self.through {
+            Some(functions) => functions.range(None, None),
+            None => self.table(),
+        };
+        format!("{}{}{limit}", self.select_sql(&from), conditions(wanted))
     }
 
     /// The query for the row with this key.
     pub(super) fn row_query(&self, key: &KeyText) -> String {
-        let names = self.walk_names();
-        format!("{} where ({names}) = ({})", self.select_sql(), self.key_sql(key))
+        if let Some(functions) = &self.through {
+            return self.select_sql(&functions.only(key));
+        }
+        let (select, names) = (self.select_sql(&self.table()), self.walk_names());
+        format!("{select} where ({names}) = ({})", self.key_sql(key))
     }
 
     /// The query that turns a key's bytes, given as parameters, into text.
@@ -144,9 +169,9 @@ impl Target {
         format!("select {}", parts.join(", "))
     }
 
-    fn select_sql(&self) -> String {
+    fn select_sql(&self, from: &str) -> String {
         let names = idents(self.columns.iter().map(|column| column.name.as_str()));
-        format!("select {names} from {}", self.table())
+        format!("select {names} from {from}")
     }
 
     fn filter_sql(&self) -> Option<String> {
@@ -171,6 +196,7 @@ pub(super) mod tests {
     use phusa_protocol::ids::DatasetId;
 
     use super::*;
+    use crate::source::Capture;
 
     /// A table `public.t (ward text, id int4, name text)` with the key `(id, ward)`.
     pub(in crate::source::postgres) fn sample() -> Target {
@@ -190,6 +216,7 @@ pub(super) mod tests {
                 columns: names.map(str::to_owned).to_vec(),
                 key: vec![0, 1],
                 filter: Some("ward = 'x' or true".to_owned()),
+                capture: Capture::Log,
             },
             oid: 0x4001,
             rows_estimated: 10,
@@ -200,6 +227,7 @@ pub(super) mod tests {
             ]),
             types: vec![number(25), number(23), number(25)],
             walk: vec![1, 0],
+            through: None,
         }
     }
 

@@ -1,0 +1,142 @@
+//! Pure: which way of following a table is taken, and why, from what the server offers.
+
+use phusa_protocol::fault::{Code, Fault};
+
+use crate::source::Capture;
+
+/// What server, login and table offer.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Offer {
+    /// Why the server cannot decode its log, if it cannot.
+    pub(super) undecodable: Option<String>,
+    /// Whether the login may use replication slots.
+    pub(super) replication: bool,
+    /// Whether a publication for this dataset is there.
+    pub(super) published: bool,
+    /// Whether the functions for this dataset are there.
+    pub(super) functions: bool,
+    /// Whether the login may read the mapped columns.
+    pub(super) readable: bool,
+    /// Whether rows tell which transaction wrote them, as those of a view do not.
+    pub(super) stamped: bool,
+}
+
+/// The way that is taken, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Choice {
+    pub(super) capture: Capture,
+    pub(super) why: String,
+}
+
+/// Takes what is asked for, or else the best that is offered.
+///
+/// A login that was given REPLICATION, or a publication of the agent's name, is taken as the
+/// administrator's word for the log: what then lacks is a fault with its remedy, and not a reason
+/// to read less well for ever.
+pub(super) fn choose(wanted: Capture, offer: &Offer) -> Choice {
+    let choice = |capture: Capture, why: &str| Choice { capture, why: why.to_owned() };
+    if wanted != Capture::Auto {
+        return choice(wanted, "the dataset's file asks for it");
+    }
+    if offer.functions && offer.undecodable.is_none() {
+        return choice(Capture::Functions, "the functions for it are there");
+    }
+    let log_meant = offer.replication || (offer.published && !offer.functions);
+    match &offer.undecodable {
+        None if log_meant => {
+            return choice(Capture::Log, "the server and the login can read its log");
+        }
+        None if !offer.readable => {
+            return choice(
+                Capture::Log,
+                "the login may not read the table, and the log is the best",
+            );
+        }
+        None | Some(_) => {}
+    }
+    let because = match &offer.undecodable {
+        Some(reason) => reason.clone(),
+        None => "the login lacks REPLICATION, and there is no publication".to_owned(),
+    };
+    let capture = if offer.stamped { Capture::Watermark } else { Capture::Reconcile };
+    Choice { capture, why: because }
+}
+
+/// The ways that could be taken, best first, each with what stands in its way.
+pub(super) fn ladder(offer: &Offer) -> Vec<(Capture, Option<String>)> {
+    let decodes = || offer.undecodable.clone();
+    let unless = |there: bool, what: &str| (!there).then(|| what.to_owned());
+    let unreadable = || unless(offer.readable, "the login lacks SELECT on the mapped columns");
+    let unstamped = || unless(offer.stamped, "rows do not tell which transaction wrote them");
+    vec![
+        (
+            Capture::Log,
+            decodes()
+                .or_else(|| unless(offer.replication, "the login lacks REPLICATION"))
+                .or_else(unreadable)
+                .or_else(|| unless(offer.published, "there is no publication for it")),
+        ),
+        (
+            Capture::Functions,
+            decodes().or_else(|| unless(offer.functions, "the functions are not there")),
+        ),
+        (Capture::Watermark, unreadable().or_else(unstamped)),
+        (Capture::Reconcile, unreadable()),
+    ]
+}
+
+/// The fault of a way that the server cannot go.
+pub(super) fn impossible(capture: Capture, why: &str) -> Fault {
+    let what = format!("capture = \"{}\" is not possible here: {why}", capture.name());
+    Fault::new(Code::SourceVersion, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_way_that_is_offered_is_taken() {
+        let all = Offer {
+            undecodable: None,
+            replication: true,
+            published: true,
+            functions: false,
+            readable: true,
+            stamped: true,
+        };
+        let old_standby = Some("a standby before 16".to_owned());
+        let check = |offer: Offer, expected: Capture| {
+            assert_eq!(choose(Capture::Auto, &offer).capture, expected, "{offer:?}");
+        };
+        check(all.clone(), Capture::Log);
+        check(Offer { published: false, ..all.clone() }, Capture::Log);
+        check(Offer { replication: false, ..all.clone() }, Capture::Log);
+        check(Offer { functions: true, ..all.clone() }, Capture::Functions);
+        check(Offer { replication: false, functions: true, ..all.clone() }, Capture::Functions);
+        let select_only = Offer { replication: false, published: false, ..all.clone() };
+        check(select_only.clone(), Capture::Watermark);
+        check(Offer { stamped: false, ..select_only.clone() }, Capture::Reconcile);
+        check(Offer { readable: false, ..select_only }, Capture::Log);
+        check(Offer { undecodable: old_standby.clone(), ..all.clone() }, Capture::Watermark);
+        let wanted = choose(Capture::Log, &Offer { undecodable: old_standby, ..all });
+        assert_eq!(wanted.capture, Capture::Log);
+    }
+
+    #[test]
+    fn the_ladder_says_what_stands_in_the_way() {
+        let offer = Offer { readable: true, stamped: true, ..Offer::default() };
+        let ways: Vec<(&str, Option<String>)> =
+            ladder(&offer).into_iter().map(|(way, not)| (way.name(), not)).collect();
+        let lacks = |what: &str| Some(what.to_owned());
+        assert_eq!(
+            ways,
+            [
+                ("log", lacks("the login lacks REPLICATION")),
+                ("functions", lacks("the functions are not there")),
+                ("watermark", None),
+                ("reconcile", None),
+            ]
+        );
+    }
+}
