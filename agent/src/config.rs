@@ -242,6 +242,12 @@ pub struct GuardFile {
     pub statement_timeout: Spanned<Span>,
     /// How long a statement may wait for a lock at the source. Default `"5s"`.
     pub lock_timeout: Spanned<Span>,
+    /// How long to wait between two comparisons of all rows, for `capture` `"reconcile"` and
+    /// `"watermark"`; `100ms` to `30d`. Default `"15m"`.
+    pub reconcile_interval: Spanned<Span>,
+    /// How long to wait between two looks for what was written, for `capture = "watermark"`;
+    /// `100ms` to `1d`. Default `"10s"`.
+    pub watermark_interval: Spanned<Span>,
 }
 
 impl Default for GuardFile {
@@ -252,6 +258,8 @@ impl Default for GuardFile {
             chunk_rows: Spanned::new(0..0, 50_000),
             statement_timeout: seconds(300),
             lock_timeout: seconds(5),
+            reconcile_interval: seconds(900),
+            watermark_interval: seconds(10),
         }
     }
 }

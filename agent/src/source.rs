@@ -9,6 +9,7 @@ pub mod guard;
 pub mod settings;
 mod outbox;
 pub mod snapshot;
+mod reconcile;
 pub mod postgres;
 pub mod any;
 
@@ -209,6 +210,8 @@ pub struct Progress {
     pub retained_bytes: Option<u64>,
     /// How long the capture waits before it asks again, where it has to ask.
     pub poll_pause: Option<Duration>,
+    /// How often all rows were compared since the capture began, where they are.
+    pub passes: Option<u64>,
 }
 
 /// What stands in the way of reading, or does not.

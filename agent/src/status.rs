@@ -71,6 +71,9 @@ pub struct DatasetStatus {
     /// How long it waits before it asks the source again, in milliseconds, where it has to ask.
     #[serde(default)]
     pub poll_pause_ms: Option<u64>,
+    /// How often all rows were compared since reading last began, where they are.
+    #[serde(default)]
+    pub passes: Option<u64>,
     /// Rows spooled since the start, by operation.
     pub rows: BTreeMap<String, u64>,
     /// Batches spooled since the start.
@@ -201,6 +204,8 @@ pub fn prometheus(status: &AgentStatus) -> String {
     metric(&mut text, "phusa_agent_retained_bytes", "gauge", retained);
     let pause = each(|d| d.poll_pause_ms.unwrap_or(0));
     metric(&mut text, "phusa_agent_poll_pause_milliseconds", "gauge", pause);
+    let passes = each(|d| d.passes.unwrap_or(0));
+    metric(&mut text, "phusa_agent_passes_total", "counter", passes);
     let faulted =
         |d: &DatasetStatus| u64::from(d.reading_trouble.is_some() || d.delivery_trouble.is_some());
     metric(&mut text, "phusa_agent_faulted", "gauge", each(faulted));

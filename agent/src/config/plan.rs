@@ -138,6 +138,10 @@ pub struct GuardPlan {
     pub statement_timeout: Duration,
     /// How long a statement may wait for a lock at the source.
     pub lock_timeout: Duration,
+    /// How long to wait between two comparisons of all rows.
+    pub reconcile_interval: Duration,
+    /// How long to wait between two looks for what was written.
+    pub watermark_interval: Duration,
 }
 
 /// One checked dataset file with its contract.
@@ -348,12 +352,17 @@ impl Check<'_> {
         let timeouts = (Span(Duration::from_millis(100)), seconds(86_400));
         let statement_rule = "`statement_timeout` is 100ms to 1d";
         let lock_rule = "`lock_timeout` is 100ms to 1d";
+        let months = (Span(Duration::from_millis(100)), seconds(30 * 86_400));
+        let reconcile_rule = "`reconcile_interval` is 100ms to 30d";
+        let watermark_rule = "`watermark_interval` is 100ms to 1d";
         GuardPlan {
             rows_per_second_max: Some(file.rows_per_second_max).filter(|&rows| rows > 0),
             snapshot_workers: self.within(&file.snapshot_workers, (1, 16), workers_rule),
             chunk_rows: self.within(&file.chunk_rows, (100, 10_000_000), chunk_rule),
             statement_timeout: self.within(&file.statement_timeout, timeouts, statement_rule).0,
             lock_timeout: self.within(&file.lock_timeout, timeouts, lock_rule).0,
+            reconcile_interval: self.within(&file.reconcile_interval, months, reconcile_rule).0,
+            watermark_interval: self.within(&file.watermark_interval, timeouts, watermark_rule).0,
         }
     }
 

@@ -81,6 +81,7 @@ impl Shown {
                 (progress.lag_bytes, progress.retained_bytes);
             let millis = |pause: Duration| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
             status.poll_pause_ms = progress.poll_pause.map(millis);
+            status.passes = progress.passes;
             if progress.snapshot_done && status.state == State::Reading {
                 status.state = State::Following;
             }
@@ -564,6 +565,7 @@ impl DatasetStatus {
             lag_bytes: None,
             retained_bytes: None,
             poll_pause_ms: None,
+            passes: None,
             rows: BTreeMap::new(),
             batches: 0,
             delivered_bytes: 0,

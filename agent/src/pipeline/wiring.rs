@@ -9,7 +9,7 @@ use crate::config::secret::SecretFile;
 use crate::source::any::AnySource;
 use crate::source::guard::Guard;
 use crate::source::postgres::{self, PostgresSource};
-use crate::source::settings::{Limits, Password, Tls};
+use crate::source::settings::{Keep, Limits, Password, Tls};
 use crate::spool::record::SealKey;
 use crate::transport::identity::{Files, client_config};
 use crate::{spool, transport};
@@ -96,7 +96,15 @@ fn postgres_settings(plan: &Plan) -> Result<postgres::Settings, Fault> {
     settings.catch_up_bytes = source.catch_up_bytes;
     settings.batch = limits(plan);
     settings.guard = guard(plan);
+    settings.keep = keep(plan);
     Ok(settings)
+}
+
+/// Where rows are remembered. Only captures need it, and they cannot begin without the spool, which
+/// says what is wrong with its key.
+fn keep(plan: &Plan) -> Option<Keep> {
+    let secret = plan.spool.key_file.load_key().ok()?;
+    Some(Keep::new(plan.state_dir.join("index"), secret))
 }
 
 fn tls(plan: &Plan) -> Tls {
@@ -120,6 +128,8 @@ fn guard(plan: &Plan) -> Guard {
         chunk_rows: plan.guard.chunk_rows,
         statement_timeout: plan.guard.statement_timeout,
         lock_timeout: plan.guard.lock_timeout,
+        reconcile_interval: plan.guard.reconcile_interval,
+        watermark_interval: plan.guard.watermark_interval,
     }
 }
 

@@ -20,6 +20,10 @@ pub struct Guard {
     pub statement_timeout: Duration,
     /// How long a statement may wait for a lock before the server ends it. Default 5 s.
     pub lock_timeout: Duration,
+    /// How long to wait between two comparisons of all rows. Default 15 min.
+    pub reconcile_interval: Duration,
+    /// How long to wait between two looks for what was written. Default 10 s.
+    pub watermark_interval: Duration,
 }
 
 impl Default for Guard {
@@ -30,6 +34,8 @@ impl Default for Guard {
             chunk_rows: 50_000,
             statement_timeout: Duration::from_secs(300),
             lock_timeout: Duration::from_secs(5),
+            reconcile_interval: Duration::from_secs(900),
+            watermark_interval: Duration::from_secs(10),
         }
     }
 }

@@ -9,6 +9,7 @@
 mod assemble;
 mod catalogue;
 mod choose;
+mod compare;
 pub mod decode;
 mod follow;
 mod functions;
@@ -38,6 +39,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::assemble::Assembler;
+use self::compare::InKeyOrder;
 use self::follow::Follower;
 use self::functions::Functions;
 use self::place::{Following, Identity, Lsn, Place, Stage};
@@ -47,7 +49,8 @@ use self::session::Session;
 use self::target::Target;
 use super::guard::Guard;
 use super::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
-use super::settings::{Limits, Password, Tls};
+use super::reconcile::{self, Job};
+use super::settings::{Keep, Limits, Password, Tls};
 use super::snapshot::Reading;
 use super::{Block, Findings, Intake, Resume, Selection, Source, Start};
 
@@ -83,6 +86,8 @@ pub struct Settings {
     /// Asks for the log in text form although the server has the binary one. Default false; both
     /// forms give the same bytes, and servers before 14 have text only.
     pub log_as_text: bool,
+    /// Where rows are remembered by a capture that compares them; without it there is none.
+    pub keep: Option<Keep>,
 }
 
 impl Settings {
@@ -104,6 +109,7 @@ impl Settings {
             batch: Limits::default(),
             guard: Guard::default(),
             log_as_text: false,
+            keep: None,
         }
     }
 
@@ -241,6 +247,12 @@ async fn capture(
     let through = (capture == super::Capture::Functions).then(|| Functions::new(&slot));
     let found = Target::new(selection.clone(), &table)?.through(through);
     let target = Arc::clone(target.insert(Arc::new(found)));
+    if matches!(capture, super::Capture::Watermark | super::Capture::Reconcile) {
+        let job = comparison(settings, &target, capture)?;
+        let settings = Arc::clone(settings);
+        return reconcile::follow(InKeyOrder { settings, target, session }, job, start, intake)
+            .await;
+    }
     let identity = slot::identify(settings, &session, &slot, &target).await?;
     let capture = Capture { settings: Arc::clone(settings), target, server, identity, slot };
     let (stage, exported) = capture.place(&session, start.resume.as_ref()).await?;
@@ -260,6 +272,22 @@ async fn capture(
         ended = Box::pin(capture.run(stage, exported, intake, seen)) => ended,
         lost = watch.until_lost() => Err(lost),
     }
+}
+
+/// What the comparison of rows has to know.
+fn comparison(settings: &Settings, target: &Target, capture: super::Capture) -> Result<Job, Fault> {
+    let no_place = || Fault::new(Code::Bug, "there is no place to remember rows in");
+    Ok(Job {
+        dataset: target.selection.dataset.clone(),
+        keep: settings.keep.clone().ok_or_else(no_place)?,
+        columns: Arc::clone(&target.columns),
+        key: target.selection.key.clone(),
+        walk: target.walk.clone(),
+        watermark: capture == super::Capture::Watermark,
+        limits: settings.batch,
+        guard: settings.guard,
+        rows_estimated: target.rows_estimated,
+    })
 }
 
 impl Capture {

@@ -150,6 +150,12 @@ impl Target {
         format!("{}{}{limit}", self.select_sql(&from), conditions(wanted))
     }
 
+    /// The query for the rows that fulfil a condition on what is not mapped.
+    pub(super) fn written_query(&self, condition: &str) -> String {
+        let wanted = self.filter_sql().into_iter().chain([condition.to_owned()]).collect();
+        format!("{}{}", self.select_sql(&self.table()), conditions(wanted))
+    }
+
     /// The query for the row with this key.
     pub(super) fn row_query(&self, key: &KeyText) -> String {
         if let Some(functions) = &self.through {
