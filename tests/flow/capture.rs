@@ -296,7 +296,7 @@ async fn a_standby_that_offers_no_log_is_followed_all_the_same_and_a_restored_on
     world.source.psql(&format!(
         "do $$ declare p text; begin for p in select pubname from pg_publication loop
              execute format('drop publication %I', p); end loop; end $$;
-         grant select (id, ten, luong) on dan to {login}"
+         grant select (id, ten, luong, xmin) on dan to {login}"
     ));
     let standby = primary.standby();
     let port = |server: &Server| format!("port = {}\n", server.port());

@@ -17,7 +17,7 @@ pub(super) struct Offer {
     pub(super) functions: bool,
     /// Whether the login may read the mapped columns.
     pub(super) readable: bool,
-    /// Whether rows tell which transaction wrote them, as those of a view do not.
+    /// Whether rows tell this login which transaction wrote them: a right on named columns does not.
     pub(super) stamped: bool,
 }
 
@@ -67,7 +67,8 @@ pub(super) fn ladder(offer: &Offer) -> Vec<(Capture, Option<String>)> {
     let decodes = || offer.undecodable.clone();
     let unless = |there: bool, what: &str| (!there).then(|| what.to_owned());
     let unreadable = || unless(offer.readable, "the login lacks SELECT on the mapped columns");
-    let unstamped = || unless(offer.stamped, "rows do not tell which transaction wrote them");
+    let unstamped =
+        || unless(offer.stamped, "the login lacks SELECT on xmin, which tells who wrote a row");
     vec![
         (
             Capture::Log,

@@ -293,7 +293,7 @@ impl Look<'_> {
             published: publication.is_some(),
             functions: standing == Standing::Whole,
             readable: table.schema_usable && selection.columns.iter().all(readable),
-            stamped: matches!(table.kind.as_str(), "r" | "p" | "m"),
+            stamped: table.stamps_readable,
         })
     }
 
@@ -374,19 +374,24 @@ fn right_findings(
         found.fault(Code::SourceRights, format!("login lacks USAGE on schema {schema}"));
         found.statements.push(format!("grant usage on schema {} to {user};", ident(schema)));
     }
-    let unreadable: Vec<&str> = selection
+    let mut wanted = idents(selection.columns.iter().map(String::as_str));
+    let mut unreadable: Vec<&str> = selection
         .columns
         .iter()
         .filter(|name| table.column(name).is_some_and(|column| !column.readable))
         .map(String::as_str)
         .collect();
+    if found.choice.capture == Capture::Watermark {
+        // A right on named columns does not hold the one that says who wrote the row.
+        wanted.push_str(", xmin");
+        unreadable.extend((!table.stamps_readable).then_some("xmin"));
+    }
     if !unreadable.is_empty() {
         let columns = unreadable.join(", ");
         let what = format!("login lacks SELECT on {schema}.{name} ({columns})");
         found.fault(Code::SourceRights, what);
         found.statements.push(format!(
-            "grant select ({}) on {}.{} to {user};",
-            idents(selection.columns.iter().map(String::as_str)),
+            "grant select ({wanted}) on {}.{} to {user};",
             ident(schema),
             ident(name)
         ));
