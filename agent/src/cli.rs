@@ -1,4 +1,4 @@
-//! Commands of the agent: check, preview, run, status, verify, spool, version.
+//! Commands of the agent: check, probe, preview, run, status, verify, spool, version.
 //!
 //! What people see is Vietnamese with English beside it; `--json` is for programs. Exit codes: 0 as
 //! it should be, 1 a fault, 2 wrong arguments.
@@ -17,6 +17,7 @@ use crate::config::plan::Plan;
 use crate::pipeline::wiring;
 
 mod look;
+mod offers;
 mod report;
 
 /// Tác tử Phù Sa đứng cạnh cơ sở dữ liệu của cơ quan · the agent beside an agency's database.
@@ -40,6 +41,12 @@ enum Command {
         /// Không hỏi trung tâm · do not ask the hub.
         #[arg(long)]
         offline: bool,
+    },
+    /// Cho biết cơ sở dữ liệu cho phép đọc theo những cách nào, cần quyền gì, rủi ro gì · what the database offers, and what each way needs.
+    Probe {
+        /// Dạng JSON · as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Xem trước các bản ghi đúng như sẽ được gửi; không gửi gì · show rows as they would be sent, send nothing.
     Preview {
@@ -118,6 +125,7 @@ impl Cli {
         let one = |fault| vec![fault];
         match self.command {
             Command::Check { offline } => look::check(&plan, offline).await.map_err(one),
+            Command::Probe { json } => offers::probe(&plan, json).await.map_err(one),
             Command::Preview { dataset, rows } => {
                 look::preview(&plan, dataset.as_deref(), rows).await.map_err(one)
             }

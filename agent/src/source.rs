@@ -25,7 +25,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How the changes of a table are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Capture {
     /// The best that the source allows, by what a probe finds.
     #[default]
@@ -229,6 +230,40 @@ pub struct Findings {
     pub columns: Vec<Option<Arc<[Column]>>>,
 }
 
+/// What a source offers for one table: for `probe`, and for whoever decides how it is read.
+#[derive(Debug, Clone, Serialize)]
+pub struct Offer {
+    /// The dataset the table feeds.
+    pub dataset: DatasetId,
+    /// The table, `schema.table`.
+    pub table: String,
+    /// What kind of table it is, in the source's words.
+    pub kind: String,
+    /// Rows as the source's statistics estimate them.
+    pub rows_estimated: u64,
+    /// The unique key along which it is read, each column with its type and collation.
+    pub key: Vec<String>,
+    /// The way that is taken.
+    pub chosen: Capture,
+    /// Why that one.
+    pub because: String,
+    /// Every way, best first.
+    pub ways: Vec<Way>,
+}
+
+/// One way of following a table.
+#[derive(Debug, Clone, Serialize)]
+pub struct Way {
+    /// Which.
+    pub capture: Capture,
+    /// What stands in its way; empty when it can be gone now.
+    pub obstacles: Vec<String>,
+    /// What an administrator runs to clear it, ready to copy.
+    pub statements: Vec<String>,
+    /// What it costs or cannot see.
+    pub risks: Vec<String>,
+}
+
 /// One kind of database.
 ///
 /// Promises of an engine: it proves that its login cannot change data before it reads (CT-16a);
@@ -245,6 +280,17 @@ pub trait Source: Send + Sync + 'static {
         &self,
         selections: &[Selection],
     ) -> impl Future<Output = Result<Findings, Fault>> + Send;
+
+    /// Says of each table in which ways it could be followed, what each needs, and what it costs.
+    ///
+    /// # Errors
+    /// Only when the server cannot be asked at all.
+    fn offers(
+        &self,
+        _selections: &[Selection],
+    ) -> impl Future<Output = Result<Vec<Offer>, Fault>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
 
     /// Reads one table from `start` and follows its changes until stopped.
     ///

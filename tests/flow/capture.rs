@@ -326,3 +326,47 @@ async fn a_standby_that_offers_no_log_is_followed_all_the_same_and_a_restored_on
     assert_eq!(world.epoch("dan"), 1, "differences are all there is to send");
     assert!(world.province.agent_process(AGENCY).stop().success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probe_tells_what_a_database_offers_and_its_statements_are_all_that_each_way_needs() {
+    let server = Arc::new(Server::start(Version::V15, ""));
+    let world = world(&server, "auto", "");
+    let login = world.login();
+    world.source.psql(&format!(
+        "do $$ declare p text; begin for p in select pubname from pg_publication loop
+             execute format('drop publication %I', p); end loop; end $$;
+         revoke select (id, ten, luong) on dan from {login}"
+    ));
+    let probed = || -> serde_json::Value {
+        let output = world.agent(&["probe", "--json"]);
+        assert!(output.status.success(), "{}", said(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let way = |probed: &serde_json::Value, name: &str| {
+        let ways = probed["tables"][0]["ways"].as_array().unwrap().clone();
+        ways.into_iter().find(|way| way["capture"] == name).unwrap()
+    };
+    let first = probed();
+    assert!(first["server"].as_str().unwrap().starts_with("PostgreSQL "), "{first}");
+    assert_eq!(first["login"], login.as_str());
+    assert_eq!(first["tables"][0]["key"][0], "id integer");
+    assert_eq!(first["tables"][0]["rows_estimated"], 0);
+    for name in ["reconcile", "watermark", "functions", "log"] {
+        let before = way(&probed(), name);
+        assert_ne!(before["obstacles"].as_array().unwrap().len(), 0, "{name}: {before}");
+        assert_ne!(before["risks"].as_array().unwrap().len(), 0, "{name}");
+        for statement in before["statements"].as_array().unwrap() {
+            world.source.psql(statement.as_str().unwrap());
+        }
+        let after = probed();
+        let left = way(&after, name)["obstacles"].clone();
+        assert_eq!(left, serde_json::json!([]), "{name}");
+        let chosen = if name == "log" { "functions" } else { name };
+        assert_eq!(after["tables"][0]["chosen"], chosen, "{after}");
+    }
+    let shown = said(&world.agent(&["probe"]));
+    for part in ["được chọn · chosen: functions, because ", "✓ log", "rủi ro · risk: "]
+    {
+        assert!(shown.contains(part), "{part} is not among:\n{shown}");
+    }
+}

@@ -4,7 +4,7 @@ use phusa_protocol::fault::Fault;
 use tokio::sync::mpsc;
 
 use super::postgres::PostgresSource;
-use super::{Block, Findings, Intake, Selection, Source, Start};
+use super::{Block, Findings, Intake, Offer, Selection, Source, Start};
 
 /// One of the engines.
 #[derive(Debug, Clone)]
@@ -17,6 +17,12 @@ impl Source for AnySource {
     async fn probe(&self, selections: &[Selection]) -> Result<Findings, Fault> {
         match self {
             Self::Postgres(source) => source.probe(selections).await,
+        }
+    }
+
+    async fn offers(&self, selections: &[Selection]) -> Result<Vec<Offer>, Fault> {
+        match self {
+            Self::Postgres(source) => source.offers(selections).await,
         }
     }
 

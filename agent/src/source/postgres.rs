@@ -15,6 +15,7 @@ mod follow;
 mod functions;
 mod keys;
 mod login;
+mod offers;
 mod place;
 mod probe;
 mod publication;
@@ -52,7 +53,7 @@ use super::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
 use super::reconcile::{self, Job};
 use super::settings::{Keep, Limits, Password, Tls};
 use super::snapshot::Reading;
-use super::{Block, Findings, Intake, Resume, Selection, Source, Start};
+use super::{Block, Findings, Intake, Offer, Resume, Selection, Source, Start};
 
 /// Everything the engine needs to know.
 #[derive(Debug, Clone)]
@@ -160,6 +161,10 @@ impl PostgresSource {
 impl Source for PostgresSource {
     async fn probe(&self, selections: &[Selection]) -> Result<Findings, Fault> {
         probe::probe(&self.settings, selections).await
+    }
+
+    async fn offers(&self, selections: &[Selection]) -> Result<Vec<Offer>, Fault> {
+        offers::offers(&self.settings, selections).await
     }
 
     async fn capture(

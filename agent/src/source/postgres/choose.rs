@@ -62,30 +62,6 @@ pub(super) fn choose(wanted: Capture, offer: &Offer) -> Choice {
     Choice { capture, why: because }
 }
 
-/// The ways that could be taken, best first, each with what stands in its way.
-pub(super) fn ladder(offer: &Offer) -> Vec<(Capture, Option<String>)> {
-    let decodes = || offer.undecodable.clone();
-    let unless = |there: bool, what: &str| (!there).then(|| what.to_owned());
-    let unreadable = || unless(offer.readable, "the login lacks SELECT on the mapped columns");
-    let unstamped =
-        || unless(offer.stamped, "the login lacks SELECT on xmin, which tells who wrote a row");
-    vec![
-        (
-            Capture::Log,
-            decodes()
-                .or_else(|| unless(offer.replication, "the login lacks REPLICATION"))
-                .or_else(unreadable)
-                .or_else(|| unless(offer.published, "there is no publication for it")),
-        ),
-        (
-            Capture::Functions,
-            decodes().or_else(|| unless(offer.functions, "the functions are not there")),
-        ),
-        (Capture::Watermark, unreadable().or_else(unstamped)),
-        (Capture::Reconcile, unreadable()),
-    ]
-}
-
 /// The fault of a way that the server cannot go.
 pub(super) fn impossible(capture: Capture, why: &str) -> Fault {
     let what = format!("capture = \"{}\" is not possible here: {why}", capture.name());
@@ -122,22 +98,5 @@ mod tests {
         check(Offer { undecodable: old_standby.clone(), ..all.clone() }, Capture::Watermark);
         let wanted = choose(Capture::Log, &Offer { undecodable: old_standby, ..all });
         assert_eq!(wanted.capture, Capture::Log);
-    }
-
-    #[test]
-    fn the_ladder_says_what_stands_in_the_way() {
-        let offer = Offer { readable: true, stamped: true, ..Offer::default() };
-        let ways: Vec<(&str, Option<String>)> =
-            ladder(&offer).into_iter().map(|(way, not)| (way.name(), not)).collect();
-        let lacks = |what: &str| Some(what.to_owned());
-        assert_eq!(
-            ways,
-            [
-                ("log", lacks("the login lacks REPLICATION")),
-                ("functions", lacks("the functions are not there")),
-                ("watermark", None),
-                ("reconcile", None),
-            ]
-        );
     }
 }

@@ -61,7 +61,7 @@ impl Server {
     }
 
     /// What stands in the way of decoding its log.
-    fn log_faults(&self) -> Vec<Fault> {
+    pub(super) fn log_faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         if self.standby && self.version < VERSION_STANDBY {
             let what = format!(
