@@ -9,16 +9,22 @@ use crate::source::Capture;
 pub(super) struct Offer {
     /// Why the server cannot decode its log, if it cannot.
     pub(super) undecodable: Option<String>,
-    /// Whether the login may use replication slots.
-    pub(super) replication: bool,
+    pub(super) rights: Rights,
     /// Whether a publication for this dataset is there.
     pub(super) published: bool,
     /// Whether the functions for this dataset are there.
     pub(super) functions: bool,
-    /// Whether the login may read the mapped columns.
-    pub(super) readable: bool,
-    /// Whether rows tell this login which transaction wrote them: a right on named columns does not.
-    pub(super) stamped: bool,
+}
+
+/// What the login may do.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rights {
+    /// Use replication slots.
+    pub(super) replication: bool,
+    /// Read the mapped columns.
+    pub(super) columns: bool,
+    /// Read which transaction wrote a row: a right on named columns does not hold that.
+    pub(super) xmin: bool,
 }
 
 /// The way that is taken, and why.
@@ -41,12 +47,12 @@ pub(super) fn choose(wanted: Capture, offer: &Offer) -> Choice {
     if offer.functions && offer.undecodable.is_none() {
         return choice(Capture::Functions, "the functions for it are there");
     }
-    let log_meant = offer.replication || (offer.published && !offer.functions);
+    let log_meant = offer.rights.replication || (offer.published && !offer.functions);
     match &offer.undecodable {
         None if log_meant => {
             return choice(Capture::Log, "the server and the login can read its log");
         }
-        None if !offer.readable => {
+        None if !offer.rights.columns => {
             return choice(
                 Capture::Log,
                 "the login may not read the table, and the log is the best",
@@ -58,7 +64,7 @@ pub(super) fn choose(wanted: Capture, offer: &Offer) -> Choice {
         Some(reason) => reason.clone(),
         None => "the login lacks REPLICATION, and there is no publication".to_owned(),
     };
-    let capture = if offer.stamped { Capture::Watermark } else { Capture::Reconcile };
+    let capture = if offer.rights.xmin { Capture::Watermark } else { Capture::Reconcile };
     Choice { capture, why: because }
 }
 
@@ -74,27 +80,24 @@ mod tests {
 
     #[test]
     fn the_best_way_that_is_offered_is_taken() {
-        let all = Offer {
-            undecodable: None,
-            replication: true,
-            published: true,
-            functions: false,
-            readable: true,
-            stamped: true,
-        };
+        let rights = Rights { replication: true, columns: true, xmin: true };
+        let all = Offer { undecodable: None, rights, published: true, functions: false };
+        let reader = Rights { replication: false, ..rights };
         let old_standby = Some("a standby before 16".to_owned());
         let check = |offer: Offer, expected: Capture| {
             assert_eq!(choose(Capture::Auto, &offer).capture, expected, "{offer:?}");
         };
         check(all.clone(), Capture::Log);
         check(Offer { published: false, ..all.clone() }, Capture::Log);
-        check(Offer { replication: false, ..all.clone() }, Capture::Log);
+        check(Offer { rights: reader, ..all.clone() }, Capture::Log);
         check(Offer { functions: true, ..all.clone() }, Capture::Functions);
-        check(Offer { replication: false, functions: true, ..all.clone() }, Capture::Functions);
-        let select_only = Offer { replication: false, published: false, ..all.clone() };
+        check(Offer { rights: reader, functions: true, ..all.clone() }, Capture::Functions);
+        let select_only = Offer { rights: reader, published: false, ..all.clone() };
         check(select_only.clone(), Capture::Watermark);
-        check(Offer { stamped: false, ..select_only.clone() }, Capture::Reconcile);
-        check(Offer { readable: false, ..select_only }, Capture::Log);
+        let no_xmin = Rights { xmin: false, ..reader };
+        check(Offer { rights: no_xmin, ..select_only.clone() }, Capture::Reconcile);
+        let nothing = Rights::default();
+        check(Offer { rights: nothing, ..select_only }, Capture::Log);
         check(Offer { undecodable: old_standby.clone(), ..all.clone() }, Capture::Watermark);
         let wanted = choose(Capture::Log, &Offer { undecodable: old_standby, ..all });
         assert_eq!(wanted.capture, Capture::Log);

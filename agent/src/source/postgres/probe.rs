@@ -5,7 +5,7 @@ use std::sync::Arc;
 use phusa_protocol::fault::{Code, Fault};
 
 use super::catalogue::{Attribute, Publication, ReplicaIdentity, Table, ident, idents};
-use super::choose::{self, Choice, Offer};
+use super::choose::{self, Choice, Offer, Rights};
 use super::functions::{Script, Standing};
 use super::login::Login;
 use super::publication::{VERSION_COLUMN_LISTS, publication_findings};
@@ -289,11 +289,13 @@ impl Look<'_> {
         let readable = |name: &String| table.column(name).is_some_and(|column| column.readable);
         Ok(Offer {
             undecodable: self.server.log_faults().into_iter().next().map(|fault| fault.what),
-            replication: self.login.replication,
+            rights: Rights {
+                replication: self.login.replication,
+                columns: table.schema_usable && selection.columns.iter().all(readable),
+                xmin: table.stamps_readable,
+            },
             published: publication.is_some(),
             functions: standing == Standing::Whole,
-            readable: table.schema_usable && selection.columns.iter().all(readable),
-            stamped: table.stamps_readable,
         })
     }
 

@@ -367,17 +367,16 @@ fn decode_note(bytes: &[u8]) -> Option<Note> {
 }
 
 fn is_damage(error: &redb::DatabaseError) -> bool {
-    use redb::{DatabaseError, StorageError};
     use std::io::ErrorKind;
-    match error {
-        DatabaseError::UpgradeRequired(_) | DatabaseError::Storage(StorageError::Corrupted(_)) => {
-            true
-        }
-        DatabaseError::Storage(StorageError::Io(error)) => {
-            matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
-        }
-        _ => false,
-    }
+
+    use redb::{DatabaseError, StorageError};
+    let DatabaseError::Storage(error) = error else {
+        return matches!(error, DatabaseError::UpgradeRequired(_));
+    };
+    let StorageError::Io(error) = error else {
+        return matches!(error, StorageError::Corrupted(_));
+    };
+    matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
 }
 
 /// Nothing unreadable is deleted: the file gets another name, under which people can look at it.
