@@ -18,6 +18,7 @@ use crate::pipeline::wiring;
 
 mod look;
 mod offers;
+mod prove;
 mod report;
 
 /// Tác tử Phù Sa đứng cạnh cơ sở dữ liệu của cơ quan · the agent beside an agency's database.
@@ -67,14 +68,8 @@ enum Command {
         #[arg(long, conflicts_with = "json")]
         prometheus: bool,
     },
-    /// Tính số bản ghi và mã tóm lược của nguồn sau ánh xạ · rows and digest of the source after mapping.
-    Verify {
-        /// Chỉ bộ dữ liệu này · only this dataset.
-        dataset: Option<String>,
-        /// Dạng JSON, mỗi bộ một dòng · JSON, one dataset a line.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Đối chiếu nguồn với kho ở trung tâm, nêu bản ghi khác nhau · compare source and warehouse, name the records that differ.
+    Verify(Verify),
     /// Xem hàng đợi: lô nào đang chờ · what waits in the spool.
     Spool {
         /// Dạng JSON · as JSON.
@@ -83,6 +78,21 @@ enum Command {
     },
     /// Phiên bản · version.
     Version,
+}
+
+#[derive(Debug, clap::Args)]
+struct Verify {
+    /// Chỉ bộ dữ liệu này · only this dataset.
+    dataset: Option<String>,
+    /// Dạng JSON, mỗi bộ một dòng · JSON, one dataset a line.
+    #[arg(long)]
+    json: bool,
+    /// Không hỏi trung tâm, chỉ tính ở nguồn · do not ask the hub, only count the source.
+    #[arg(long)]
+    offline: bool,
+    /// Đọc lại bộ dữ liệu khác nhau rồi đối chiếu lại · read anew what differs, and compare again.
+    #[arg(long, conflicts_with = "offline")]
+    repair: bool,
 }
 
 impl Cli {
@@ -133,8 +143,11 @@ impl Cli {
             Command::Status { json, prometheus } => {
                 report::status(&plan, json, prometheus).await.map_err(one)
             }
-            Command::Verify { dataset, json } => {
-                look::verify(&plan, dataset.as_deref(), json).await.map_err(one)
+            Command::Verify(Verify { dataset, json, offline: true, .. }) => {
+                look::count(&plan, dataset.as_deref(), json).await.map_err(one)
+            }
+            Command::Verify(Verify { dataset, json, repair, .. }) => {
+                prove::verify(&plan, dataset.as_deref(), json, repair).await.map_err(one)
             }
             Command::Spool { json } => report::spool(&plan, json).map_err(one),
             Command::Version => Ok(ExitCode::SUCCESS),

@@ -10,6 +10,7 @@ mod log;
 mod login;
 mod mapping;
 mod outage;
+mod proof;
 mod refusals;
 mod schema;
 mod snapshot;

@@ -1,4 +1,4 @@
-//! Looking without sending: check, preview, verify.
+//! Looking without sending: check, preview, counting the source.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -141,8 +141,8 @@ fn shown(kind: Kind, field: Field<'_>) -> String {
     }
 }
 
-/// `phusa-agent verify`: rows and digest of the source as mapping lets it through.
-pub(super) async fn verify(
+/// `phusa-agent verify --offline`: rows and digest of the source as mapping lets it through.
+pub(super) async fn count(
     plan: &Plan,
     wanted: Option<&str>,
     as_json: bool,
@@ -165,7 +165,10 @@ pub(super) async fn verify(
     Ok(ExitCode::SUCCESS)
 }
 
-fn chosen<'a>(plan: &'a Plan, wanted: Option<&str>) -> Result<Vec<&'a DatasetPlan>, Fault> {
+pub(super) fn chosen<'a>(
+    plan: &'a Plan,
+    wanted: Option<&str>,
+) -> Result<Vec<&'a DatasetPlan>, Fault> {
     let matches = |d: &&DatasetPlan| wanted.is_none_or(|name| d.dataset().to_string() == name);
     let found: Vec<_> = plan.datasets.iter().filter(matches).collect();
     match wanted {
@@ -178,7 +181,7 @@ fn chosen<'a>(plan: &'a Plan, wanted: Option<&str>) -> Result<Vec<&'a DatasetPla
 }
 
 /// Reads a dataset once through its mapping and hands on each mapped block.
-async fn scan(
+pub(super) async fn scan(
     plan: &Plan,
     dataset: &DatasetPlan,
     rows_max: Option<u64>,
@@ -206,7 +209,8 @@ async fn scan(
     mapped.and(read)
 }
 
-fn each_row(
+/// Hands on each row of a full read.
+pub(super) fn each_row(
     mapped: Shareable,
     mut take: impl FnMut(phusa_protocol::row::Tuple<'_>),
 ) -> Result<(), Fault> {

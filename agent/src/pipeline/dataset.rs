@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::plan::{DatasetPlan, Plan};
 use crate::mapping::{Bound, Mapping, Reject};
+use crate::pipeline::repair;
 use crate::rejects::RejectsFile;
 use crate::source::{Block, Column, Intake, Progress, Resume, Source, Start};
 use crate::spool::{BatchIdentity, Packed, Recovered, Recovery, Spool, Tail, Writer};
@@ -191,6 +192,7 @@ impl<S: Source> Dataset<S> {
         tracing::info!(dataset = %dataset.dataset(), epoch = epoch.0, why, "Reading {} anew in epoch {epoch}: {why}", dataset.dataset());
         let (spool, id) = (self.spool.clone(), dataset.dataset().clone());
         let stream = on_blocking_thread(&self.tasks, move || spool.open_epoch(&id, epoch)).await?;
+        repair::done(&self.plan.state_dir, dataset.dataset());
         Ok(Recovery::fresh(stream))
     }
 
@@ -224,7 +226,7 @@ impl<S: Source> Dataset<S> {
         let delivering = Delivering::from(&recovery);
         let news = News { spooled, standing: seen };
         let capture = Capture::new(self, dataset, recovery, news, stop.clone());
-        let (delivered, captured) = tokio::join!(
+        let (delivered, captured, repair) = tokio::join!(
             async {
                 let ended = deliver(lane, delivering).await;
                 stop.cancel();
@@ -234,11 +236,20 @@ impl<S: Source> Dataset<S> {
                 let ended = capture.repeat().await;
                 stop.cancel();
                 ended
+            },
+            async {
+                let wanted = repair::wait(&self.plan.state_dir, dataset.dataset(), &stop).await;
+                stop.cancel();
+                wanted
             }
         );
         Ok(match (delivered, captured) {
             (Ended::NewEpoch(reason, next), _) => {
                 EpochEnd::Anew { epoch: next.max(epoch.next()), why: words(reason).to_owned() }
+            }
+            (Ended::Stopped, None) if repair && !self.stop.is_cancelled() => {
+                let why = "a comparison with the hub found differences".to_owned();
+                EpochEnd::Anew { epoch: epoch.next(), why }
             }
             (Ended::Stopped, Some(fault)) => {
                 EpochEnd::Anew { epoch: epoch.next(), why: fault.chain() }
