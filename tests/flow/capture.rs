@@ -100,7 +100,7 @@ async fn through_functions_a_login_without_any_right_on_the_table_misses_nothing
         "select kin from dan".to_owned(),
         "select id from dan".to_owned(),
         format!("select * from pg_logical_slot_peek_binary_changes('{slot}', null, null)"),
-        format!("select * from pg_create_physical_replication_slot('khac')"),
+        "select * from pg_create_physical_replication_slot('khac')".to_owned(),
     ] {
         let refused = as_login(&world, &sql);
         let words = ["permission denied", "must be superuser or replication role"];
