@@ -1,4 +1,5 @@
-//! Commands of the agent: check, probe, preview, run, status, verify, spool, version.
+//! Commands of the agent: check, probe, preview, doctor, describe, run, status, verify, spool,
+//! version.
 //!
 //! What people see is Vietnamese with English beside it; `--json` is for programs. Exit codes: 0 as
 //! it should be, 1 a fault, 2 wrong arguments.
@@ -16,10 +17,14 @@ use tracing_subscriber::EnvFilter;
 use crate::config::plan::Plan;
 use crate::pipeline::wiring;
 
+mod report;
+mod meaning;
 mod look;
 mod offers;
 mod prove;
-mod report;
+mod preview;
+mod doctor;
+mod describe;
 
 /// Tác tử Phù Sa đứng cạnh cơ sở dữ liệu của cơ quan · the agent beside an agency's database.
 #[derive(Debug, Parser)]
@@ -37,11 +42,14 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Kiểm tra cấu hình, tài khoản, bảng và trung tâm; không đọc bản ghi nào · check everything, read no rows.
+    /// Kiểm tra cấu hình, tài khoản, bảng và trung tâm, nói rõ cấu hình có nghĩa gì · check everything, say what it means.
     Check {
         /// Không hỏi trung tâm · do not ask the hub.
         #[arg(long)]
         offline: bool,
+        /// Không đọc bản ghi mẫu nào · read no sample of rows.
+        #[arg(long)]
+        no_rows: bool,
     },
     /// Cho biết cơ sở dữ liệu cho phép đọc theo những cách nào, cần quyền gì, rủi ro gì · what the database offers, and what each way needs.
     Probe {
@@ -56,6 +64,20 @@ enum Command {
         /// Số bản ghi · number of rows.
         #[arg(long, default_value_t = 20)]
         rows: u64,
+    },
+    /// Khám bệnh: khóa, đĩa, chứng thư, mạng, trung tâm, giờ, nguồn, bảng mã; in một mã ngắn để đọc qua điện thoại · look at everything, print a short code for the phone.
+    Doctor {
+        /// Giải mã một mã đã đọc qua điện thoại · what a code means.
+        #[arg(long, value_name = "CODE")]
+        explain: Option<String>,
+    },
+    /// In tài liệu kỹ thuật (HTML) của bộ dữ liệu, không có giá trị nào · print a dataset's technical document, without values (CT-13).
+    Describe {
+        /// Bộ dữ liệu · the dataset.
+        dataset: String,
+        /// Không hỏi nguồn · do not ask the source.
+        #[arg(long)]
+        offline: bool,
     },
     /// Chạy tác tử · run the agent.
     Run,
@@ -131,13 +153,22 @@ impl Cli {
             say(&format!("phusa-agent {}", env!("CARGO_PKG_VERSION")));
             return Ok(ExitCode::SUCCESS);
         }
+        if let Command::Doctor { explain: Some(code) } = &self.command {
+            return doctor::explain(code).map_err(|fault| vec![fault]);
+        }
         let plan = Arc::new(Plan::load(&self.config)?);
         let one = |fault| vec![fault];
         match self.command {
-            Command::Check { offline } => look::check(&plan, offline).await.map_err(one),
             Command::Probe { json } => offers::probe(&plan, json).await.map_err(one),
+            Command::Check { offline, no_rows } => {
+                look::check(&plan, offline, no_rows).await.map_err(one)
+            }
             Command::Preview { dataset, rows } => {
-                look::preview(&plan, dataset.as_deref(), rows).await.map_err(one)
+                preview::preview(&plan, dataset.as_deref(), rows).await.map_err(one)
+            }
+            Command::Doctor { .. } => Ok(doctor::doctor(&plan).await),
+            Command::Describe { dataset, offline } => {
+                describe::describe(&plan, &dataset, offline).await.map_err(one)
             }
             Command::Run => run(plan).await.map_err(one),
             Command::Status { json, prometheus } => {

@@ -5,6 +5,7 @@
 //! span keys are in [`plan`]. Paths are relative to the file they stand in.
 
 pub mod secret;
+pub mod rules;
 pub mod plan;
 
 use phusa_protocol::contract::Class;
@@ -12,6 +13,10 @@ use phusa_protocol::ids::{AgencyId, DatasetId};
 use phusa_protocol::units::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
+
+use self::rules::{
+    CheckFile, ComputeFile, ConvertFile, CrosswalkFile, EncodingFile, NormaliseFile, OnBad,
+};
 
 /// `agent.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -300,13 +305,41 @@ pub struct DatasetFile {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FieldFile {
-    /// The column at the source. Required. Example `"national_id"`.
-    pub from: Spanned<String>,
+    /// The column at the source. This or `compute`. Example `"national_id"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Spanned<String>>,
+    /// How it is made of columns. This or `from`. Example `{ coalesce = ["so_moi", "so_cu"] }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute: Option<Spanned<ComputeFile>>,
     /// The contract's field. Required. Example `"so_dinh_danh"`.
     pub to: Spanned<String>,
     /// How sensitive it is: `P` public, `I` internal, `B` basic personal, `X` sensitive, `N`
     /// identifier; must equal the contract's class. Required. Example `"N"`.
     pub class: Spanned<Class>,
+    /// In which encoding its columns are. Default: Unicode. Example `"tcvn3"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Spanned<EncodingFile>>,
+    /// Repairs of its text. Default: none. Example `["trim", "inner_spaces"]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalise: Option<Spanned<Vec<NormaliseFile>>>,
+    /// Up to how many digits lost zeros are put back, 1 to 64. Default: none are. Example `12`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pad_left: Option<Spanned<usize>>,
+    /// How the source writes it. Default: as its type prints. Example `{ date = ["dd/MM/yyyy"] }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub convert: Option<Spanned<ConvertFile>>,
+    /// What its codes have become. Default: they stay. Example
+    /// `{ list = "../lists/province.toml", as_of = "2025-07-01" }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crosswalk: Option<Spanned<CrosswalkFile>>,
+    /// What is checked of it, before it is masked. Default: nothing. Example
+    /// `[{ rule = "citizen_id" }]`.
+    #[serde(default, rename = "check", skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Spanned<CheckFile>>,
+    /// What is done with a value that cannot be decoded, converted or masked: `"reject_row"` or
+    /// `"null_field"`. Default `"reject_row"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_bad: Option<Spanned<OnBad>>,
     /// What is hidden of it. Default: nothing. Example `{ keep_last = 4 }`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask: Option<Spanned<MaskFile>>,
@@ -320,8 +353,20 @@ pub enum MaskFile {
     Drop,
     /// `"year"`: of a date or timestamp only the year.
     Year,
-    /// `{ keep_last = 4 }`: that many characters at the end; the rest become `*`.
+    /// `{ keep_last = 4 }`: that many characters at the end, at most half of all; the rest become
+    /// `*`.
     KeepLast(usize),
+    /// `{ keep_first = 3 }`: that many at the beginning, at most half of all.
+    KeepFirst(usize),
+    /// `"initials"`: of each word of a name the first letter.
+    Initials,
+    /// `{ band = 10 }`: of a number only the band of this width, `20-29`; in a field of a number
+    /// type its lower end.
+    Band(u32),
+    /// `"commune"`: of an address only what stands from the commune on.
+    Commune,
+    /// `{ constant = "đã ẩn" }`: this text stands for every value.
+    Constant(String),
     /// `{ hmac = "hmac.key" }`: a pseudonym by HMAC-SHA-256 under the key in this file (32 bytes in
     /// base64, mode 0600), or `credential:<name>`.
     Hmac(String),

@@ -12,27 +12,41 @@
 
 pub mod field;
 pub mod filter;
+pub mod syllable;
+pub mod decode;
+pub mod normalise;
+pub mod format;
+pub mod codes;
+pub mod compute;
+pub mod check;
 pub mod quality;
 pub mod preview;
+pub mod looks;
+mod bench;
 mod bound;
+mod chain;
 mod convert;
+mod ids;
+mod mask;
 mod moment;
 mod nfc;
 mod number;
+mod pack;
 mod row;
 mod shareable;
 mod step;
 mod text;
+mod uuid;
 
 use hmac::Mac as _;
 use phusa_protocol::fault::{Code, Fault};
 
-use self::field::{Mask, Rules};
+use self::field::{Decode, FieldRule, Mask, Rules};
 use self::step::{Pseudonym, Step};
 use crate::source::Column;
 
 pub use self::bound::{Bound, Mapped};
-pub use self::quality::{Reject, Rule};
+pub use self::quality::{OnBad, Quality, Reject, Rule};
 pub use self::shareable::{Envelope, Shareable};
 
 /// The rules of one dataset with the keys they need.
@@ -52,7 +66,14 @@ impl Mapping {
         for field in &rules.fields {
             pseudonyms.push(match &field.mask {
                 Mask::Hmac(file) => Some(pseudonym(&file.load_key()?)?),
-                Mask::Keep | Mask::KeepLast(_) | Mask::Year => None,
+                Mask::Keep
+                | Mask::KeepLast(_)
+                | Mask::KeepFirst(_)
+                | Mask::Initials
+                | Mask::Year
+                | Mask::Band(_)
+                | Mask::Commune
+                | Mask::Constant(_) => None,
             });
         }
         Ok(Self { rules: rules.clone(), pseudonyms })
@@ -64,13 +85,18 @@ impl Mapping {
     /// `source_column_missing` or `source_type_refused`, naming every column concerned and the
     /// contract type that would carry it; `mapping_invalid` for a filter that does not fit.
     pub fn bind(&self, columns: &[Column]) -> Result<Bound, Fault> {
-        let find = |name: &String| columns.iter().position(|column| column.name == *name);
-        let missing = |name: &&String| find(name).is_none();
-        let wanted = self.rules.fields.iter().filter_map(|field| field.from.as_ref());
-        let lacking: Vec<&str> = wanted.filter(missing).map(String::as_str).collect();
+        let missing = |name: &&str| !columns.iter().any(|column| column.name == *name);
+        let wanted = self.rules.fields.iter().flat_map(FieldRule::columns);
+        let lacking: Vec<&str> = wanted.filter(missing).collect();
         if !lacking.is_empty() {
             let what = format!("the table has no column {}", lacking.join(", "));
             return Err(Fault::new(Code::SourceColumnMissing, what));
+        }
+        if let Some(field) =
+            self.rules.fields.iter().find(|f| f.recipe.decode == Some(Decode::Auto))
+        {
+            let what = format!("the encoding of `{}` is not settled yet", field.name);
+            return Err(Fault::new(Code::EncodingUnsure, what));
         }
         let steps = self
             .steps(columns)
@@ -84,15 +110,8 @@ impl Mapping {
         let (mut steps, mut refused) = (Vec::new(), Vec::new());
         let rules = self.rules.fields.iter().zip(&self.pseudonyms).enumerate();
         for (index, (rule, pseudonym)) in rules {
-            let from = rule.from.as_ref();
-            let mut with_index = columns.iter().enumerate();
-            let column = from.and_then(|from| with_index.find(|(_, c)| c.name == *from));
-            let Some(column) = column else {
-                steps.push(Step::absent());
-                continue;
-            };
             let key = self.rules.key.contains(&index);
-            match Step::bind(rule, column, key, pseudonym.as_ref()) {
+            match Step::bind(rule, columns, key, pseudonym.as_ref()) {
                 Ok(step) => steps.push(step),
                 Err(refusal) => refused.push(refusal),
             }

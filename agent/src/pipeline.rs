@@ -6,6 +6,7 @@
 //! then requests under way are let go (they are sent again at the next start).
 
 pub mod repair;
+pub mod sample;
 pub mod dataset;
 pub mod progress;
 pub mod wiring;

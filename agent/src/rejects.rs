@@ -1,7 +1,7 @@
 //! The rejects file: which rows stayed at the agency, by key and rule, for the agency's own eyes.
 //!
 //! `rejects/<dataset>.jsonl` below the state folder, mode 0600, one object a line with time, key,
-//! field and rule, never the offending value. At [`FILE_BYTES_MAX`] it becomes `.jsonl.1` and a new
+//! field, rule and what was done (`on_bad`), never the offending value. At [`FILE_BYTES_MAX`] it becomes `.jsonl.1` and a new
 //! one begins. It is synced before the batch that goes without these rows is stored, so a row is
 //! never left out without a line (a crash in between may repeat lines).
 
@@ -45,6 +45,7 @@ impl RejectsFile {
         for reject in rejects {
             let line = json!({
                 "at": at, "key": reject.key, "field": reject.field, "rule": reject.rule.name(),
+                "on_bad": reject.on_bad.name(),
             });
             lines.extend_from_slice(line.to_string().as_bytes());
             lines.push(b'\n');

@@ -228,6 +228,8 @@ pub struct Findings {
     pub statements: Vec<String>,
     /// Per selection, in order: its columns, where the table could be looked at.
     pub columns: Vec<Option<Arc<[Column]>>>,
+    /// Per selection, in order: names of the table's other columns, which are not read.
+    pub unread: Vec<Vec<String>>,
 }
 
 /// What a source offers for one table: for `probe`, and for whoever decides how it is read.

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use phusa_protocol::PROTOCOL_VERSION;
 use phusa_protocol::batch::Phase;
-use phusa_protocol::delivery::{Action, Answer, EpochReason, Input, Moment, Sender};
+use phusa_protocol::delivery::{
+    Action, Answer, EpochReason, Input, Moment, Sender, WAIT_MAX, backoff,
+};
 use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::hello::{Hello, Offer, Terms, Welcome};
@@ -25,7 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::https::{Delivered, Hub};
+use self::https::{Delivered, Hub, NotWelcome};
 use crate::failpoint::Failpoint;
 use crate::ledger::Ledger;
 use crate::spool::record::Record;
@@ -144,18 +146,19 @@ pub async fn ask_standing(
             answer = greet(hub, greeting) => answer,
             () = stop.cancelled() => return None,
         };
-        let fault = match answer {
+        let NotWelcome { fault, wait } = match answer {
             Ok((terms, welcome)) => match terms.refused {
                 None => {
                     note_welcome(standing, &welcome);
                     return Some(terms);
                 }
-                Some(code) => Fault::new(code, format!("the hub refuses {}", terms.dataset)),
+                Some(code) => Fault::new(code, format!("the hub refuses {}", terms.dataset)).into(),
             },
-            Err(fault) => fault,
+            Err(not_welcome) => not_welcome,
         };
         note_trouble(standing, &fault);
-        let wait = phusa_protocol::delivery::backoff(failures, entropy());
+        let asked = wait.map_or(Duration::ZERO, |span| span.min(WAIT_MAX));
+        let wait = backoff(failures, entropy()).max(asked);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = stop.cancelled() => return None,
@@ -204,7 +207,7 @@ pub async fn deliver(lane: Lane, recovery: Delivering) -> Ended {
 
 /// The answer to a request that ran on its own.
 enum Event {
-    Greeted(Result<(Terms, Welcome), Fault>),
+    Greeted(Result<(Terms, Welcome), NotWelcome>),
     Delivered(Seq, u64, Box<Delivered>),
     Damaged(Seq, Fault),
 }
@@ -262,9 +265,9 @@ impl Drive {
                 }
                 self.step(Input::Greeted(terms))
             }
-            Event::Greeted(Err(fault)) => {
+            Event::Greeted(Err(NotWelcome { fault, wait })) => {
                 note_trouble(&self.lane.standing, &fault);
-                self.step(Input::NotGreeted)
+                self.step(Input::NotGreeted(wait))
             }
             Event::Delivered(seq, bytes, delivered) => {
                 self.take_in(seq, bytes, &delivered);
@@ -399,7 +402,7 @@ fn read_or_set_aside(stream: &Stream, seq: Seq) -> Result<Record, Fault> {
     read
 }
 
-async fn greet(hub: &Hub, greeting: &Greeting) -> Result<(Terms, Welcome), Fault> {
+async fn greet(hub: &Hub, greeting: &Greeting) -> Result<(Terms, Welcome), NotWelcome> {
     let hello = Hello {
         protocol: PROTOCOL_VERSION,
         agent: greeting.agent.clone(),
@@ -410,7 +413,7 @@ async fn greet(hub: &Hub, greeting: &Greeting) -> Result<(Terms, Welcome), Fault
     let welcome = hub.hello(&hello).await?;
     if welcome.protocol != PROTOCOL_VERSION {
         let what = format!("the hub speaks protocol {}, this agent 1", welcome.protocol);
-        return Err(Fault::new(Code::ProtocolVersion, what));
+        return Err(Fault::new(Code::ProtocolVersion, what).into());
     }
     let terms = welcome.datasets.iter().find(|t| t.dataset == greeting.offer.dataset).cloned();
     let dataset = &greeting.offer.dataset;

@@ -10,13 +10,16 @@
     reason = "a test fails by panicking; clippy's own exception does not reach its helpers"
 )]
 
+#[path = "postgres_source/traps.rs"]
+mod traps;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phusa_agent::source::postgres::{PostgresSource, Settings, slot_name};
+use phusa_agent::source::postgres::{PostgresSource, Settings, publication_name, slot_name};
 use phusa_agent::source::settings::{Password, Tls};
 use phusa_agent::source::{Block, Capture, Intake, Progress, Resume, Selection, Source, Start};
 use phusa_protocol::batch::Phase;
@@ -96,10 +99,11 @@ impl Server {
     }
 
     async fn admin(&self) -> Client {
-        let config = format!("host=127.0.0.1 port={} user=admin dbname=postgres", self.port);
-        let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
-        tokio_util::task::TaskTracker::new().spawn(connection);
-        client
+        self.admin_of("postgres").await
+    }
+
+    async fn admin_of(&self, database: &str) -> Client {
+        admin_of(self.port, database).await
     }
 
     fn settings(&self) -> Settings {
@@ -201,6 +205,7 @@ fn brings(body: &[u8], key: &[usize], wanted: &Key) -> bool {
 /// One dataset being captured, stopped and captured again.
 struct Dataset {
     source: Arc<PostgresSource>,
+    port: u16,
     selection: Selection,
     model: Model,
     resume: Option<Resume>,
@@ -232,6 +237,7 @@ impl Dataset {
             capture: Capture::Log,
         };
         Self {
+            port: settings.port,
             source: Arc::new(PostgresSource::new(settings)),
             selection,
             model: Model::default(),
@@ -285,7 +291,11 @@ impl Dataset {
             self.take(&block);
             durable.send(number).unwrap();
             if ending == Some(End::Released) {
-                tokio::time::sleep(Duration::from_secs(3)).await;
+                wait_for_slots(
+                    &admin_of(self.port, "postgres").await,
+                    &format!("bool_and(confirmed_flush_lsn >= '{}'::pg_lsn)", block.position),
+                )
+                .await;
             }
             if ending.is_some() {
                 break;
@@ -319,6 +329,12 @@ impl Dataset {
         .await;
     }
 
+    /// Captures from the beginning in what would be a new epoch, until it is live.
+    async fn begin_anew(&mut self) {
+        (self.model, self.resume) = (Model::default(), None);
+        self.capture(|block| (block.phase == Phase::Live).then_some(End::After)).await;
+    }
+
     async fn scan(&self) -> Model {
         let (blocks, mut received) = mpsc::channel(2);
         let (source, selection) = (Arc::clone(&self.source), self.selection.clone());
@@ -331,6 +347,38 @@ impl Dataset {
         task.join_next().await.unwrap().unwrap().unwrap();
         model
     }
+}
+
+async fn admin_of(port: u16, database: &str) -> Client {
+    let config = format!("host=127.0.0.1 port={port} user=admin dbname={database}");
+    let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
+    tokio_util::task::TaskTracker::new().spawn(connection);
+    client
+}
+
+/// Waits until a capture reads the log.
+async fn wait_until_active(admin: &Client) {
+    wait_for_slots(admin, "bool_or(active)").await;
+}
+
+/// Waits until the connections of a capture that ended are gone.
+async fn wait_until_free(admin: &Client) {
+    wait_for_slots(admin, "not bool_or(active)").await;
+}
+
+async fn wait_for_slots(admin: &Client, condition: &str) {
+    let ask = format!("select coalesce({condition}, false) from pg_replication_slots");
+    wait_for(admin, &ask).await;
+}
+
+/// Waits until the server says true.
+async fn wait_for(admin: &Client, ask: &str) {
+    let wait = async {
+        while !admin.query_one(ask, &[]).await.unwrap().get::<_, bool>(0) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap_or_else(|_| panic!("{ask}"));
 }
 
 async fn roles(admin: &Client) {
@@ -438,9 +486,9 @@ async fn a_read_in_one_go_is_exact_and_goes_live_at_once() {
     settings.guard.snapshot_workers = 3;
     let mut dataset = Dataset::new(settings, "exact", &COLUMNS, &[1]);
     dataset.prepare(&admin).await;
-    let slot = slot_name(&server.settings().agent, &dataset.selection.dataset);
+    let publication = publication_name(&server.settings().agent, &dataset.selection.dataset);
     let whole = format!(
-        "alter publication {slot} set table exact; alter table exact replica identity full"
+        "alter publication {publication} set table exact; alter table exact replica identity full"
     );
     admin.batch_execute(&whole).await.unwrap();
     let mut writer = Writer { client: server.admin().await, table: "exact", state: 11 };
@@ -679,7 +727,7 @@ async fn a_slot_that_moved_vanished_or_held_back_too_much_is_never_resumed() {
     admin.batch_execute("create table gap (id int primary key)").await.unwrap();
     let mut settings = server.settings();
     settings.slot_wal_max = ByteSize(1);
-    let slot = slot_name(&settings.agent, &DatasetId::new("cong_dan.gap").unwrap());
+    let slot = slot_name(&settings.agent, "postgres", &DatasetId::new("cong_dan.gap").unwrap());
     let given_up = Dataset::new(settings, "gap", &["id"], &[0]);
     let mut dataset = Dataset::new(server.settings(), "gap", &["id"], &[0]);
     dataset.prepare(&admin).await;
@@ -687,14 +735,10 @@ async fn a_slot_that_moved_vanished_or_held_back_too_much_is_never_resumed() {
 
     let sql = "insert into gap values (1)";
     admin.batch_execute(sql).await.unwrap();
+    // The connection that was just killed may hold the slot for a moment.
+    wait_until_free(&admin).await;
     let advance = format!("select pg_replication_slot_advance('{slot}', pg_current_wal_lsn())");
-    loop {
-        // The connection that was just killed may hold the slot for a moment.
-        if admin.batch_execute(&advance).await.is_ok() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    admin.batch_execute(&advance).await.unwrap();
     assert_eq!(capture_fault(&dataset, true).await, Code::SourceGap);
     assert_eq!(capture_fault(&given_up, false).await, Code::SourceSlotGivenUp);
     let left = "select count(*) from pg_replication_slots";
@@ -746,7 +790,7 @@ async fn a_mapped_column_that_changes_stops_and_a_new_one_does_not() {
     admin.batch_execute(sql).await.unwrap();
     dataset.capture_until(&[&(-1_i32).to_be_bytes()]).await;
     let rename = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        wait_until_active(&admin).await;
         let sql = "alter table drift rename name to full_name; \
                    insert into drift values (3, 'z', 5)";
         admin.batch_execute(sql).await.unwrap();
@@ -856,7 +900,8 @@ async fn only_a_trusted_server_and_the_right_password_connect() {
            > data/pg_hba.conf",
     );
     admin.batch_execute("alter system set ssl = on").await.unwrap();
-    admin.batch_execute("select pg_reload_conf(); select pg_sleep(0.5)").await.unwrap();
+    admin.batch_execute("select pg_reload_conf()").await.unwrap();
+    wait_for(&admin, "select current_setting('ssl') = 'on'").await;
     let made = "set password_encryption = 'scram-sha-256'; \
                 create role phusa login replication password 'mật khẩu 1'; \
                 create table safe (id int primary key); insert into safe values (1)";

@@ -58,7 +58,7 @@ async fn main() -> Outcome<()> {
     let dir = tempfile::tempdir()?;
     std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755))?;
     let url = Url::Embedded { dir: dir.path().into() };
-    let settings = Settings { url, password: None, connections_max: 4 };
+    let settings = Settings { url, password: None, tls_ca_pem: None, connections_max: 4 };
     let warehouse = Warehouse::open(&settings).await?;
     warehouse.migrate().await?;
     let bodies = snapshot(row_count, batch_rows);

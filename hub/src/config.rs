@@ -50,6 +50,9 @@ pub struct WarehouseFile {
     pub url: Spanned<String>,
     /// File with the password for an external database; never in the URL. Default none.
     pub password_file: Option<PathBuf>,
+    /// Certificates (PEM) that an external database's must descend from; TLS is then always used.
+    /// Default none, which is for a database on this machine alone.
+    pub tls_ca_file: Option<PathBuf>,
     /// Most connections the hub opens to the database, 4 to 500. Default 16.
     pub connections_max: Spanned<usize>,
     /// Batches are refused, to be sent again later, while less than this is free on the disk of the
@@ -62,6 +65,7 @@ impl Default for WarehouseFile {
         Self {
             url: Spanned::new(0..0, "embedded".to_owned()),
             password_file: None,
+            tls_ca_file: None,
             connections_max: Spanned::new(0..0, 16),
             disk_reserve: ByteSize::mib(1024),
         }

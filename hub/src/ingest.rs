@@ -190,7 +190,7 @@ impl Ingest {
     /// The refusal to answer with.
     pub async fn hello(&self, caller: &Caller, hello: &Hello) -> Result<Welcome, Refusal> {
         let arrival = Arrival { bytes: 0, at: Timestamp::now(), began: Instant::now() };
-        match self.welcome(caller, hello, arrival.at).await {
+        match self.welcome(caller, hello, &arrival).await {
             Ok(welcome) => Ok(welcome),
             Err(stop) => Err(self.refuse(Some(&caller.agent), None, &arrival, stop).await),
         }
@@ -335,7 +335,7 @@ impl Ingest {
         &self,
         caller: &Caller,
         hello: &Hello,
-        now: Timestamp,
+        arrival: &Arrival,
     ) -> Result<Welcome, Stop> {
         self.admitted(caller)?;
         if hello.agent != caller.agent {
@@ -348,14 +348,18 @@ impl Ingest {
         }
         self.catalog.refresh().await?;
         let client = self.warehouse.client().await?;
-        fleet::seen(&client, hello, caller.address, now).await?;
+        fleet::seen(&client, hello, caller.address, arrival.at).await?;
         let mut datasets = Vec::with_capacity(hello.datasets.len());
         for offer in &hello.datasets {
-            datasets.push(self.terms(&client, caller, offer).await?);
+            let terms = self.terms(&client, caller, offer).await?;
+            if let Some(code) = terms.refused {
+                self.refuse_offer(&caller.agent, offer, arrival, code).await;
+            }
+            datasets.push(terms);
         }
         debug!(agent = %caller.agent, datasets = datasets.len(), "{} says hello", caller.agent);
         let hub_version = crate::VERSION.to_owned();
-        Ok(Welcome { protocol: PROTOCOL_VERSION, hub_version, answered_at: now, datasets })
+        Ok(Welcome { protocol: PROTOCOL_VERSION, hub_version, answered_at: arrival.at, datasets })
     }
 
     async fn terms(
@@ -374,6 +378,15 @@ impl Ingest {
         })
     }
 
+    /// A dataset that an agent offers and may not deliver is refused before its first batch.
+    async fn refuse_offer(&self, agent: &AgentId, offer: &Offer, arrival: &Arrival, code: Code) {
+        let dataset = Some(offer.dataset.clone());
+        let entry = Entry { dataset, ..refusal_entry(Some(agent), None, arrival, code) };
+        let (logged, unlogged) = self.write_down(Some(agent), entry, code).await;
+        self.metrics.refused(code, logged);
+        info!(%code, %agent, dataset = %offer.dataset, "Refused {} of {agent}{unlogged}", offer.dataset);
+    }
+
     /// Writes a refusal down, within bounds, and makes the answer.
     async fn refuse(
         &self,
@@ -383,28 +396,42 @@ impl Ingest {
         stop: Stop,
     ) -> Refusal {
         let Stop { refused, expected } = stop;
-        let mut what = refused.what;
-        let mut logged = false;
-        if is_entry(refused.code)
-            && let Verdict::Write { left_out } = self.refusals.take(agent, Instant::now())
-        {
-            if left_out > 0 {
-                what.push_str(&format!(" ({left_out} refusals before this one were only counted)"));
-            }
-            let entry = refusal_entry(agent, signed, arrival, refused.code);
-            match self.write_refusal(entry).await {
-                Ok(()) => logged = true,
-                Err(fault) => {
-                    warn!(code = %fault.code, "A refusal could not be logged: {}", fault.chain());
-                }
-            }
-        }
+        let entry = refusal_entry(agent, signed, arrival, refused.code);
+        let (logged, unlogged) = self.write_down(agent, entry, refused.code).await;
+        let what = refused.what + &unlogged;
         self.metrics.refused(refused.code, logged);
         let agent = agent.map_or_else(|| "an unnamed caller".to_owned(), ToString::to_string);
         info!(code = %refused.code, agent, "Refused a delivery of {agent}: {what}");
         let retry_after_ms = retry_after(refused.code)
             .map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
         Refusal { code: refused.code, what, expected, retry_after_ms }
+    }
+
+    /// Makes an entry of a refusal, if it is one and the agent's bound allows; says whether it did,
+    /// and in words how many before it were left out.
+    async fn write_down(
+        &self,
+        agent: Option<&AgentId>,
+        entry: Entry,
+        code: Code,
+    ) -> (bool, String) {
+        if !is_entry(code) {
+            return (false, String::new());
+        }
+        let Verdict::Write { left_out } = self.refusals.take(agent, Instant::now()) else {
+            return (false, String::new());
+        };
+        let unlogged = match left_out {
+            0 => String::new(),
+            _ => format!(" ({left_out} refusals before this one were only counted)"),
+        };
+        match self.write_refusal(entry).await {
+            Ok(()) => (true, unlogged),
+            Err(fault) => {
+                warn!(code = %fault.code, "A refusal could not be logged: {}", fault.chain());
+                (false, unlogged)
+            }
+        }
     }
 
     async fn write_refusal(&self, mut entry: Entry) -> Result<(), Fault> {

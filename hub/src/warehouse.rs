@@ -5,23 +5,22 @@
 //! what the transfer log says of it, is decided elsewhere.
 
 use std::path::PathBuf;
-use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use phusa_protocol::fault::{Code, Fault};
-use tokio_postgres::config::Host;
-use tokio_postgres::{Config, NoTls};
 
 pub mod tables;
 mod cluster;
+mod external;
 mod compact;
 mod digest;
 pub mod apply;
 pub mod history;
 
 use cluster::Cluster;
+use external::Reached;
 
 use crate::error::statement_fault;
 
@@ -82,6 +81,8 @@ pub struct Settings {
     pub url: Url,
     /// The password of an external server's login.
     pub password: Option<Password>,
+    /// Certificates (PEM) that an external server's must descend from; `None` speaks without TLS.
+    pub tls_ca_pem: Option<Vec<u8>>,
     /// Connections kept at most; at least 1.
     pub connections_max: usize,
 }
@@ -100,14 +101,18 @@ impl Warehouse {
     /// `config_invalid` for a URL that cannot be used, `warehouse_unavailable` when the server
     /// does not start or answer, `warehouse_schema` when the cluster is of another PostgreSQL.
     pub async fn open(settings: &Settings) -> Result<Self, Fault> {
-        let (config, cluster) = match &settings.url {
+        let (reached, cluster) = match &settings.url {
             Url::Embedded { dir } => {
                 let cluster = Cluster::start(dir, settings.connections_max).await?;
-                (cluster.config(), Some(Arc::new(cluster)))
+                let config = cluster.config();
+                (Reached { config, tls: None }, Some(Arc::new(cluster)))
             }
-            Url::External(url) => (external(url, settings.password.as_ref())?, None),
+            Url::External(url) => {
+                let (password, ca) = (settings.password.as_ref(), settings.tls_ca_pem.as_deref());
+                (Reached::read(url, password, ca)?, None)
+            }
         };
-        let warehouse = Self { pool: pool(config, settings.connections_max)?, cluster };
+        let warehouse = Self { pool: pool(reached, settings.connections_max)?, cluster };
         drop(warehouse.client().await?);
         Ok(warehouse)
     }
@@ -185,10 +190,10 @@ impl Warehouse {
     }
 }
 
-fn pool(mut config: Config, connections_max: usize) -> Result<Pool, Fault> {
-    config.application_name("phusa-hub").options(SESSION).connect_timeout(CLIENT_WAIT);
+fn pool(mut reached: Reached, connections_max: usize) -> Result<Pool, Fault> {
+    reached.config.application_name("phusa-hub").options(SESSION).connect_timeout(CLIENT_WAIT);
     let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    Pool::builder(Manager::from_config(config, NoTls, manager))
+    Pool::builder(reached.manager(manager))
         .max_size(connections_max.max(1))
         .wait_timeout(Some(CLIENT_WAIT))
         .create_timeout(Some(CLIENT_WAIT))
@@ -196,27 +201,4 @@ fn pool(mut config: Config, connections_max: usize) -> Result<Pool, Fault> {
         .runtime(Runtime::Tokio1)
         .build()
         .map_err(|error| Fault::because(Code::Bug, "cannot make the connection pool", error))
-}
-
-/// An external server is spoken to without TLS, so it must be on this machine.
-fn external(url: &str, password: Option<&Password>) -> Result<Config, Fault> {
-    let what = "cannot use `warehouse.url`";
-    let mut config =
-        Config::from_str(url).map_err(|error| Fault::because(Code::ConfigInvalid, what, error))?;
-    let is_local = |host: &Host| match host {
-        Host::Unix(_) => true,
-        Host::Tcp(name) => {
-            name == "localhost"
-                || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
-    };
-    if !config.get_hosts().iter().all(is_local) {
-        let what = "`warehouse.url` names another machine; reach it through a local TLS tunnel or \
-                    a unix socket";
-        return Err(Fault::new(Code::ConfigInvalid, what));
-    }
-    if let Some(Password(password)) = password {
-        config.password(password);
-    }
-    Ok(config)
 }

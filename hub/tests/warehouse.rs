@@ -197,7 +197,8 @@ impl Lab {
 }
 
 fn settings(dir: &Path) -> Settings {
-    Settings { url: Url::Embedded { dir: dir.into() }, password: None, connections_max: 4 }
+    let url = Url::Embedded { dir: dir.into() };
+    Settings { url, password: None, tls_ca_pem: None, connections_max: 4 }
 }
 
 fn hour(transfer: i64) -> Timestamp {
@@ -462,7 +463,7 @@ async fn a_cluster_of_another_version_and_a_remote_server_are_refused_in_words()
     assert_eq!(fault.code, Code::WarehouseSchema);
     assert!(fault.what.starts_with("the cluster is of PostgreSQL 9, installed are ["));
     let url = Url::External("postgres://hub@192.0.2.1/kho".to_owned());
-    let remote = Settings { url, password: None, connections_max: 1 };
+    let remote = Settings { url, password: None, tls_ca_pem: None, connections_max: 1 };
     let fault = Warehouse::open(&remote).await.unwrap_err();
     assert_eq!(fault.code, Code::ConfigInvalid);
 }

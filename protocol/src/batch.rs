@@ -5,6 +5,8 @@
 //! bound to it by a salted commitment; salt and body travel beside it, so that destroying the salt
 //! leaves a log that says nothing about the rows (HU-26b).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::change::Counts;
@@ -68,6 +70,10 @@ pub struct Header {
     pub position_to: String,
     /// Rows by operation.
     pub counts: Counts,
+    /// How often which rule of the mapping was broken: `answer/field/rule` and rows, names and
+    /// counts alone (HU-27). Absent when none was. At most [`QUALITY_COUNTS_MAX`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub quality: BTreeMap<String, u64>,
     /// Length of the body unpacked, in bytes.
     pub body_bytes: u64,
     /// How the body is packed.
@@ -85,6 +91,9 @@ pub struct Header {
 
 /// The form of header this crate writes and reads.
 pub const HEADER_VERSION: u32 = 1;
+
+/// Most counts of broken rules in a header: a name has up to 90 bytes, a header 16 KiB.
+pub const QUALITY_COUNTS_MAX: usize = 100;
 
 /// Length of the salt in bytes.
 pub const SALT_BYTES: usize = 32;
@@ -148,6 +157,10 @@ impl SignedHeader {
         if header.v != HEADER_VERSION || canonical_json(&header) != bytes {
             return Err(BadHeader::Form);
         }
+        let names_only = header.quality.keys().all(|name| is_quality_name(name));
+        if !names_only || header.quality.len() > QUALITY_COUNTS_MAX {
+            return Err(BadHeader::Form);
+        }
         Ok(Self { header, bytes, signature })
     }
 
@@ -167,6 +180,15 @@ impl SignedHeader {
     pub fn digest(&self) -> Digest {
         Digest::of(&self.bytes)
     }
+}
+
+/// Three names of lower case, so that nothing else can stand in the log for ever.
+fn is_quality_name(name: &str) -> bool {
+    let is_part = |part: &str| {
+        let sound = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        part == "-" || (!part.is_empty() && part.len() <= 48 && part.bytes().all(sound))
+    };
+    name.split('/').count() == 3 && name.split('/').all(is_part)
 }
 
 /// The commitment of a body to be sent under `salt`.
@@ -208,6 +230,7 @@ pub(crate) mod tests {
             position_from: "0/16B3748".to_owned(),
             position_to: "0/16B3800".to_owned(),
             counts: Counts { insert: 1, ..Counts::default() },
+            quality: BTreeMap::new(),
             body_bytes: 17,
             encoding: Encoding::None,
             commitment: commitment(&[9; SALT_BYTES], b"body"),
@@ -231,5 +254,24 @@ pub(crate) mod tests {
         assert_eq!(SignedHeader::read(spaced, signed.signature), Err(BadHeader::Form));
         let extra = text.replacen('{', "{\"a\":1,", 1).into_bytes();
         assert_eq!(SignedHeader::read(extra, signed.signature), Err(BadHeader::Form));
+    }
+
+    #[test]
+    fn a_header_counts_broken_rules_by_names_and_nothing_else() {
+        let read = |name: &str, times: usize| {
+            let mut header = sample(1, Digest::ZERO).header;
+            let names =
+                (0..times).map(|n| if n == 0 { name.to_owned() } else { format!("warn/a{n}/b") });
+            header.quality = names.map(|name| (name, 3)).collect();
+            let signed = SignedHeader::sign(header, &key());
+            SignedHeader::read(signed.bytes, signed.signature)
+                .map(|signed| signed.header.quality.len())
+        };
+        assert_eq!(read("warn/so_dinh_danh/citizen_id_sex", 1), Ok(1));
+        assert_eq!(read("reject_row/-/row_bytes_max", 100), Ok(100));
+        assert_eq!(read("reject_row/-/row_bytes_max", 101), Err(BadHeader::Form));
+        for name in ["warn/Nguyễn Văn An/x", "warn/a", "warn//x", "warn/a/b/c"] {
+            assert_eq!(read(name, 1), Err(BadHeader::Form), "{name}");
+        }
     }
 }

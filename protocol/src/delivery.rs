@@ -58,8 +58,8 @@ pub enum Input {
     Greeted(Terms),
     /// The hub has answered batch `Seq`.
     Answered(Seq, Answer),
-    /// The greeting got no answer.
-    NotGreeted,
+    /// The greeting got no welcome; the hub asks to be left alone for so long, if it says so.
+    NotGreeted(Option<Duration>),
     /// Batch `Seq` cannot be read from the spool; its file is set aside.
     Damaged(Seq),
     /// Time has passed.
@@ -169,7 +169,12 @@ impl Sender {
                 self.in_flight.remove(&seq);
                 self.on_answer(seq, answer, now, &mut actions);
             }
-            Input::NotGreeted => self.fall_back(now),
+            Input::NotGreeted(asked) => {
+                self.fall_back(now);
+                if let Some(span) = asked {
+                    self.wait(span, now);
+                }
+            }
             Input::Damaged(seq) => {
                 self.in_flight.remove(&seq);
                 self.give_over(EpochReason::SpoolDamaged, self.epoch, &mut actions);
@@ -513,13 +518,17 @@ mod tests {
     fn failures_back_off_and_greet_again() {
         let mut sender = Sender::new(Epoch(2), Seq::NONE, Digest::ZERO);
         assert_eq!(sender.step(Input::Tick, START), [Action::Greet]);
-        assert_eq!(sender.step(Input::NotGreeted, NOW), []);
+        assert_eq!(sender.step(Input::NotGreeted(None), NOW), []);
         let until = NOW.elapsed + BACKOFF_FIRST;
         assert_eq!(sender.wake_at(), Some(until));
         assert_eq!(
             sender.step(Input::Tick, Moment { elapsed: until, entropy: 0 }),
             [Action::Greet]
         );
+        let now = Moment { elapsed: until, entropy: 0 };
+        let asked = BACKOFF_MAX * 2;
+        assert_eq!(sender.step(Input::NotGreeted(Some(asked)), now), []);
+        assert_eq!(sender.wake_at(), Some(until + asked), "a busy hub is left alone");
         let waits: Vec<_> = (0..9).map(|n| backoff(n, 0).as_millis()).collect();
         assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]);
     }

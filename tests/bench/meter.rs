@@ -19,8 +19,8 @@ pub(crate) struct Cost {
     pub(crate) seconds: f64,
     /// CPU seconds of the mover's own processes.
     pub(crate) mover_cpu: f64,
-    /// CPU seconds of both servers.
-    pub(crate) server_cpu: f64,
+    /// CPU seconds of the source's server and of the target's.
+    pub(crate) server_cpu: [f64; 2],
     /// The most memory the mover had, without memory shared among processes.
     pub(crate) peak_bytes: u64,
 }
@@ -34,7 +34,7 @@ pub(crate) async fn measured<T>(
     processes: Processes,
     work: impl Future<Output = T>,
 ) -> (Cost, T) {
-    let servers = || lab.servers().into_iter().map(family_cpu).sum::<f64>();
+    let servers = || lab.servers().map(family_cpu);
     let (server_before, children_before) = (servers(), children_cpu());
     let watch = Watch::start(processes);
     let start = Instant::now();
@@ -42,7 +42,9 @@ pub(crate) async fn measured<T>(
     let seconds = start.elapsed().as_secs_f64();
     let (live_cpu, peak_bytes) = watch.finish();
     let mover_cpu = live_cpu.max(children_cpu() - children_before);
-    let cost = Cost { seconds, mover_cpu, server_cpu: servers() - server_before, peak_bytes };
+    let [source, target] = servers();
+    let server_cpu = [source - server_before[0], target - server_before[1]];
+    let cost = Cost { seconds, mover_cpu, server_cpu, peak_bytes };
     (cost, result)
 }
 

@@ -36,7 +36,8 @@ struct Rate {
     seconds: f64,
     per_second: f64,
     mover_cpu: f64,
-    server_cpu: f64,
+    source_cpu: f64,
+    target_cpu: f64,
     peak_mib: f64,
     same: bool,
 }
@@ -61,7 +62,8 @@ impl Figure {
             seconds: cost.seconds,
             per_second: count / cost.seconds,
             mover_cpu: cost.mover_cpu / count * 1e6,
-            server_cpu: cost.server_cpu / count * 1e6,
+            source_cpu: cost.server_cpu[0] / count * 1e6,
+            target_cpu: cost.server_cpu[1] / count * 1e6,
             peak_mib: to_f64(cost.peak_bytes) / MIB,
             same,
         };
@@ -146,21 +148,22 @@ impl Report {
             return;
         }
         println!(
-            "\n| {work} | runs | s | rows/s | ratio to {measure} | mover CPU s/M | servers CPU s/M | peak RSS MiB | equal |"
+            "\n| {work} | runs | s | rows/s | ratio to {measure} | CPU s/M mover | source | target | peak RSS MiB | equal |"
         );
-        println!("|---|---|---|---|---|---|---|---|---|");
+        println!("|---|---|---|---|---|---|---|---|---|---|");
         let limit = median(self.rates(work, measure).iter().map(|rate| rate.per_second));
         for who in names {
             let rates = self.rates(work, who);
             let of = |value: fn(&Rate) -> f64| median(rates.iter().map(value));
             let per_second = of(|rate| rate.per_second);
             println!(
-                "| {who} | {} | {:.2} | {per_second:.0} | {:.2} | {:.2} | {:.2} | {:.0} | {} |",
+                "| {who} | {} | {:.2} | {per_second:.0} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {} |",
                 rates.len(),
                 of(|rate| rate.seconds),
                 per_second / limit,
                 of(|rate| rate.mover_cpu),
-                of(|rate| rate.server_cpu),
+                of(|rate| rate.source_cpu),
+                of(|rate| rate.target_cpu),
                 of(|rate| rate.peak_mib),
                 if rates.iter().all(|rate| rate.same) { "yes" } else { "NO" },
             );

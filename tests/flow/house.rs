@@ -82,6 +82,17 @@ pub(crate) struct House {
 }
 
 impl House {
+    /// Sees that the agent runs, and that its memory was never larger.
+    pub(crate) fn agent_took_at_most(&mut self, kib_max: u64) {
+        let agent = self.province.agent_process(AGENCY);
+        assert!(agent.is_running());
+        let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        println!("{AGENT} took at most {peak} KiB");
+        assert!(peak <= kib_max, "{peak} KiB");
+    }
+
     /// Everything is in place; nothing runs. `settings` is added to `agent.toml`, `warehouse` to
     /// the part of `hub.toml` of that name.
     pub(crate) fn new(settings: &str, warehouse: &str) -> Self {

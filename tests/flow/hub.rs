@@ -403,3 +403,31 @@ async fn hub_and_agent_say_how_they_are() {
     assert!(world.province.agent_process(AGENCY).stop().success());
     assert!(world.province.hub_process().stop().success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warehouse_on_another_machine_is_reached_by_tls_with_a_certificate_that_is_checked() {
+    let mut world = World::with_warehouse_by_tls();
+    world
+        .source
+        .psql("create table dan (id int primary key, ten text); insert into dan values (1)");
+    world.share("", &[SHARE]);
+    world.start();
+    assert_eq!(world.identical("dan").await, 1);
+    let plain = "select count(*) from pg_stat_ssl join pg_stat_activity using (pid)
+                 where application_name = 'phusa-hub' and not ssl";
+    let by_tls = plain.replace("not ssl", "ssl");
+    assert_eq!(world.warehouse.psql(plain).trim(), "0");
+    assert_ne!(world.warehouse.psql(&by_tls).trim(), "0");
+    // An authority that did not sign it, and none at all.
+    let config = world.province.hub_config();
+    let text = fs::read_to_string(&config).unwrap();
+    let ca_file = text.lines().find(|line| line.starts_with("tls_ca_file")).unwrap();
+    for (line, code) in
+        [("tls_ca_file = \"ca.pem\"", "warehouse_unavailable"), ("", "config_invalid")]
+    {
+        fs::write(&config, text.replace(ca_file, line)).unwrap();
+        let refused = world.province.hub(&["check"]);
+        assert!(!refused.status.success());
+        assert!(said(&refused).contains(code), "{line}: {}", said(&refused));
+    }
+}

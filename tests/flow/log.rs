@@ -117,6 +117,13 @@ fn every_change(table: &str, key: &str, cast: &str) -> String {
     )
 }
 
+/// A source that was given for this run may be too old for what the next one says.
+fn a_partitioned_table_before_13_is_refused(world: &World) {
+    let text = said(&world.agent(&["check", "--offline"]));
+    assert!(text.contains("source_version") && text.contains("is partitioned"), "{text}");
+    assert!(!text.contains("create publication"), "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_of_a_partitioned_table_arrive_as_rows_of_the_table() {
     let mut world = World::new(Version::V15);
@@ -128,6 +135,9 @@ async fn rows_of_a_partitioned_table_arrive_as_rows_of_the_table() {
     );
     let fields = &["nam int4", "id int4", "ten text"];
     world.share("", &[Share { table: "ho_so", key: "nam id", fields, rules: "" }]);
+    if world.source_version() < 130_000 {
+        return a_partitioned_table_before_13_is_refused(&world);
+    }
     world.start();
     assert_eq!(world.identical("ho_so").await, 100);
     world.source.psql(
@@ -140,9 +150,14 @@ async fn rows_of_a_partitioned_table_arrive_as_rows_of_the_table() {
     );
     world.warehouse_says("select nam from thu.ho_so where id = 4", "2026").await;
     assert_eq!(world.identical("ho_so").await, 100);
-    // One partition by itself is beyond the log, which `check` says; the whole table is not.
+    // One partition by itself is beyond the log: the table is read anew, and its rows go.
     let text = said(&world.agent(&["check"]));
-    assert!(text.contains("detaching or dropping one partition is in no log"), "{text}");
+    assert!(text.contains("one partition is in no log; the table is then read anew"), "{text}");
+    assert_eq!(world.epoch("ho_so"), 1);
+    world.source.psql("alter table ho_so detach partition ho_so_2025");
+    world.warehouse_says("select count(*) from thu.ho_so where nam = 2025", "0").await;
+    world.identical("ho_so").await;
+    assert_eq!(world.epoch("ho_so"), 2);
     world.source.psql("truncate ho_so; insert into ho_so values (2027, 2, 'Cuối')");
     world.warehouse_says("select string_agg(ten, ' ') from thu.ho_so", "Cuối").await;
     world.identical("ho_so").await;

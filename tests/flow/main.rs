@@ -9,6 +9,7 @@ mod hub;
 mod log;
 mod login;
 mod mapping;
+mod rules;
 mod outage;
 mod proof;
 mod refusals;

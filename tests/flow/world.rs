@@ -79,16 +79,33 @@ impl World {
     /// A world with a server of its own: every world has the same agent, and slots of one name
     /// are known to all databases of a server.
     pub(crate) fn new(version: Version) -> Self {
-        Self::around(Arc::new(Server::start(version, "")).database())
+        Self::around(Arc::new(Server::start(version.or_given(), "")).database())
     }
 
     /// A world around a source.
     pub(crate) fn around(source: Database) -> Self {
         let warehouse = Server::shared(Version::V15).database();
         let province = Province::with_external(&warehouse);
+        Self::of(province, source, warehouse)
+    }
+
+    /// A world whose warehouse takes connections by TLS alone.
+    pub(crate) fn with_warehouse_by_tls() -> Self {
+        let warehouse = Arc::new(Server::start_with_tls()).database();
+        let province = Province::with_external_by_tls(&warehouse, &warehouse.server().ca_file());
+        let source = Server::shared(Version::V15).database();
+        Self::of(province, source, warehouse)
+    }
+
+    fn of(province: Province, source: Database, warehouse: Database) -> Self {
         let migrated = province.hub(&["migrate"]);
         assert!(migrated.status.success(), "{}", said(&migrated));
         Self { province, source, warehouse }
+    }
+
+    /// The source's version, as `150004` is 15.4.
+    pub(crate) fn source_version(&self) -> u32 {
+        self.source.psql("show server_version_num").trim().parse().unwrap()
     }
 
     /// Makes the agent that shares these tables, admitted at the source; `settings` is added to its

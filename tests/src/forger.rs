@@ -80,6 +80,7 @@ impl Forger {
             position_from: "read:0".to_owned(),
             position_to: "read:1".to_owned(),
             counts,
+            quality: std::collections::BTreeMap::new(),
             body_bytes,
             encoding,
             commitment: commitment(&salt, &body),

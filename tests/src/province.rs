@@ -100,7 +100,23 @@ impl Province {
     #[must_use]
     pub fn with_external(database: &Database) -> Self {
         let (url, password) = database.server().url_and_password(database.name());
-        let lines = format!("url = \"{url}\"\npassword_file = \"warehouse.password\"");
+        Self::with_external_by(&format!("url = \"{url}\""), password)
+    }
+
+    /// The same by TLS, which the server must have been started with.
+    ///
+    /// # Panics
+    /// When the files cannot be written.
+    #[must_use]
+    pub fn with_external_by_tls(database: &Database, ca_file: &Path) -> Self {
+        let (url, password) = database.server().url_and_password(database.name());
+        let lines =
+            format!("url = \"{url}?sslmode=verify-full\"\ntls_ca_file = \"{}\"", ca_file.display());
+        Self::with_external_by(&lines, password)
+    }
+
+    fn with_external_by(lines: &str, password: &str) -> Self {
+        let lines = format!("{lines}\npassword_file = \"warehouse.password\"");
         let mut province = Self::with_warehouse(&lines);
         province.has_own_warehouse = false;
         let file = province.hub_folder().join("warehouse.password");

@@ -1,24 +1,23 @@
-//! Looking without sending: check, preview, counting the source.
+//! Looking without sending: check, and counting the source.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use phusa_protocol::PROTOCOL_VERSION;
-use phusa_protocol::change::{Change, runs};
 use phusa_protocol::digest::RowsDigest;
 use phusa_protocol::fault::{Code, Fault};
-use phusa_protocol::hello::{Hello, Offer};
+use phusa_protocol::hello::{Hello, Offer, Terms, Welcome};
 use phusa_protocol::time::Timestamp;
-use phusa_protocol::value::{Field, Kind};
 use serde_json::json;
-use tokio::sync::mpsc;
 
-use super::{exit_code, report, say};
+use super::{exit_code, meaning, report, say};
 use crate::config::plan::{DatasetPlan, Plan};
-use crate::mapping::preview::render;
-use crate::mapping::{Bound, Mapping, Shareable};
-use crate::pipeline::wiring;
-use crate::source::{Block, Findings, Source as _};
+use crate::mapping::decode::Encoding;
+use crate::mapping::field::Decode;
+use crate::mapping::{Bound, Mapped, Mapping};
+use crate::pipeline::{sample, wiring};
+use crate::source::any::AnySource;
+use crate::source::{Column, Findings, Source as _};
 use crate::transport::https::Hub;
 use crate::transport::skew_fault;
 
@@ -26,8 +25,14 @@ const FOR_THE_ADMINISTRATOR: &str =
     "-- Nhờ quản trị cơ sở dữ liệu chạy · for the database administrator to run:";
 
 /// `phusa-agent check`.
-pub(super) async fn check(plan: &Plan, offline: bool) -> Result<ExitCode, Fault> {
+pub(super) async fn check(plan: &Plan, offline: bool, unread: bool) -> Result<ExitCode, Fault> {
     let mut faults = check_source(plan).await?;
+    if !unread && faults.is_empty() {
+        let source = wiring::source(plan)?;
+        for dataset in &plan.datasets {
+            faults.extend(meaning::look_at_values(&source, dataset).await.err());
+        }
+    }
     if !offline {
         faults.extend(check_hub(plan).await);
     }
@@ -50,21 +55,14 @@ async fn check_source(plan: &Plan) -> Result<Vec<Fault>, Fault> {
         say(FOR_THE_ADMINISTRATOR);
         say(&format!("create role \"{user}\" login replication password '…';"));
     }
-    let Findings { server, facts, mut faults, statements, columns } = found?;
+    let Findings { server, facts, mut faults, statements, columns, unread } = found?;
     say(&format!("Nguồn · source: {server}"));
     facts.iter().for_each(|fact| say(&format!("  {fact}")));
-    for (dataset, columns) in plan.datasets.iter().zip(columns) {
-        say(&format!(
-            "{} ← {}.{}",
-            dataset.dataset(),
-            dataset.selection.schema,
-            dataset.selection.table
-        ));
-        if let Some(filter) = &dataset.selection.filter {
-            say(&format!("  lọc ở nguồn · filtered at the source: {filter}"));
-        }
+    let looked_at = plan.datasets.iter().zip(columns).zip(unread);
+    for ((dataset, columns), unread) in looked_at {
+        meaning::explain(dataset, columns.is_some().then_some(&unread));
         if let Some(columns) = columns {
-            faults.extend(Mapping::new(&dataset.rules).and_then(|m| m.bind(&columns)).err());
+            faults.extend(check_binding(dataset, &columns).err());
         }
     }
     if !statements.is_empty() {
@@ -74,12 +72,32 @@ async fn check_source(plan: &Plan) -> Result<Vec<Fault>, Fault> {
     Ok(faults)
 }
 
+/// Whether the rules fit the columns; an encoding that a sample is to settle fits as any other.
+pub(super) fn check_binding(dataset: &DatasetPlan, columns: &[Column]) -> Result<(), Fault> {
+    let mut rules = dataset.rules.clone();
+    for field in &mut rules.fields {
+        if field.recipe.decode == Some(Decode::Auto) {
+            field.recipe.decode = Some(Decode::As(Encoding::Utf8));
+        }
+    }
+    Mapping::new(&rules)?.bind(columns).map(|_| ())
+}
+
 /// Faults between agent and hub: address, certificates, contracts, clock.
 async fn check_hub(plan: &Plan) -> Vec<Fault> {
-    let hub = match wiring::hub_settings(plan).and_then(Hub::new) {
-        Ok(hub) => hub,
-        Err(fault) => return vec![fault],
-    };
+    match greet(plan).await {
+        Err(fault) => vec![fault],
+        Ok(welcome) => {
+            say(&format!("Trung tâm · hub: phiên bản · version {}", welcome.hub_version));
+            let skew = skew_fault(&welcome, Timestamp::now());
+            refusals(welcome).chain(skew).collect()
+        }
+    }
+}
+
+/// What the hub answers to a greeting that begins nothing.
+pub(super) async fn greet(plan: &Plan) -> Result<Welcome, Fault> {
+    let hub = wiring::hub_settings(plan).and_then(Hub::new)?;
     let offer = |dataset: &DatasetPlan| Offer {
         dataset: dataset.dataset().clone(),
         contract: dataset.contract.fingerprint(),
@@ -92,53 +110,15 @@ async fn check_hub(plan: &Plan) -> Vec<Fault> {
         sent_at: Timestamp::now(),
         datasets: plan.datasets.iter().map(offer).collect(),
     };
-    match hub.hello(&hello).await {
-        Err(fault) => vec![fault],
-        Ok(welcome) => {
-            say(&format!("Trung tâm · hub: phiên bản · version {}", welcome.hub_version));
-            let refused = |terms: phusa_protocol::hello::Terms| {
-                let what = format!("the hub refuses {}", terms.dataset);
-                terms.refused.map(|code| Fault::new(code, what))
-            };
-            let skew = skew_fault(&welcome, Timestamp::now());
-            welcome.datasets.into_iter().filter_map(refused).chain(skew).collect()
-        }
-    }
+    hub.hello(&hello).await.map_err(|not_welcome| not_welcome.fault)
 }
 
-/// `phusa-agent preview`: rows as they would be sent, on this screen and nowhere else.
-pub(super) async fn preview(
-    plan: &Plan,
-    wanted: Option<&str>,
-    rows: u64,
-) -> Result<ExitCode, Fault> {
-    for dataset in chosen(plan, wanted)? {
-        say(&format!("\n{} ({})", dataset.dataset(), dataset.contract.title_vi));
-        let names: Vec<_> = dataset.contract.fields.iter().map(|f| f.name.as_str()).collect();
-        say(&names.join(" | "));
-        let mut rejected = 0;
-        scan(plan, dataset, Some(rows), |mapped, rejects| {
-            rejected += rejects;
-            each_row(mapped, |row| {
-                let fields = row.fields().zip(&dataset.contract.fields);
-                let shown: Vec<_> = fields.map(|(field, f)| shown(f.kind, field)).collect();
-                say(&shown.join(" | "));
-            })
-        })
-        .await?;
-        if rejected > 0 {
-            say(&format!("{rejected} bản ghi bị loại · rows rejected"));
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn shown(kind: Kind, field: Field<'_>) -> String {
-    match field {
-        Field::Value(bytes) => render(kind, bytes),
-        Field::Null => "∅".to_owned(),
-        Field::Unchanged => "…".to_owned(),
-    }
+/// The datasets the hub refuses.
+pub(super) fn refusals(welcome: Welcome) -> impl Iterator<Item = Fault> {
+    welcome.datasets.into_iter().filter_map(|terms: Terms| {
+        let what = format!("the hub refuses {}", terms.dataset);
+        terms.refused.map(|code| Fault::new(code, what))
+    })
 }
 
 /// `phusa-agent verify --offline`: rows and digest of the source as mapping lets it through.
@@ -149,8 +129,12 @@ pub(super) async fn count(
 ) -> Result<ExitCode, Fault> {
     for dataset in chosen(plan, wanted)? {
         let mut digest = RowsDigest::default();
-        scan(plan, dataset, None, |mapped, _| {
-            each_row(mapped, |row| digest.add_tuple(row.as_bytes()))
+        let source = wiring::source(plan)?;
+        scan_mapped(&source, dataset, None, |mapped| {
+            sample::each_row(mapped.shareable.body(), |row| {
+                digest.add_tuple(row.as_bytes());
+                Ok(())
+            })
         })
         .await?;
         let sum = format!("{:032x}", digest.sum);
@@ -181,47 +165,22 @@ pub(super) fn chosen<'a>(
 }
 
 /// Reads a dataset once through its mapping and hands on each mapped block.
-pub(super) async fn scan(
-    plan: &Plan,
+pub(super) async fn scan_mapped(
+    source: &AnySource,
     dataset: &DatasetPlan,
     rows_max: Option<u64>,
-    mut take: impl FnMut(Shareable, usize) -> Result<(), Fault>,
+    mut take: impl FnMut(Mapped) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    let source = wiring::source(plan)?;
-    let mapping = Mapping::new(&dataset.rules)?;
-    let (blocks, mut taken) = mpsc::channel::<Block>(2);
-    let read = source.scan(&dataset.selection, rows_max, blocks);
-    let map = async {
-        let mut bound: Option<(Arc<_>, Bound)> = None;
-        while let Some(block) = taken.recv().await {
-            if bound.as_ref().is_none_or(|(columns, _)| !Arc::ptr_eq(columns, &block.columns)) {
-                let fresh = mapping.bind(&block.columns)?;
-                bound = Some((Arc::clone(&block.columns), fresh));
-            }
-            if let Some((_, bound)) = &bound {
-                let mapped = bound.apply(block)?;
-                take(mapped.shareable, mapped.rejects.len())?;
-            }
+    let mapping = sample::mapping(source, dataset).await?;
+    let mut bound: Option<(Arc<_>, Bound)> = None;
+    sample::scan(source, dataset, rows_max, |block| {
+        if bound.as_ref().is_none_or(|(columns, _)| !Arc::ptr_eq(columns, &block.columns)) {
+            bound = Some((Arc::clone(&block.columns), mapping.bind(&block.columns)?));
         }
-        Ok(())
-    };
-    let (read, mapped) = tokio::join!(read, map);
-    mapped.and(read)
-}
-
-/// Hands on each row of a full read.
-pub(super) fn each_row(
-    mapped: Shareable,
-    mut take: impl FnMut(phusa_protocol::row::Tuple<'_>),
-) -> Result<(), Fault> {
-    let (body, _) = mapped.into_parts();
-    let damaged = |error| Fault::because(Code::Bug, "mapping made a damaged body", error);
-    for run in runs(&body) {
-        for change in run.map_err(damaged)?.changes() {
-            if let Change::Snapshot(row) = change.map_err(damaged)? {
-                take(row);
-            }
+        match &bound {
+            Some((_, bound)) => take(bound.apply(block)?),
+            None => Ok(()),
         }
-    }
-    Ok(())
+    })
+    .await
 }

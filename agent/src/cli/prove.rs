@@ -18,10 +18,11 @@ use phusa_protocol::value::Field;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::look::{chosen, each_row, scan};
+use super::look::{chosen, scan_mapped};
 use super::say;
 use crate::config::plan::{DatasetPlan, Plan};
 use crate::mapping::preview::render;
+use crate::pipeline::sample::each_row;
 use crate::pipeline::{repair, wiring};
 use crate::status;
 use crate::transport::https::Hub;
@@ -161,10 +162,14 @@ impl Comparing<'_> {
     async fn each_print(&self, mut take: impl FnMut(Print)) -> Result<(), Fault> {
         let key = self.dataset.contract.key_indexes();
         let mut lost = false;
-        scan(self.plan, self.dataset, None, |mapped, _| {
-            each_row(mapped, |row| match Print::of(row, &key) {
-                Some(print) => take(print),
-                None => lost = true,
+        let source = wiring::source(self.plan)?;
+        scan_mapped(&source, self.dataset, None, |mapped| {
+            each_row(mapped.shareable.body(), |row| {
+                match Print::of(row, &key) {
+                    Some(print) => take(print),
+                    None => lost = true,
+                }
+                Ok(())
             })
         })
         .await?;

@@ -7,6 +7,8 @@
 
 pub mod address;
 mod place;
+mod lists;
+mod recipe;
 mod dataset;
 
 use std::collections::BTreeMap;

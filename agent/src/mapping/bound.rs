@@ -7,10 +7,11 @@ use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::row::{Tuple, begin_tuple};
 use phusa_protocol::value::Field;
 
+use super::bench::{Bench, Neighbours, Scene};
 use super::field::Rules;
 use super::filter::{BoundFilter, Verdict};
 use super::preview;
-use super::quality::{Reject, Rule};
+use super::quality::{OnBad, Quality, Reject, Rule};
 use super::row::{Row, Span};
 use super::shareable::Shareable;
 use super::step::Step;
@@ -41,16 +42,26 @@ pub struct Bound {
 pub struct Mapped {
     /// What may leave the agency; perhaps without any row.
     pub shareable: Shareable,
-    /// What stays, and why.
+    /// What stays, and why; and, up to [`NOTES_MAX`] a block, what broke a rule and travels.
     pub rejects: Vec<Reject>,
+    /// How often which rule was broken; all of it.
+    pub quality: Quality,
 }
+
+/// A rule that a whole table breaks would fill the rejects file with rows that travel: of those,
+/// the first of each block stand for the rest.
+const NOTES_MAX: usize = 100;
 
 /// What is being made of a block.
 struct Work<'b> {
     out: BodyWriter,
     rejects: Vec<Reject>,
+    quality: Quality,
+    /// How many of `rejects` travel all the same.
+    noted: usize,
     /// The row at hand.
     row: Row<'b>,
+    bench: Bench,
     /// Whether every row so far passed as it lies.
     all_whole: bool,
 }
@@ -105,13 +116,14 @@ impl Bound {
         let passing = look.then(|| self.counts_if_passing(&block.body)).flatten();
         if let Some(counts) = passing {
             let body = std::mem::take(&mut block.body);
-            let shareable = Shareable::new(body, counts, block);
-            return Ok(Mapped { shareable, rejects: Vec::new() });
+            let quality = Quality::default();
+            let shareable = Shareable::new((body, counts), &quality, block);
+            return Ok(Mapped { shareable, rejects: Vec::new(), quality });
         }
-        let Work { out, rejects, all_whole, .. } = self.map_rows(&block)?;
+        let Work { out, rejects, quality, all_whole, .. } = self.map_rows(&block)?;
         self.last_was_whole.store(all_whole, Ordering::Relaxed);
-        let (body, counts) = out.finish();
-        Ok(Mapped { shareable: Shareable::new(body, counts, block), rejects })
+        let shareable = Shareable::new(out.finish(), &quality, block);
+        Ok(Mapped { shareable, rejects, quality })
     }
 
     /// The counts of a body that may leave as it is; `None` when a row must be looked at.
@@ -150,7 +162,10 @@ impl Bound {
         let mut work = Work {
             out: BodyWriter::with_capacity(block.body.len() + block.body.len() / 16),
             rejects: Vec::new(),
+            quality: Quality::default(),
+            noted: 0,
             row: Row::default(),
+            bench: Bench::default(),
             all_whole: self.whole && self.filter.is_none(),
         };
         let damaged = |bad| {
@@ -178,11 +193,29 @@ impl Bound {
             }
             Change::Rekey { old, new } => self.rekey(old, new, work),
         };
-        if let Err(flaw) = mapped {
-            let reject = self.reject(change, &flaw);
-            work.rejects.push(reject);
+        match mapped {
+            Err(flaw) => {
+                let reject = self.reject(change, &flaw);
+                work.quality.note(&reject);
+                work.rejects.push(reject);
+            }
+            Ok(()) => self.note(change, work),
         }
+        work.bench.notes.clear();
         Ok(())
+    }
+
+    /// What the row broke that travels all the same.
+    fn note(&self, change: Change<'_>, work: &mut Work<'_>) {
+        let Work { bench, quality, rejects, noted, .. } = work;
+        for (field, rule, on_bad) in &bench.notes {
+            quality.count(*on_bad, self.names.get(*field).cloned(), *rule, 1);
+            if *noted < NOTES_MAX {
+                *noted += 1;
+                let flaw = Flaw { rule: *rule, field: Some(*field) };
+                rejects.push(Reject { on_bad: *on_bad, ..self.reject(change, &flaw) });
+            }
+        }
     }
 
     /// Whether rows have as many fields as columns, and keys as many as key columns.
@@ -214,8 +247,8 @@ impl Bound {
             Verdict::NotShared if op == Op::Update => return self.forget(work),
             Verdict::NotShared => return Ok(()),
         }
-        let out = work.out.begin_row(op);
-        let written = self.put_row(&work.row, op == Op::Update, out);
+        let Work { out, row, bench, .. } = work;
+        let written = self.put_row(row, op, bench, out.begin_row(op));
         keep_or_take_back(written, &mut work.out)
     }
 
@@ -234,10 +267,18 @@ impl Bound {
     fn put_row(
         &self,
         row: &Row<'_>,
-        unchanged_allowed: bool,
+        op: Op,
+        bench: &mut Bench,
         out: &mut Vec<u8>,
     ) -> Result<(), Flaw> {
+        // As it was read, too: of a value that is too large the source hands on the beginning only.
+        if row.tuple_bytes() > self.row_bytes_max {
+            return Err(Flaw { rule: Rule::RowBytesMax, field: None });
+        }
         let start = out.len();
+        let unchanged_allowed = op == Op::Update || op == Op::Rekey;
+        let neighbours = Neighbours { row: Some(row), steps: &self.steps, unchanged_allowed };
+        let fresh = op == Op::Snapshot || op == Op::Insert;
         begin_tuple(out, self.steps.len());
         let mut kept = Span::default();
         for (index, step) in self.steps.iter().enumerate() {
@@ -249,7 +290,8 @@ impl Bound {
                 continue;
             }
             kept.flush(row, out);
-            let put = step.put(field, unchanged_allowed, out);
+            let mut scene = Scene { neighbours: &neighbours, bench, index, fresh };
+            let put = step.put(field, &mut scene, out);
             put.map_err(|rule| Flaw { rule, field: Some(index) })?;
         }
         kept.flush(row, out);
@@ -261,25 +303,31 @@ impl Bound {
 
     /// The row at hand is shared no longer: for the warehouse that is a delete.
     fn forget(&self, work: &mut Work<'_>) -> Result<(), Flaw> {
-        let key = self.key_columns.iter().map(|&column| work.row.field(column));
-        let written = self.put_key(key, work.out.begin_row(Op::Delete));
+        let Work { out, row, bench, .. } = work;
+        let key = self.key_columns.iter().map(|&column| row.field(column));
+        let written = self.put_key(key, bench, out.begin_row(Op::Delete));
         keep_or_take_back(written, &mut work.out)
     }
 
     fn delete(&self, key: Tuple<'_>, work: &mut Work<'_>) -> Result<(), Flaw> {
-        let written = self.put_key(key.fields(), work.out.begin_row(Op::Delete));
+        let Work { out, bench, .. } = work;
+        let written = self.put_key(key.fields(), bench, out.begin_row(Op::Delete));
         keep_or_take_back(written, &mut work.out)
     }
 
     fn put_key<'f>(
         &self,
         fields: impl Iterator<Item = Field<'f>>,
+        bench: &mut Bench,
         out: &mut Vec<u8>,
     ) -> Result<(), Flaw> {
+        let neighbours = Neighbours { row: None, steps: &self.steps, unchanged_allowed: false };
         begin_tuple(out, self.key.len());
         for (&index, field) in self.key.iter().zip(fields) {
             let Some(step) = self.steps.get(index) else { continue };
-            step.put(field, false, out).map_err(|rule| Flaw { rule, field: Some(index) })?;
+            let mut scene = Scene { neighbours: &neighbours, bench, index, fresh: false };
+            let put = step.put(field, &mut scene, out);
+            put.map_err(|rule| Flaw { rule, field: Some(index) })?;
         }
         Ok(())
     }
@@ -290,9 +338,10 @@ impl Bound {
         work.row.load(new);
         let flaw = match self.judge(&work.row) {
             Verdict::Shared => {
-                let out = work.out.begin_row(Op::Rekey);
-                let written = self.put_key(old.fields(), out);
-                let written = written.and_then(|()| self.put_row(&work.row, true, out));
+                let Work { out, row, bench, .. } = work;
+                let out = out.begin_row(Op::Rekey);
+                let written = self.put_key(old.fields(), bench, out);
+                let written = written.and_then(|()| self.put_row(row, Op::Rekey, bench, out));
                 match keep_or_take_back(written, &mut work.out) {
                     Ok(()) => return Ok(()),
                     Err(flaw) => Some(flaw),
@@ -324,6 +373,7 @@ impl Bound {
             key: words.collect::<Vec<_>>().join(", "),
             rule: flaw.rule,
             field: flaw.field.and_then(|index| self.names.get(index).cloned()),
+            on_bad: OnBad::RejectRow,
         }
     }
 }

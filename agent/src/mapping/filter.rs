@@ -25,6 +25,7 @@ use phusa_protocol::value::Field;
 use super::convert::integer;
 use super::moment;
 use super::number::{self, Decimal};
+use super::uuid;
 use crate::source::{Column, Native};
 
 pub use self::parse::BadFilter;
@@ -336,7 +337,7 @@ fn operand(column: &Column, literal: &Literal) -> Result<Operand, String> {
         (Native::Timestamptz, Literal::Text(text)) => {
             moment::parse_timestamptz(text).map(Operand::Integer)
         }
-        (Native::Uuid, Literal::Text(text)) => parse_uuid(text).map(Operand::Bytes),
+        (Native::Uuid, Literal::Text(text)) => uuid::parse(text).map(Operand::Bytes),
         (Native::Text, Literal::Text(text)) => match reads(column) {
             Reads::Padded => Some(Operand::Bytes(text.trim_end_matches(' ').into())),
             Reads::Bytes => Some(Operand::Bytes(text.as_str().into())),
@@ -349,18 +350,6 @@ fn operand(column: &Column, literal: &Literal) -> Result<Operand, String> {
         let literal = literal.to_sql();
         format!("`where` cannot compare column `{name}` ({type_name}) with {literal}")
     })
-}
-
-fn parse_uuid(text: &str) -> Option<Vec<u8>> {
-    let parts: Vec<usize> = text.split('-').map(str::len).collect();
-    if parts != [8, 4, 4, 4, 12] || !text.is_ascii() {
-        return None;
-    }
-    let digits: String = text.split('-').collect();
-    let (pairs, _) = digits.as_bytes().as_chunks::<2>();
-    let pair = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let hexadecimal = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    hexadecimal.then(|| pairs.iter().map(pair).collect())?
 }
 
 impl BoundFilter {

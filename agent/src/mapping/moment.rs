@@ -26,7 +26,7 @@ pub(super) fn civil(days: i64) -> (i64, i64, i64) {
 }
 
 /// The count of days since 2000-01-01 of a date that exists; `None` for one that does not.
-fn days(year: i64, month: i64, day: i64) -> Option<i64> {
+pub(super) fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     let shifted = if month <= 2 { year - 1 } else { year };
     let (era, year_of_era) = (shifted.div_euclid(400), shifted.rem_euclid(400));
     let month_from_march = (month + 9) % 12;

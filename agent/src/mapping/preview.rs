@@ -15,6 +15,18 @@ pub fn render(kind: Kind, bytes: &[u8]) -> String {
     render_native(&native(kind), Field::Value(bytes))
 }
 
+/// A source's value in words; bytes that are no text in Unicode byte by byte.
+#[must_use]
+pub fn render_source(native: &Native, field: Field<'_>) -> String {
+    if let Field::Value(bytes) = field
+        && *native == Native::Text
+        && std::str::from_utf8(bytes).is_err()
+    {
+        return hexadecimal(bytes);
+    }
+    render_native(native, field)
+}
+
 /// A source's value in words.
 pub(super) fn render_native(native: &Native, field: Field<'_>) -> String {
     let bytes = match field {

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::batch::QUALITY_COUNTS_MAX;
+use phusa_protocol::fault::Code;
 use serde::Serialize;
+
+pub use crate::config::rules::OnBad;
 
 /// A rule that a row can break. A row that breaks one stays at the agency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -30,6 +33,52 @@ pub enum Rule {
     YearOutOfRange,
     /// The bytes are not what the column's type sends.
     Malformed,
+    /// A text holds a byte that its legacy encoding does not define.
+    Undecodable,
+    /// A text is not written as the format says, or is no value of the contract's type.
+    Unconvertible,
+    /// `pad_left` met more digits than its width, or something else than digits.
+    PadUnfit,
+    /// A part of a computed field came without its value.
+    ComputeUnknown,
+    /// A code is not in the crosswalk on that day.
+    CodeUnknown,
+    /// The day for which a code is asked is not known.
+    DayUnknown,
+    /// A text cannot be masked as the file says.
+    MaskUnfit,
+    /// A field that the file requires is null.
+    Required,
+    /// A value stands twice in a batch.
+    Duplicate,
+    /// Not a citizen id.
+    CitizenId,
+    /// A citizen id and the sex beside it contradict each other.
+    CitizenIdSex,
+    /// A citizen id and the date of birth beside it contradict each other.
+    CitizenIdBirth,
+    /// Not a tax code, or its check digit is wrong.
+    TaxCode,
+    /// Not a social insurance number.
+    SocialInsurance,
+    /// Not a health insurance card.
+    HealthCard,
+    /// Not a Vietnamese telephone number.
+    Phone,
+    /// Not an e-mail address.
+    Email,
+    /// Not in the code list on that day.
+    InList,
+    /// Shorter or longer than allowed.
+    Length,
+    /// Smaller or larger than allowed.
+    Range,
+    /// Before the date beside it.
+    NotBefore,
+    /// After the date beside it.
+    NotAfter,
+    /// Not of the given pattern.
+    Regex,
 }
 
 impl Rule {
@@ -47,6 +96,29 @@ impl Rule {
             Self::YearUnknown => "year_unknown",
             Self::YearOutOfRange => "year_out_of_range",
             Self::Malformed => "malformed",
+            Self::Undecodable => "undecodable",
+            Self::Unconvertible => "unconvertible",
+            Self::PadUnfit => "pad_unfit",
+            Self::ComputeUnknown => "compute_unknown",
+            Self::CodeUnknown => "code_unknown",
+            Self::DayUnknown => "day_unknown",
+            Self::MaskUnfit => "mask_unfit",
+            Self::Required => "required",
+            Self::Duplicate => "duplicate",
+            Self::CitizenId => "citizen_id",
+            Self::CitizenIdSex => "citizen_id_sex",
+            Self::CitizenIdBirth => "citizen_id_birth",
+            Self::TaxCode => "tax_code",
+            Self::SocialInsurance => "social_insurance",
+            Self::HealthCard => "health_card",
+            Self::Phone => "phone",
+            Self::Email => "email",
+            Self::InList => "in_list",
+            Self::Length => "length",
+            Self::Range => "range",
+            Self::NotBefore => "not_before",
+            Self::NotAfter => "not_after",
+            Self::Regex => "regex",
         }
     }
 
@@ -63,7 +135,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// A row that stays at the agency.
+/// A row that breaks a rule: it stays at the agency, or travels all the same as the file says.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Reject {
     /// Its key as `column=value`, for the agency's own rejects file and for nothing else.
@@ -72,31 +144,38 @@ pub struct Reject {
     pub rule: Rule,
     /// The contract field at fault, where it is one.
     pub field: Option<String>,
+    /// What was done.
+    pub on_bad: OnBad,
 }
 
 impl fmt::Debug for Reject {
     /// Without the key, because a key is a row value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key: _, rule, field } = self;
-        f.debug_struct("Reject").field("rule", rule).field("field", field).finish_non_exhaustive()
+        let Self { key: _, rule, field, on_bad } = self;
+        f.debug_struct("Reject")
+            .field("rule", rule)
+            .field("field", field)
+            .field("on_bad", on_bad)
+            .finish_non_exhaustive()
     }
 }
 
-/// How many rows broke which rule on which field.
+/// How often which rule was broken at which field, and what was done: counts and names, no values.
+///
+/// It travels with the batch, in the header, so its keys are few and bounded: a rule, a field of
+/// the contract and one of three answers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Quality(BTreeMap<(Rule, Option<String>), u64>);
+pub struct Quality(BTreeMap<(OnBad, Option<String>, Rule), u64>);
 
 impl Quality {
     /// Counts one more.
     pub fn note(&mut self, reject: &Reject) {
-        *self.0.entry((reject.rule, reject.field.clone())).or_default() += 1;
+        self.count(reject.on_bad, reject.field.clone(), reject.rule, 1);
     }
 
-    /// Adds what another block counted.
-    pub fn merge(&mut self, other: &Self) {
-        for (key, rows) in &other.0 {
-            *self.0.entry(key.clone()).or_default() += rows;
-        }
+    /// Adds to a count.
+    pub fn count(&mut self, on_bad: OnBad, field: Option<String>, rule: Rule, rows: u64) {
+        *self.0.entry((on_bad, field, rule)).or_default() += rows;
     }
 
     /// Rows of all rules together.
@@ -105,19 +184,20 @@ impl Quality {
         self.0.values().sum()
     }
 
-    /// Rule, field and rows, in a fixed order.
-    pub fn counts(&self) -> impl Iterator<Item = (Rule, Option<&str>, u64)> {
-        self.0.iter().map(|((rule, field), rows)| (*rule, field.as_deref(), *rows))
-    }
-
-    /// One fault per rule and field, ready to be shown: counts and names, no values.
+    /// As the header has it: `answer/field/rule` and rows. Past the header's bound the least
+    /// frequent are added up under `other`.
     #[must_use]
-    pub fn faults(&self, dataset: &phusa_protocol::ids::DatasetId) -> Vec<Fault> {
-        let fault = |(rule, field, rows): (Rule, Option<&str>, u64)| {
-            let place = field.map(|name| format!(" at `{name}`")).unwrap_or_default();
-            Fault::new(rule.code(), format!("{rows} rows of {dataset} break rule {rule}{place}"))
+    pub fn for_header(&self) -> BTreeMap<String, u64> {
+        let name = |(on_bad, field, rule): &(OnBad, Option<String>, Rule)| {
+            format!("{}/{}/{rule}", on_bad.name(), field.as_deref().unwrap_or("-"))
         };
-        self.counts().map(fault).collect()
+        let mut counts: Vec<_> = self.0.iter().map(|(key, rows)| (name(key), *rows)).collect();
+        if counts.len() > QUALITY_COUNTS_MAX {
+            counts.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
+            let rest = counts.split_off(QUALITY_COUNTS_MAX - 1);
+            counts.push(("other/-/-".to_owned(), rest.iter().map(|(_, rows)| rows).sum()));
+        }
+        counts.into_iter().collect()
     }
 }
 
@@ -125,24 +205,38 @@ impl Quality {
 mod tests {
     use super::*;
 
+    fn reject(field: Option<&str>, rule: Rule, on_bad: OnBad) -> Reject {
+        Reject { key: "id=canary".to_owned(), rule, field: field.map(str::to_owned), on_bad }
+    }
+
     #[test]
-    fn counts_add_up_over_blocks_and_show_no_key() {
-        let reject = Reject {
-            key: "id=canary".to_owned(),
-            rule: Rule::RequiredNull,
-            field: Some("ho_ten".to_owned()),
-        };
-        let mut first = Quality::default();
-        first.note(&reject);
-        let mut sum = first.clone();
-        sum.merge(&first);
-        sum.note(&Reject { key: "id=canary".to_owned(), rule: Rule::RowBytesMax, field: None });
-        let counts: Vec<_> = sum.counts().collect();
-        assert_eq!(counts, [(Rule::RequiredNull, Some("ho_ten"), 2), (Rule::RowBytesMax, None, 1)]);
-        assert_eq!(sum.total(), 3);
-        let dataset = phusa_protocol::ids::DatasetId::new("cong_dan.citizens").unwrap();
-        let faults = sum.faults(&dataset);
-        assert_eq!(faults[1].code, Code::RowTooLarge);
-        assert!(!format!("{reject:?} {sum:?} {faults:?}").contains("canary"));
+    fn counts_add_up_and_show_no_key() {
+        let mut sum = Quality::default();
+        sum.note(&reject(Some("ho_ten"), Rule::RequiredNull, OnBad::RejectRow));
+        sum.note(&reject(Some("ho_ten"), Rule::RequiredNull, OnBad::RejectRow));
+        sum.note(&reject(None, Rule::RowBytesMax, OnBad::RejectRow));
+        sum.note(&reject(Some("so"), Rule::CitizenIdSex, OnBad::Warn));
+        let shown: Vec<_> = sum.for_header().into_iter().collect();
+        let expected = [
+            ("reject_row/-/row_bytes_max", 1),
+            ("reject_row/ho_ten/required_null", 2),
+            ("warn/so/citizen_id_sex", 1),
+        ];
+        assert_eq!(shown, expected.map(|(name, rows)| (name.to_owned(), rows)));
+        assert_eq!(sum.total(), 4);
+        let one = reject(None, Rule::Phone, OnBad::Warn);
+        assert!(!format!("{one:?} {sum:?}").contains("canary"));
+    }
+
+    #[test]
+    fn many_counts_are_cut_to_what_a_header_holds() {
+        let mut many = Quality::default();
+        for index in 0..200_u64 {
+            many.count(OnBad::Warn, Some(format!("truong_{index}")), Rule::Phone, index + 1);
+        }
+        let shown = many.for_header();
+        assert_eq!(shown.len(), QUALITY_COUNTS_MAX);
+        assert_eq!(shown.values().sum::<u64>(), many.total());
+        assert!(shown.contains_key("other/-/-") && shown.contains_key("warn/truong_199/phone"));
     }
 }

@@ -37,6 +37,11 @@ impl<'b> Row<'b> {
         }
     }
 
+    /// How long it is.
+    pub(super) fn tuple_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Its fields in the order of the columns.
     pub(super) fn fields(&self) -> &[Field<'b>] {
         &self.fields

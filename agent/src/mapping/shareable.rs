@@ -1,11 +1,13 @@
 //! `Shareable`: what mapping has let through, and the only thing the spool takes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use phusa_protocol::batch::Phase;
 use phusa_protocol::change::Counts;
 use phusa_protocol::time::Timestamp;
 
+use super::quality::Quality;
 use crate::source::{Block, Resume};
 
 /// A mapped block: agreed fields, in contract order, in contract types.
@@ -51,11 +53,13 @@ pub struct Envelope {
     pub source_time: Timestamp,
     /// Rows by operation, as mapped.
     pub counts: Counts,
+    /// How often which rule was broken, as the header has it.
+    pub quality: BTreeMap<String, u64>,
 }
 
 impl Shareable {
     /// Only mapping may say that a body is fit to be shared.
-    pub(super) fn new(body: Vec<u8>, counts: Counts, block: Block) -> Self {
+    pub(super) fn new((body, counts): (Vec<u8>, Counts), quality: &Quality, block: Block) -> Self {
         let envelope = Envelope {
             number: block.number,
             phase: block.phase,
@@ -65,6 +69,7 @@ impl Shareable {
             read_at: block.read_at,
             source_time: block.source_time,
             counts,
+            quality: quality.for_header(),
         };
         Self { body, envelope }
     }

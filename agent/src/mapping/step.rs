@@ -5,12 +5,17 @@ use phusa_protocol::row::put_field;
 use phusa_protocol::value::{Field, Kind};
 use sha2::Sha256;
 
+use super::bench::{Bench, Neighbours, Scene};
+use super::chain::{Chain, Found, Reader, put_absent};
 use super::convert::{Conversion, integer, put_sized};
-use super::field::{FieldRule, Mask};
+use super::field::{Decode, FieldRule, Mask};
+use super::format::Format;
+use super::mask::hexadecimal;
 use super::moment;
 use super::nfc;
+use super::pack;
 use super::quality::Rule;
-use super::text::exact;
+use super::text::{self, exact};
 use crate::source::{Column, Native};
 
 /// A keyed pseudonymiser, ready to be given a value.
@@ -23,11 +28,15 @@ pub(super) struct Step {
     pub(super) column: Option<usize>,
     /// Whether the contract allows null.
     nullable: bool,
+    /// Whether null passes without being looked at: no check asks for it.
+    nulls_pass: bool,
     /// Whether it is part of the key.
     key: bool,
     /// How a value that stays as it is can be told.
     glance: Glance,
     work: Work,
+    /// How its value is read as text, where another field asks for it.
+    reader: Option<Reader>,
 }
 
 /// The cheapest test of whether a value stays as it is.
@@ -46,9 +55,17 @@ enum Glance {
 #[derive(Clone)]
 enum Work {
     Convert(Conversion),
-    KeepLast { conversion: Conversion, count: usize },
-    Year { of: YearOf, kind: Kind },
-    Pseudonym { conversion: Conversion, hmac: Pseudonym, kind: Kind },
+    Year {
+        of: YearOf,
+        kind: Kind,
+    },
+    Pseudonym {
+        conversion: Conversion,
+        hmac: Pseudonym,
+        kind: Kind,
+    },
+    /// Everything that needs the value as text.
+    Chain(Box<Chain>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,35 +78,78 @@ impl Step {
     /// A step that sends null.
     pub(super) fn absent() -> Self {
         let work = Work::Convert(Conversion::Same(Kind::Bytea));
-        Self { column: None, nullable: true, key: false, glance: Glance::Never, work }
+        Self {
+            column: None,
+            nullable: true,
+            nulls_pass: true,
+            key: false,
+            glance: Glance::Never,
+            work,
+            reader: None,
+        }
     }
 
-    /// Joins `rule` to the column at `index`; `hmac` is there when the rule's mask needs it.
+    /// Joins `rule` to the columns it reads; `hmac` is there when the rule's mask needs it.
     ///
     /// # Errors
-    /// Why the column's type cannot become the field's, and which contract type would do.
+    /// Why a column's type cannot become the field's, and which contract type would do.
     pub(super) fn bind(
         rule: &FieldRule,
-        (index, column): (usize, &Column),
+        columns: &[Column],
         key: bool,
         hmac: Option<&Pseudonym>,
     ) -> Result<Self, String> {
-        let refused = |proposal: Option<Kind>| refusal(rule, column, proposal);
-        let text = || Conversion::choose(&column.native, Kind::Text).map_err(refused);
-        let work = match (&rule.mask, hmac) {
-            (Mask::KeepLast(count), _) => Work::KeepLast { conversion: text()?, count: *count },
-            (Mask::Year, _) => Work::Year { of: year_of(rule, column)?, kind: rule.kind },
-            (Mask::Hmac(_), Some(hmac)) => {
-                let bytes = Conversion::Same(Kind::Bytea);
-                let conversion = if column.native == Native::Bytea { bytes } else { text()? };
-                Work::Pseudonym { conversion, hmac: hmac.clone(), kind: rule.kind }
-            }
-            (Mask::Keep | Mask::Hmac(_), _) => {
-                Work::Convert(Conversion::choose(&column.native, rule.kind).map_err(refused)?)
-            }
+        let find = |name: &str| columns.iter().enumerate().find(|(_, column)| column.name == name);
+        if rule.recipe.compute.is_some() {
+            return Self::bind_computed(rule, find, hmac);
+        }
+        let Some((index, column)) = rule.from.as_deref().and_then(find) else {
+            return Ok(Self::absent());
+        };
+        let needs_text = match rule.mask {
+            Mask::Keep | Mask::Hmac(_) => false,
+            // A date or moment has its year without being put into words.
+            Mask::Year => year_of(column).is_none(),
+            Mask::KeepLast(_)
+            | Mask::KeepFirst(_)
+            | Mask::Initials
+            | Mask::Band(_)
+            | Mask::Commune
+            | Mask::Constant(_) => true,
+        };
+        let reader = reader(rule, column);
+        let work = if rule.recipe.is_empty() && !needs_text {
+            direct(rule, column, hmac)?
+        } else {
+            let reader = reader.clone().ok_or_else(|| refusal(rule, column, None))?;
+            fits_as_text(rule, column)?;
+            let mask = (rule.mask.clone(), hmac.cloned());
+            Work::Chain(Box::new(Chain::of_column(reader, rule.recipe.clone(), mask, rule.kind)))
         };
         let glance = work.glance();
-        Ok(Self { column: Some(index), nullable: rule.nullable, key, glance, work })
+        let nullable = rule.nullable;
+        let nulls_pass = nullable && !rule.recipe.requires();
+        Ok(Self { column: Some(index), nullable, nulls_pass, key, glance, work, reader })
+    }
+
+    fn bind_computed<'c>(
+        rule: &FieldRule,
+        find: impl Fn(&str) -> Option<(usize, &'c Column)>,
+        hmac: Option<&Pseudonym>,
+    ) -> Result<Self, String> {
+        let Some(compute) = &rule.recipe.compute else { return Ok(Self::absent()) };
+        let mut parts = Vec::new();
+        for (index, column) in compute.columns().into_iter().filter_map(find) {
+            let reader = reader(rule, column).ok_or_else(|| refusal(rule, column, None))?;
+            parts.push((index, reader));
+        }
+        let mask = (rule.mask.clone(), hmac.cloned());
+        let parts = (parts, compute.clone());
+        let chain = Chain::computed(parts, rule.recipe.clone(), mask, rule.kind);
+        let (work, glance) = (Work::Chain(Box::new(chain)), Glance::Never);
+        let nullable = rule.nullable;
+        let nulls_pass = false;
+        Ok(Self { column: None, nullable, nulls_pass, key: false, glance, work, reader: None })
     }
 
     /// Whether it leaves most values of `column` as they are.
@@ -105,7 +165,7 @@ impl Step {
             (Field::Value(bytes), Glance::Text) => nfc::is_plain(bytes),
             (Field::Value(bytes), Glance::Fits(kind)) => kind.fits(bytes),
             (Field::Value(_), Glance::Never) => false,
-            (Field::Null, _) => self.nullable,
+            (Field::Null, _) => self.nulls_pass,
             (Field::Unchanged, _) => unchanged_allowed && !self.key,
         }
     }
@@ -117,24 +177,48 @@ impl Step {
     pub(super) fn put(
         &self,
         field: Field<'_>,
-        unchanged_allowed: bool,
+        scene: &mut Scene<'_, '_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Rule> {
-        match field {
-            Field::Value(bytes) if self.keeps(field, false) => {
+        let unchanged_allowed = scene.neighbours.unchanged_allowed;
+        let found = match (&self.work, field) {
+            (Work::Chain(chain), _) => chain.put(field, scene, out)?,
+            (_, Field::Null) => Found::Null,
+            (_, Field::Unchanged) => Found::Unchanged,
+            (_, Field::Value(bytes)) if self.keeps(field, false) => {
                 put_field(out, Field::Value(bytes));
-                Ok(())
+                Found::Text
             }
-            Field::Value(bytes) => put_sized(out, |out| self.work.put(bytes, out)),
-            Field::Null if self.key => Err(Rule::KeyNull),
-            Field::Null if !self.nullable => Err(Rule::RequiredNull),
-            Field::Unchanged if self.key => Err(Rule::KeyUnknown),
-            Field::Unchanged if !unchanged_allowed => Err(Rule::RowIncomplete),
-            Field::Null | Field::Unchanged => {
-                put_field(out, field);
-                Ok(())
+            (_, Field::Value(bytes)) => {
+                put_sized(out, |out| self.work.put(bytes, out))?;
+                Found::Text
             }
+        };
+        match found {
+            Found::Text => return Ok(()),
+            Found::Null if self.key => return Err(Rule::KeyNull),
+            Found::Null if !self.nullable => return Err(Rule::RequiredNull),
+            Found::Unchanged if self.key => return Err(Rule::KeyUnknown),
+            Found::Unchanged if !unchanged_allowed => return Err(Rule::RowIncomplete),
+            Found::Null | Found::Unchanged => {}
         }
+        put_absent(found, out);
+        Ok(())
+    }
+
+    /// Its value as text before checks and mask, on the bench; `None` when it cannot be told.
+    pub(super) fn derive(
+        &self,
+        field: Field<'_>,
+        neighbours: &Neighbours<'_, '_>,
+        bench: &mut Bench,
+    ) -> Option<Found> {
+        if let Work::Chain(chain) = &self.work {
+            return chain.derive(field, neighbours, bench).ok().map(|(found, _)| found);
+        }
+        let Field::Value(bytes) = field else { return Some(Found::Null) };
+        self.reader.as_ref()?.put(bytes, bench).ok()?;
+        Some(Found::Text)
     }
 }
 
@@ -145,20 +229,15 @@ impl Work {
             Self::Convert(Conversion::Same(kind)) => {
                 kind.fixed_length().map_or(Glance::Fits(*kind), Glance::Length)
             }
-            Self::Convert(_) | Self::KeepLast { .. } | Self::Year { .. } => Glance::Never,
-            Self::Pseudonym { .. } => Glance::Never,
+            Self::Convert(_) | Self::Year { .. } | Self::Pseudonym { .. } | Self::Chain(_) => {
+                Glance::Never
+            }
         }
     }
 
     fn put(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Rule> {
         match self {
             Self::Convert(conversion) => conversion.put(bytes, out),
-            Self::KeepLast { conversion, count } => {
-                let start = out.len();
-                conversion.put(bytes, out)?;
-                hide_but_last(*count, start, out);
-                Ok(())
-            }
             Self::Year { of, kind } => put_year(*of, *kind, bytes, out),
             Self::Pseudonym { conversion, hmac, kind } => {
                 let start = out.len();
@@ -166,11 +245,76 @@ impl Work {
                 let value = out.get(start..).unwrap_or_default();
                 let code = hmac.clone().chain_update(value).finalize().into_bytes();
                 out.truncate(start);
-                put_pseudonym(*kind, &code, out);
+                if *kind == Kind::Bytea {
+                    out.extend_from_slice(&code);
+                } else {
+                    hexadecimal(&code, out);
+                }
                 Ok(())
             }
+            // A chain is run by `Step::put`, which knows the rest of the row.
+            Self::Chain(_) => Err(Rule::Malformed),
         }
     }
+}
+
+/// The work of a field whose value need not be put into words.
+fn direct(rule: &FieldRule, column: &Column, hmac: Option<&Pseudonym>) -> Result<Work, String> {
+    let refused = |proposal: Option<Kind>| refusal(rule, column, proposal);
+    let text = || Conversion::choose(&column.native, Kind::Text).map_err(refused);
+    if let (Mask::Year, Some(of)) = (&rule.mask, year_of(column)) {
+        return Ok(Work::Year { of, kind: rule.kind });
+    }
+    if let (Mask::Hmac(_), Some(hmac)) = (&rule.mask, hmac) {
+        let bytes = Conversion::Same(Kind::Bytea);
+        let conversion = if column.native == Native::Bytea { bytes } else { text()? };
+        return Ok(Work::Pseudonym { conversion, hmac: hmac.clone(), kind: rule.kind });
+    }
+    Ok(Work::Convert(Conversion::choose(&column.native, rule.kind).map_err(refused)?))
+}
+
+/// How a column is read as text; `None` for a type without one.
+fn reader(rule: &FieldRule, column: &Column) -> Option<Reader> {
+    let encoding = match rule.recipe.decode {
+        Some(Decode::As(encoding)) => Some(encoding),
+        Some(Decode::Auto) | None => None,
+    };
+    let is_legacy = matches!(column.native, Native::Text | Native::Bytea) && encoding.is_some();
+    let is_text = text::exists(&column.native) && encoding.is_none();
+    (is_legacy || is_text).then(|| Reader { native: column.native.clone(), encoding })
+}
+
+/// A field whose value goes through words keeps to what could be carried without: its type changes
+/// only where a rule says how.
+fn fits_as_text(rule: &FieldRule, column: &Column) -> Result<(), String> {
+    let is_date = matches!(rule.recipe.convert, Some(Format::Date(_)));
+    if rule.mask == Mask::Year && year_of(column).is_none() && !is_date {
+        let Column { name, type_name, .. } = column;
+        let to = &rule.name;
+        return Err(format!(
+            "column `{name}` ({type_name}) has no year for `{to}`; `year` is for date, timestamp, \
+             timestamptz, and what `convert` makes a date"
+        ));
+    }
+    let masked_to_text = match rule.mask {
+        Mask::Keep => false,
+        Mask::Year | Mask::Hmac(_) | Mask::Constant(_) => true,
+        Mask::Band(_) => text::exists(&column.native),
+        Mask::KeepLast(_) | Mask::KeepFirst(_) | Mask::Initials | Mask::Commune => true,
+    };
+    let carried = rule.recipe.changes_type()
+        || masked_to_text
+        || (rule.recipe.decode.is_some() && rule.kind == Kind::Text);
+    let packed = pack::exists(rule.kind) || matches!(rule.mask, Mask::Hmac(_));
+    if !packed {
+        return Err(refusal(rule, column, Some(Kind::Text)));
+    }
+    if carried {
+        return Ok(());
+    }
+    Conversion::choose(&column.native, rule.kind)
+        .map(|_| ())
+        .map_err(|proposal| refusal(rule, column, proposal))
 }
 
 fn refusal(rule: &FieldRule, column: &Column, proposal: Option<Kind>) -> String {
@@ -180,36 +324,24 @@ fn refusal(rule: &FieldRule, column: &Column, proposal: Option<Kind>) -> String 
         None => "no contract type carries it exactly".to_owned(),
     };
     let wanted = match rule.mask {
-        Mask::Keep | Mask::Year => rule.kind,
         Mask::KeepLast(_) | Mask::Hmac(_) => Kind::Text,
+        Mask::Keep
+        | Mask::Year
+        | Mask::KeepFirst(_)
+        | Mask::Initials
+        | Mask::Band(_)
+        | Mask::Commune
+        | Mask::Constant(_) => rule.kind,
     };
     let to = &rule.name;
     format!("column `{name}` ({type_name}) cannot become `{to}` ({wanted}); {exact}")
 }
 
-fn year_of(rule: &FieldRule, column: &Column) -> Result<YearOf, String> {
-    let Column { name, type_name, native, .. } = column;
-    if *native == Native::Date {
-        return Ok(YearOf::Date);
+fn year_of(column: &Column) -> Option<YearOf> {
+    if column.native == Native::Date {
+        return Some(YearOf::Date);
     }
-    if matches!(native, Native::Timestamp | Native::Timestamptz) {
-        return Ok(YearOf::Timestamp);
-    }
-    let to = &rule.name;
-    Err(format!(
-        "column `{name}` ({type_name}) has no year for `{to}`; `year` is for date, timestamp and \
-         timestamptz"
-    ))
-}
-
-/// Of the text that begins at `start`: `*` for each character before the last `count`.
-fn hide_but_last(count: usize, start: usize, out: &mut Vec<u8>) {
-    let bytes = out.get(start..).unwrap_or_default();
-    let is_lead = |byte: &u8| byte & 0xc0 != 0x80;
-    let hidden = bytes.iter().filter(|byte| is_lead(byte)).count().saturating_sub(count);
-    let leads = bytes.iter().enumerate().filter(|(_, byte)| is_lead(byte));
-    let shown = leads.map(|(at, _)| at).nth(hidden).unwrap_or(bytes.len());
-    out.splice(start..start + shown, std::iter::repeat_n(b'*', hidden));
+    matches!(column.native, Native::Timestamp | Native::Timestamptz).then_some(YearOf::Timestamp)
 }
 
 fn put_year(of: YearOf, kind: Kind, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Rule> {
@@ -228,15 +360,6 @@ fn put_year(of: YearOf, kind: Kind, bytes: &[u8], out: &mut Vec<u8>) -> Result<(
         out.extend_from_slice(&year.to_be_bytes());
     }
     Ok(())
-}
-
-fn put_pseudonym(kind: Kind, code: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    if kind == Kind::Bytea {
-        return out.extend_from_slice(code);
-    }
-    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
-    out.extend(code.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use phusa_protocol::time::Timestamp;
 use phusa_protocol::value::{Field, Kind};
 use proptest::prelude::*;
 
-use super::field::FieldRule;
+use super::field::{FieldRule, Recipe};
 use super::filter::Filter;
 use super::quality::Rule;
 use super::*;
@@ -17,7 +17,8 @@ use crate::source::{Block, Native, Resume};
 
 fn rule(name: &str, kind: Kind, nullable: bool, from: Option<&str>) -> FieldRule {
     let from = from.map(str::to_owned);
-    FieldRule { name: name.to_owned(), kind, nullable, from, mask: Mask::Keep }
+    let recipe = Recipe::default();
+    FieldRule { name: name.to_owned(), kind, nullable, from, recipe, mask: Mask::Keep }
 }
 
 fn column(name: &str, native: Native) -> Column {

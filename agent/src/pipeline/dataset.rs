@@ -20,9 +20,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::{repair, sample};
 use crate::config::plan::{DatasetPlan, Plan};
-use crate::mapping::{Bound, Mapping, Reject};
-use crate::pipeline::repair;
+use crate::mapping::{Bound, Mapping, OnBad, Reject};
 use crate::rejects::RejectsFile;
 use crate::source::{Block, Column, Intake, Progress, Resume, Source, Start};
 use crate::spool::{BatchIdentity, Packed, Recovered, Recovery, Spool, Tail, Writer};
@@ -366,6 +366,10 @@ impl<'a, S: Source> Capture<'a, S> {
 
     /// One capture from the last durable block to a fault or the stop.
     async fn once(&mut self) -> Result<(), Fault> {
+        let mapping = tokio::select! {
+            mapping = sample::mapping(&*self.owner.source, self.dataset) => mapping?,
+            () = self.stop.cancelled() => return Ok(()),
+        };
         let (blocks, taken) = mpsc::channel(STAGE_BLOCKS);
         let (finished, written) = mpsc::channel(STAGE_BLOCKS);
         let (durable, seen) = watch::channel(0);
@@ -381,7 +385,7 @@ impl<'a, S: Source> Capture<'a, S> {
         let (captured, mapped, written) = tokio::join!(
             reading,
             async {
-                let mapped = map_blocks(dataset, level, &tasks, taken, finished).await;
+                let mapped = map_blocks(&mapping, level, &tasks, taken, finished).await;
                 stop.cancel();
                 mapped
             },
@@ -475,7 +479,8 @@ impl<'a, S: Source> Capture<'a, S> {
                 ("truncate", counts.truncate),
             ];
             add_counts(&mut base.rows, by_op.into_iter().map(|(op, n)| (op.to_owned(), n)));
-            let rules = block.rejects.iter().map(|reject| (broken_rule(reject), 1));
+            let stayed = block.rejects.iter().filter(|r| r.on_bad == OnBad::RejectRow);
+            let rules = stayed.map(|reject| (broken_rule(reject), 1));
             add_counts(&mut base.rejects, rules);
         });
     }
@@ -502,13 +507,12 @@ fn add_counts(sums: &mut BTreeMap<String, u64>, more: impl Iterator<Item = (Stri
 
 /// Maps and packs blocks on blocking threads, a few at a time, and hands them on in order.
 async fn map_blocks(
-    dataset: &DatasetPlan,
+    mapping: &Mapping,
     compression_level: i32,
     tasks: &TaskTracker,
     mut blocks: mpsc::Receiver<Block>,
     finished: mpsc::Sender<JoinHandle<Result<Finished, Fault>>>,
 ) -> Result<(), Fault> {
-    let mapping = Mapping::new(&dataset.rules)?;
     let mut bound: Option<(Arc<[Column]>, Arc<Bound>)> = None;
     while let Some(block) = blocks.recv().await {
         let current = match &bound {

@@ -11,11 +11,13 @@ mod catalogue;
 mod choose;
 mod compare;
 pub mod decode;
+mod drift;
 mod follow;
 mod functions;
 mod keys;
 mod login;
 mod offers;
+mod oversize;
 mod place;
 mod probe;
 mod publication;
@@ -36,7 +38,7 @@ use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::{AgentId, DatasetId};
 use phusa_protocol::units::ByteSize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::assemble::Assembler;
@@ -119,6 +121,16 @@ impl Settings {
         format!("{}:{}/{}", self.host, self.port, self.database)
     }
 
+    /// The publication of a dataset.
+    fn publication(&self, dataset: &DatasetId) -> String {
+        publication_name(&self.agent, dataset)
+    }
+
+    /// The slot of a dataset: as it is named now, and as it may have been named before.
+    fn slots(&self, dataset: &DatasetId) -> [String; 2] {
+        [slot_name(&self.agent, &self.database, dataset), self.publication(dataset)]
+    }
+
     /// A name for a login that can only read, beside one that can write.
     fn fresh_role(&self) -> String {
         format!("{}_reader", self.user)
@@ -128,14 +140,26 @@ impl Settings {
 /// Bytes of an identifier that the server keeps.
 const NAME_BYTES_MAX: usize = 63;
 
-/// The name of the replication slot, and of the publication, of one dataset: `phusa_`, eight
-/// digits that stand for the agent, and the dataset as far as it fits.
+/// The name of the replication slot of one dataset: `phusa_`, eight digits that stand for the agent
+/// and the database, and the dataset as far as it fits. All databases of a server share the names
+/// of their slots, and two of them may have agents of one name.
 #[must_use]
-pub fn slot_name(agent: &AgentId, dataset: &DatasetId) -> String {
+pub fn slot_name(agent: &AgentId, database: &str, dataset: &DatasetId) -> String {
+    bounded_name(&format!("{agent}@{database}"), dataset)
+}
+
+/// The name of the publication of one dataset, which is the database's own; slots made before
+/// their names held the database have it too, and serve on.
+#[must_use]
+pub fn publication_name(agent: &AgentId, dataset: &DatasetId) -> String {
+    bounded_name(&agent.to_string(), dataset)
+}
+
+fn bounded_name(owner: &str, dataset: &DatasetId) -> String {
     let short = |text: &str| Digest::of(text.as_bytes()).to_string().chars().take(8).collect();
-    let agent: String = short(&agent.to_string());
+    let owner: String = short(owner);
     let readable = dataset.to_string().replace('.', "_");
-    let name = format!("phusa_{agent}_{readable}");
+    let name = format!("phusa_{owner}_{readable}");
     if name.len() <= NAME_BYTES_MAX {
         return name;
     }
@@ -183,8 +207,8 @@ impl Source for PostgresSource {
         match ended {
             Err(fault) if fault.code == Code::SourceSlotGivenUp => {
                 let through = target.as_ref().and_then(|target| target.through.as_ref());
-                let name = slot_name(&settings.agent, &selection.dataset);
-                slot::give_up(settings, &name, through).await?;
+                let slots = settings.slots(&selection.dataset);
+                slot::give_up(settings, &slots, through).await?;
                 Err(fault)
             }
             Err(fault) if fault.code == Code::SourceSchema => {
@@ -204,10 +228,11 @@ impl Source for PostgresSource {
     }
 
     async fn release(&self, selection: &Selection) -> Result<(), Fault> {
-        let name = slot_name(&self.settings.agent, &selection.dataset);
-        let functions = Functions::new(&name);
+        let slots = self.settings.slots(&selection.dataset);
+        let [slot, _] = &slots;
+        let functions = Functions::new(slot);
         let through = (selection.capture == super::Capture::Functions).then_some(&functions);
-        slot::give_up(&self.settings, &name, through).await
+        slot::give_up(&self.settings, &slots, through).await
     }
 }
 
@@ -216,7 +241,8 @@ struct Capture {
     settings: Arc<Settings>,
     target: Arc<Target>,
     server: Server,
-    identity: Identity,
+    /// As the slot's watch last saw it.
+    identity: watch::Receiver<Identity>,
     slot: String,
 }
 
@@ -248,7 +274,7 @@ async fn capture(
 ) -> Result<(), Fault> {
     let session = Session::open(settings).await?;
     let Admitted { server, table, capture } = probe::admit(&session, settings, selection).await?;
-    let slot = slot_name(&settings.agent, &selection.dataset);
+    let [slot, _] = settings.slots(&selection.dataset);
     let through = (capture == super::Capture::Functions).then(|| Functions::new(&slot));
     let found = Target::new(selection.clone(), &table)?.through(through);
     let target = Arc::clone(target.insert(Arc::new(found)));
@@ -258,16 +284,19 @@ async fn capture(
         return reconcile::follow(InKeyOrder { settings, target, session }, job, start, intake)
             .await;
     }
-    let identity = slot::identify(settings, &session, &slot, &target).await?;
-    let capture = Capture { settings: Arc::clone(settings), target, server, identity, slot };
+    let identity = slot::identify(settings, &session, &target).await?;
+    let (seen_identity, identity) = watch::channel(identity);
+    let mut capture = Capture { settings: Arc::clone(settings), target, server, identity, slot };
     let (stage, exported) = capture.place(&session, start.resume.as_ref()).await?;
     drop(session);
 
     let seen = Arc::new(AtomicU64::new(0));
-    let watch = slot::Watch {
+    let watcher = slot::Watch {
         settings: Arc::clone(&capture.settings),
         slot: capture.slot.clone(),
-        identity: capture.identity.clone(),
+        publication: settings.publication(&selection.dataset),
+        target: Arc::clone(&capture.target),
+        identity: seen_identity,
         version: capture.server.version,
         standby: capture.server.standby,
         seen: Arc::clone(&seen),
@@ -275,7 +304,7 @@ async fn capture(
     };
     tokio::select! {
         ended = Box::pin(capture.run(stage, exported, intake, seen)) => ended,
-        lost = watch.until_lost() => Err(lost),
+        lost = watcher.until_lost() => Err(lost),
     }
 }
 
@@ -299,7 +328,7 @@ impl Capture {
     /// Where to go on: at the place to resume from, if the source still reaches back to it, or
     /// with a new slot and its snapshot.
     async fn place(
-        &self,
+        &mut self,
         session: &Session,
         resume: Option<&Resume>,
     ) -> Result<(Stage, Option<slot::Exported>), Fault> {
@@ -311,13 +340,18 @@ impl Capture {
                 let reading = Reading::new(false);
                 return Ok((Stage::Reading { start, reading }, None));
             }
+            for former in self.settings.slots(&self.target.selection.dataset) {
+                slot::remove(session, &former).await?;
+            }
             let exported = slot::create(&self.settings, session, &self.slot, standby).await?;
             let (start, reading) = (exported.start, Reading::new(true));
             return Ok((Stage::Reading { start, reading }, Some(exported)));
         };
         let place = Place::open(resume)?;
+        // The slot it was made with, whatever slots are named by now.
+        self.slot.clone_from(&place.slot);
         let state = slot::state(session, self.server.version, &self.slot).await?;
-        place.check(&self.identity, state.as_ref())?;
+        place.check(&self.identity.borrow(), state.as_ref())?;
         Ok((place.stage, None))
     }
 
@@ -339,6 +373,7 @@ impl Capture {
                     target: Arc::clone(&self.target),
                     identity: self.identity.clone(),
                     slot: self.slot.clone(),
+                    standby: self.server.standby,
                     start,
                     reading,
                     snapshot: exported.as_ref().map(|exported| exported.snapshot.clone()),
@@ -368,7 +403,8 @@ impl Capture {
         };
         let following = Following { at: start, open: None, settle_until, told_live: false };
         let stage = Stage::Following(following.clone());
-        let place = Place { identity: self.identity.clone(), slot: self.slot.clone(), stage };
+        let identity = self.identity.borrow().clone();
+        let place = Place { identity, slot: self.slot.clone(), stage };
         let sealed = Sealed {
             body: Vec::new(),
             phase: Phase::ReadEnd,
@@ -384,7 +420,7 @@ impl Capture {
         &self,
         following: Following,
         seen: Arc<AtomicU64>,
-        progress: tokio::sync::watch::Sender<super::Progress>,
+        progress: watch::Sender<super::Progress>,
     ) -> Follower {
         let (noted, left_open) = (following.at, following.open.is_some());
         let target = Arc::clone(&self.target);
@@ -416,7 +452,7 @@ async fn scan(
 ) -> Result<(), Fault> {
     let session = Session::open(settings).await?;
     let admitted = probe::admit_to_read(&session, settings, selection).await?;
-    let name = slot_name(&settings.agent, &selection.dataset);
+    let [name, _] = settings.slots(&selection.dataset);
     let is_through = admitted.capture == super::Capture::Functions;
     let through = is_through.then(|| Functions::new(&name));
     let target = Target::new(selection.clone(), &admitted.table)?.through(through);
@@ -470,12 +506,15 @@ mod tests {
     fn slot_names_are_readable_bounded_and_apart() {
         let agent = |name: &str| AgentId::try_from(format!("H57.12/{name}")).unwrap();
         let dataset = |name: &str| DatasetId::new(name).unwrap();
-        let name = slot_name(&agent("may-1"), &dataset("cong_dan.citizens"));
+        let citizens = dataset("cong_dan.citizens");
+        let name = slot_name(&agent("may-1"), "hotich", &citizens);
         assert!(name.starts_with("phusa_") && name.ends_with("_cong_dan_citizens"), "{name}");
-        assert_ne!(name, slot_name(&agent("may-2"), &dataset("cong_dan.citizens")));
+        assert_ne!(name, slot_name(&agent("may-2"), "hotich", &citizens));
+        assert_ne!(name, slot_name(&agent("may-1"), "dat_dai", &citizens));
+        assert_ne!(name, publication_name(&agent("may-1"), &citizens));
         let long = |end: &str| dataset(&format!("{}.{}{end}", "a".repeat(48), "b".repeat(47)));
-        let (first, second) =
-            (slot_name(&agent("m"), &long("x")), slot_name(&agent("m"), &long("y")));
+        let of = |end: &str| slot_name(&agent("m"), "hotich", &long(end));
+        let (first, second) = (of("x"), of("y"));
         assert_eq!((first.len(), second.len()), (63, 63));
         assert_ne!(first, second);
     }

@@ -1,6 +1,7 @@
 //! One batch as one write-once file: name, write, sync, rename, sync the folder, delete after its
 //! receipt.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use phusa_protocol::batch::{
@@ -45,6 +46,7 @@ pub struct Packed {
     salt: [u8; SALT_BYTES],
     commitment: Digest,
     counts: Counts,
+    quality: BTreeMap<String, u64>,
     phase: Phase,
     tx_open: bool,
     position: String,
@@ -76,6 +78,7 @@ impl Packed {
             salt,
             commitment,
             counts: envelope.counts,
+            quality: envelope.quality,
             phase: envelope.phase,
             tx_open: envelope.tx_open,
             position: envelope.position,
@@ -115,11 +118,12 @@ impl Packed {
         self.source_time
     }
 
-    /// Whether it only notes a position after `tail`: no rows, nothing closed, the same phase. A
-    /// change of phase must travel although it is empty, or the hub would not learn of it.
+    /// Whether it only notes a position after `tail`: no rows, nothing closed, the same phase, no
+    /// broken rule to be counted. A change of phase must travel although it is empty, or the hub would not learn of it.
     #[must_use]
     pub fn is_note_after(&self, tail: &Tail) -> bool {
         self.counts.total() == 0
+            && self.quality.is_empty()
             && self.phase != Phase::ReadEnd
             && tail.phase == Some(self.phase)
             && !tail.tx_open
@@ -146,6 +150,7 @@ impl Packed {
             salt,
             commitment: commitment(&salt, body),
             counts: Counts { insert: 1, ..Counts::default() },
+            quality: BTreeMap::new(),
             phase: Phase::Live,
             tx_open: false,
             position: format!("0/{number}"),
@@ -353,6 +358,7 @@ impl Writer {
             position_from: self.tail.position.clone(),
             position_to: packed.position.clone(),
             counts: packed.counts,
+            quality: packed.quality.clone(),
             body_bytes: packed.body_bytes,
             encoding: packed.encoding,
             commitment: packed.commitment,

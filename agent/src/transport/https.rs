@@ -66,6 +66,21 @@ pub struct Delivered {
     pub fault: Option<Fault>,
 }
 
+/// A greeting that failed.
+#[derive(Debug)]
+pub struct NotWelcome {
+    /// Why.
+    pub fault: Fault,
+    /// How long the hub asks to be left alone, if it asks.
+    pub wait: Option<Duration>,
+}
+
+impl From<Fault> for NotWelcome {
+    fn from(fault: Fault) -> Self {
+        Self { fault, wait: None }
+    }
+}
+
 impl Hub {
     /// A client for this hub; nothing is dialled yet.
     ///
@@ -108,7 +123,7 @@ impl Hub {
     ///
     /// # Errors
     /// The fault the hub named, or why it could not be asked.
-    pub async fn hello(&self, hello: &Hello) -> Result<Welcome, Fault> {
+    pub async fn hello(&self, hello: &Hello) -> Result<Welcome, NotWelcome> {
         let what = "cannot greet the hub";
         let body = serde_json::to_vec(hello)
             .map_err(|error| Fault::because(Code::Bug, "cannot write a greeting", error))?;
@@ -116,10 +131,12 @@ impl Hub {
         let (status, answer) = read(sent, what).await?;
         if status == StatusCode::OK {
             return serde_json::from_slice(&answer)
-                .map_err(|error| Fault::because(Code::ProtocolVersion, what, error));
+                .map_err(|error| Fault::because(Code::ProtocolVersion, what, error).into());
         }
         let refusal = refusal(status, &answer);
-        Err(Fault::new(refusal.code, format!("the hub refused the greeting: {}", refusal.what)))
+        let what = format!("the hub refused the greeting: {}", refusal.what);
+        let wait = refusal.retry_after_ms.map(Duration::from_millis);
+        Err(NotWelcome { fault: Fault::new(refusal.code, what), wait })
     }
 
     /// Asks for digests of the warehouse's rows.

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::time::Timestamp;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// What an identity is made of.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +41,18 @@ pub fn client_config(files: Files<'_>) -> Result<rustls::ClientConfig, Fault> {
         .map_err(|error| unreadable(files.certificate, error))?;
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)
+}
+
+/// The moment after which the first certificate of the file is no longer valid.
+///
+/// # Errors
+/// `secret_unreadable` when it cannot be read.
+pub fn valid_until(file: &Path) -> Result<Timestamp, Fault> {
+    let chain = certificates(file)?;
+    let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
+    let (_, leaf) = X509Certificate::from_der(leaf).map_err(|error| unreadable(file, error))?;
+    let seconds = leaf.validity().not_after.timestamp();
+    Ok(Timestamp::from_micros(seconds.saturating_mul(1_000_000)))
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {

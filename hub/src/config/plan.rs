@@ -170,7 +170,11 @@ impl Check<'_> {
             }
             None => None,
         };
-        Some(Settings { url: url?, password, connections_max })
+        let tls_ca_pem = match &part.tls_ca_file {
+            Some(path) => Some(self.secret("tls_ca_file", path)?),
+            None => None,
+        };
+        Some(Settings { url: url?, password, tls_ca_pem, connections_max })
     }
 
     fn signing_key(&mut self, path: &Path) -> Option<SigningKey> {

@@ -76,13 +76,18 @@ async fn a_batch_is_taken_once_and_everything_else_is_refused_by_name() {
 
 async fn refuse_whole_agents(world: &World) {
     let mut stranger = world.sender("H57.99/la");
-    world.strike_out("H57.99/la");
+    world.strike_out(&stranger).await;
     let batch = stranger.seal(Phase::Read, false, &[(Op::Snapshot, 1, "x")]);
     assert_eq!(code(&stranger.send(&batch).await), Some(Code::AgentUnknown));
     let mut foreign = world.sender("H57.13/may-2");
+    let refused = "select count(*) = 1 from phusa.transfers where kind = 'refuse' \
+                   and agent = 'H57.13/may-2' and dataset = 'cong_dan.citizens' \
+                   and entry::json->>'refused' = 'not_owner'";
+    assert_eq!(foreign.hello().await.unwrap().datasets[0].refused, Some(Code::NotOwner));
+    assert!(world.ask(refused).await, "a greeting that is refused is an entry");
     let batch = foreign.seal(Phase::Read, false, &[(Op::Snapshot, 1, "x")]);
     assert_eq!(code(&foreign.send(&batch).await), Some(Code::NotOwner));
-    world.suspend("H57.13/may-2").await;
+    world.suspend(&foreign).await;
     assert_eq!(code(&foreign.send(&batch).await), Some(Code::AgentSuspended));
     assert_eq!(foreign.hello().await.unwrap_err().code, Code::AgentSuspended);
 }
@@ -188,7 +193,6 @@ async fn a_hub_that_dies_anywhere_takes_a_batch_once() {
 async fn batches_wait_while_the_disk_reserve_is_reached() {
     let world = World::start_with("9000000GiB").await;
     let mut agent = world.sender("H57.12/may-1");
-    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
     let batch = agent.seal(Phase::Read, false, &[(Op::Snapshot, 1, "An")]);
     let refusal = agent.send(&batch).await.unwrap_err();
     assert_eq!(refusal.code, Code::HubStorageFull);

@@ -191,20 +191,28 @@ impl World {
         assert!(status.success());
     }
 
-    /// Takes an agent off the register.
-    pub(crate) fn strike_out(&self, agent: &str) {
-        fs::remove_file(self.agent_file(agent)).unwrap();
-        self.signal(rustix::process::Signal::HUP);
-        std::thread::sleep(Duration::from_millis(300));
+    /// Takes an agent off the register; returns once the hub knows.
+    pub(crate) async fn strike_out(&self, agent: &Sender) {
+        fs::remove_file(self.agent_file(&agent.agent.to_string())).unwrap();
+        self.reload_until_refused(agent).await;
     }
 
-    /// Suspends an agent.
-    pub(crate) async fn suspend(&self, agent: &str) {
-        let file = self.agent_file(agent);
+    /// Suspends an agent; returns once the hub knows.
+    pub(crate) async fn suspend(&self, agent: &Sender) {
+        let file = self.agent_file(&agent.agent.to_string());
         let text = fs::read_to_string(&file).unwrap();
         fs::write(&file, text + "suspended = true\n").unwrap();
+        self.reload_until_refused(agent).await;
+    }
+
+    async fn reload_until_refused(&self, agent: &Sender) {
         self.signal(rustix::process::Signal::HUP);
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        let refused = async {
+            while agent.hello().await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), refused).await.unwrap();
     }
 
     /// Names in the table, sorted by bytes.
@@ -420,6 +428,7 @@ impl Sender {
             position_from: "0/1".to_owned(),
             position_to: "0/2".to_owned(),
             counts,
+            quality: std::collections::BTreeMap::new(),
             body_bytes,
             encoding,
             commitment: commitment(&salt, &body),

@@ -14,10 +14,12 @@ use phusa_protocol::units::ByteSize;
 use serde::Deserialize;
 
 use super::DatasetPlan;
+use super::lists::Lists;
 use super::place::{self, Place};
+use super::recipe::{Flaw, Reading};
 use crate::config::secret::SecretFile;
 use crate::config::{self, DatasetFile, FieldFile, MaskFile};
-use crate::mapping::field::{FieldRule, Mask, Rules};
+use crate::mapping::field::{FieldRule, Mask, Recipe, Rules};
 use crate::mapping::filter::Filter;
 use crate::source::{Capture, Selection};
 
@@ -31,7 +33,8 @@ pub(super) fn load(
     let text = place::read(path, Code::ConfigInvalid).map_err(one)?;
     let file: DatasetFile = place::parse(path, &text, Code::ConfigInvalid).map_err(one)?;
     let place = Place::new(path, &text);
-    let mut check = Check { folder: place.folder(), place, faults: Vec::new() };
+    let lists = Lists::default();
+    let mut check = Check { folder: place.folder(), place, lists, faults: Vec::new() };
     check.is_the_only_one(&file, seen);
     check.shares_no_secret(&file);
     let plan = check.dataset(&file, row_bytes_max);
@@ -45,6 +48,7 @@ pub(super) fn load(
 struct Check<'a> {
     place: Place<'a>,
     folder: PathBuf,
+    lists: Lists,
     faults: Vec<Fault>,
 }
 
@@ -85,7 +89,7 @@ impl Check<'_> {
         let mapped = self.mapped(file, &contract);
         let fields = contract.fields.iter().enumerate().map(|(index, field)| {
             let mapped = mapped.get(field.name.as_str()).copied();
-            self.field_rule(&contract, index, field, mapped)
+            self.field_rule(file, &contract, (index, field), mapped)
         });
         let fields: Vec<FieldRule> = fields.collect();
         let (schema, table) = table?;
@@ -102,9 +106,18 @@ impl Check<'_> {
         };
         self.filter_reads_mapped_columns(file, filter.as_ref(), &selection.columns);
         let rules = Rules { fields, key, filter, row_bytes_max: row_bytes_max.as_usize() };
-        let mapping = Digest::of(&canonical_json(file));
+        let mapping = self.fingerprint(file);
         let file_path = self.place.path().to_path_buf();
         Some(DatasetPlan { file: file_path, contract, selection, rules, mapping })
+    }
+
+    /// A changed list changes what leaves, so it is part of the mapping; a file without lists has
+    /// the fingerprint of its own text.
+    fn fingerprint(&self, file: &DatasetFile) -> Digest {
+        let lists = self.lists.digests();
+        let bytes =
+            if lists.is_empty() { canonical_json(file) } else { canonical_json(&(file, lists)) };
+        Digest::of(&bytes)
     }
 
     fn filter(&mut self, file: &DatasetFile) -> Option<Filter> {
@@ -199,9 +212,9 @@ impl Check<'_> {
 
     fn field_rule(
         &mut self,
+        file: &DatasetFile,
         contract: &Contract,
-        index: usize,
-        agreed: &ContractField,
+        (index, agreed): (usize, &ContractField),
         mapped: Option<&FieldFile>,
     ) -> FieldRule {
         let nullable = contract.is_nullable(index);
@@ -209,19 +222,28 @@ impl Check<'_> {
             name: agreed.name.clone(),
             kind: agreed.kind,
             nullable,
-            from: mapped.map(|field| field.from.get_ref().clone()),
+            from: None,
+            recipe: Recipe::default(),
             mask: Mask::Keep,
         };
-        let Some(written) = mapped.and_then(|field| field.mask.as_ref()) else { return rule };
-        match written.get_ref() {
-            MaskFile::Drop => rule.from = None,
-            MaskFile::Year => rule.mask = Mask::Year,
-            MaskFile::KeepLast(count) => rule.mask = Mask::KeepLast(*count),
-            MaskFile::Hmac(file) => rule.mask = Mask::Hmac(SecretFile::new(&self.folder, file)),
+        let Some(field) = mapped else { return rule };
+        if field.from.is_some() == field.compute.is_some() {
+            self.wrong(field.to.span(), "a field has a `from` or a `compute`, and not both");
         }
         let name = &agreed.name;
-        if rule.from.is_none() && !nullable {
-            self.wrong(written.span(), format!("`{name}` may not be null and cannot be dropped"));
+        if let Some(written) = field.mask.as_ref().filter(|mask| is_drop(mask.get_ref())) {
+            if !nullable {
+                let rule = format!("`{name}` may not be null and cannot be dropped");
+                self.wrong(written.span(), rule);
+            }
+            return rule;
+        }
+        rule.from = field.from.as_ref().map(|from| from.get_ref().clone());
+        rule.recipe = self.recipe(file, contract, field, agreed);
+        let Some(written) = &field.mask else { return rule };
+        rule.mask = self.mask(written.get_ref());
+        if rule.mask == Mask::Band(0) {
+            self.wrong(written.span(), "`band` is at least 1");
         }
         if let Some(misfit) = rule.mask.misfit(agreed.kind) {
             self.wrong(written.span(), format!("{misfit}, and `{name}` is {}", agreed.kind));
@@ -230,6 +252,47 @@ impl Check<'_> {
             self.wrong(written.span(), rule);
         }
         rule
+    }
+
+    fn recipe(
+        &mut self,
+        file: &DatasetFile,
+        contract: &Contract,
+        field: &FieldFile,
+        agreed: &ContractField,
+    ) -> Recipe {
+        let is_filled =
+            |field: &&FieldFile| field.mask.as_ref().is_none_or(|mask| !is_drop(mask.get_ref()));
+        let filled = file.fields.iter().filter(is_filled);
+        let shared: Vec<&str> = filled.map(|field| field.to.get_ref().as_str()).collect();
+        let Self { folder, lists, .. } = self;
+        let mut reading = Reading { folder, contract, shared: &shared, lists };
+        let flaws = match reading.recipe(field, agreed) {
+            Ok(recipe) => return recipe,
+            Err(flaws) => flaws,
+        };
+        for flaw in flaws {
+            match flaw {
+                Flaw::Here(span, rule) => self.wrong(span, rule),
+                Flaw::There(fault) => self.faults.push(fault),
+            }
+        }
+        Recipe::default()
+    }
+
+    fn mask(&self, written: &MaskFile) -> Mask {
+        match written {
+            // A dropped field is not read, so nothing is left to be masked.
+            MaskFile::Drop => Mask::Keep,
+            MaskFile::Year => Mask::Year,
+            MaskFile::KeepLast(count) => Mask::KeepLast(*count),
+            MaskFile::KeepFirst(count) => Mask::KeepFirst(*count),
+            MaskFile::Initials => Mask::Initials,
+            MaskFile::Band(width) => Mask::Band(*width),
+            MaskFile::Commune => Mask::Commune,
+            MaskFile::Hmac(file) => Mask::Hmac(SecretFile::new(&self.folder, file)),
+            MaskFile::Constant(text) => Mask::Constant(text.clone()),
+        }
     }
 
     /// A delete carries nothing but the source's key columns, so each key field needs one of its
@@ -265,12 +328,16 @@ fn wanted(written: config::Capture) -> Capture {
     }
 }
 
-/// The columns that some field comes from, each once, in contract order.
+fn is_drop(mask: &MaskFile) -> bool {
+    *mask == MaskFile::Drop
+}
+
+/// The columns that some field is made of, each once, in contract order.
 fn columns(fields: &[FieldRule]) -> Vec<String> {
     let mut columns: Vec<String> = Vec::new();
-    for column in fields.iter().filter_map(|field| field.from.as_ref()) {
-        if !columns.contains(column) {
-            columns.push(column.clone());
+    for column in fields.iter().flat_map(FieldRule::columns) {
+        if !columns.iter().any(|known| known == column) {
+            columns.push(column.to_owned());
         }
     }
     columns

@@ -269,3 +269,92 @@ fn one_wrong_dataset_does_not_hide_the_next() {
     assert!(found[1].contains("more.toml:4:9: `table` is schema.table"), "{found:#?}");
     assert!(found[2].contains("zz.toml:2:11: dataset cong_dan.citizens stands in "), "{found:#?}");
 }
+
+#[test]
+fn the_shipped_configuration_is_sound() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/agent.toml");
+    let plan = Plan::load(Path::new(path)).unwrap();
+    assert!(plan.datasets.len() >= 3);
+    let legacy = plan.datasets.iter().find(|d| d.dataset().to_string() == "cong_dan.ho_tich_cu");
+    let columns = &legacy.unwrap().selection.columns;
+    assert!(columns.contains(&"ho_dem".to_owned()) && !columns.contains(&"dan_toc".to_owned()));
+}
+
+#[test]
+fn rules_that_make_no_sense_are_refused_at_their_line() {
+    let check = |rules: &str, expected: &str| {
+        let text = DATASET.replace("mask = { keep_last = 4 }", rules);
+        let all = faults(&folder("datasets/citizens.toml", DATASET, &text));
+        assert!(all.iter().any(|fault| fault.contains(expected)), "{rules}: {all:?}");
+    };
+    check("on_bad = \"warn\"", "cannot be sent with a warning");
+    check("pad_left = 0", "`pad_left` is 1 to 64");
+    check("pad_left = 99", "`pad_left` is 1 to 64");
+    check("convert = { date = [\"dd.mm\"] }", "unknown variant");
+    check("convert = { bool = { yes = [\"1\"] } }", "missing field `no`");
+    check("check = [{ rule = \"luhn\" }]", "unknown variant `luhn`");
+    check("check = [{ rule = \"phone\", min = \"1\" }]", "this rule takes no `min`");
+    check("check = [{ rule = \"regex\" }]", "needs `pattern`");
+    check("check = [{ rule = \"regex\", pattern = \"(\" }]", "`pattern`: regex parse error");
+    let long = format!("check = [{{ rule = \"regex\", pattern = \"{}\" }}]", "a".repeat(501));
+    check(&long, "at most 500 characters");
+    check("check = [{ rule = \"regex\", pattern = \"(a{1000}){1000}\" }]", "size limit");
+    check("check = [{ rule = \"range\" }]", "`range` needs `min`, `max` or both");
+    check("check = [{ rule = \"range\", min = \"x\" }]", "compares numbers");
+    check("check = [{ rule = \"length\", min = \"9\", max = \"1\" }]", "`min` is at most `max`");
+    check("check = [{ rule = \"not_before\", field = \"khong\" }]", "`khong` is not a field");
+    check(
+        "check = [{ rule = \"citizen_id\", sex_field = \"ghi_chu\", male = [\"1\"], female = [\"2\"] }]",
+        "`ghi_chu` is not a field",
+    );
+    check("check = [{ rule = \"citizen_id\", sex_field = \"ma\" }]", "needs `male` and `female`");
+    check(
+        "check = [{ rule = \"in_list\", list = \"none.toml\", as_of = \"2025-07-01\" }]",
+        "none.toml",
+    );
+    check("crosswalk = { list = \"none.toml\" }", "none.toml");
+    check("check = [{ rule = \"required\", on_bad = \"null_field\" }]", "cannot be made null");
+    check("mask = { band = 0 }", "`band` is at least 1");
+    check("compute = { upper = \"x\" }", "a `from` or a `compute`, and not both");
+    check("encoding = \"vps\"", "unknown variant `vps`");
+}
+
+#[test]
+fn keys_and_required_fields_keep_what_they_need() {
+    let check = |from: &str, to: &str, expected: &str| {
+        let all = faults(&folder("datasets/citizens.toml", from, to));
+        assert!(all.iter().any(|fault| fault.contains(expected)), "{to}: {all:?}");
+    };
+    let key = "from = \"id\"\nto = \"ma\"\n";
+    check(key, "compute = { lower = \"id\" }\nto = \"ma\"\n", "a key field is a column");
+    check(key, &format!("{key}on_bad = \"null_field\"\n"), "cannot use `null_field`");
+    check(key, &format!("{key}mask = {{ keep_first = 2 }}\n"), "keep_first");
+}
+
+#[test]
+fn a_changed_list_is_a_changed_mapping() {
+    let rules = "crosswalk = { list = \"../list.toml\", as_of = \"2025-07-01\" }";
+    let text = DATASET.replace("mask = { keep_last = 4 }", rules);
+    let plan = |codes: &str| {
+        let folder = folder("datasets/citizens.toml", DATASET, &text);
+        let head = "list = \"x\"\ntitle_vi = \"X\"\nsource = \"x\"\n";
+        write(folder.path().join("list.toml"), format!("{head}{codes}")).unwrap();
+        let plan = Plan::load(&folder.path().join("agent.toml"));
+        plan.map(|plan| plan.datasets[0].mapping).map_err(|faults| faults[0].chain())
+    };
+    let one = plan("code = [{ code = \"1\", name = \"Một\" }]").unwrap();
+    assert_eq!(plan("code = [{ code = \"1\", name = \"Một\" }]"), Ok(one));
+    assert_ne!(plan("code = [{ code = \"2\", name = \"Hai\" }]").unwrap(), one);
+    let refused = |codes: &str, expected: &str| {
+        let fault = plan(codes).unwrap_err();
+        assert!(fault.contains("list.toml") && fault.contains(expected), "{fault}");
+    };
+    refused("code = [{ code = \"1\" }]", "missing field `name`");
+    refused("code = [{ code = \"1\", name = \"x\", valid_to = \"1/7/2025\" }]", "is no date");
+    let twice = "becomes = [{ from = \"1\", to = \"2\" }, { from = \"1\", to = \"3\" }]";
+    refused(twice, "at the same time");
+    let dangling =
+        "code = [{ code = \"1\", name = \"x\" }]\nbecomes = [{ from = \"9\", to = \"7\" }]";
+    refused(dangling, "codes become `7`, which is not a code of this list");
+    refused("any_of_digits = 0", "`any_of_digits` is 1 to 20");
+}

@@ -13,6 +13,8 @@ use phusa_protocol::time::Timestamp;
 use phusa_protocol::value::Field;
 
 use super::decode::{Cell, Cells, Message, Old, Relation};
+use super::drift;
+use super::oversize;
 use super::place::{Following, Lsn, OpenTx};
 use super::target::Target;
 use super::text::{self, Form};
@@ -24,6 +26,7 @@ pub(super) struct Assembler {
     target: Arc<Target>,
     following: Following,
     filler: Filler,
+    row_bytes_max: usize,
     shape: Option<Shape>,
     transaction: Option<Transaction>,
     /// Commit time of the transaction seen last.
@@ -67,6 +70,7 @@ impl Assembler {
             target,
             following,
             filler: Filler::new(limits),
+            row_bytes_max: limits.row_bytes_max.as_usize(),
             shape: None,
             transaction: None,
             source_time: Timestamp::now(),
@@ -146,8 +150,8 @@ impl Assembler {
             }
             Message::Insert { relation, new } if self.is_new_change(relation) => {
                 let shape = self.shape.as_ref().ok_or_else(no_shape)?;
-                let out = self.filler.begin_row(Op::Insert);
-                put_row(&self.target, shape, out, &cells(new))?;
+                let row = fitting(&self.target, shape, cells(new), self.row_bytes_max);
+                put_row(&self.target, shape, self.filler.begin_row(Op::Insert), &row)?;
             }
             Message::Update { relation, old, new } if self.is_new_change(relation) => {
                 return self.update(old, new);
@@ -242,6 +246,7 @@ impl Assembler {
         if let Some(old) = &old {
             carry_over(shape, &mut row, old, whole);
         }
+        let row = fitting(&self.target, shape, row, self.row_bytes_max);
         let is_settling = self.transaction.as_ref().zip(self.following.settle_until);
         if is_settling.is_some_and(|(transaction, until)| transaction.final_lsn < until)
             && shape.places.iter().any(|&at| row.get(at) == Some(&Cell::Unchanged))
@@ -262,15 +267,22 @@ impl Assembler {
     fn shape_of(&mut self, relation: &Relation<'_>) -> Result<Shape, Fault> {
         let columns: Vec<_> = relation.columns().collect();
         let place = format!("{}.{}", relation.schema, relation.name);
-        let drift = |what: String| Err(Fault::new(Code::SourceSchema, what));
+        let schema = |what: String| Err(Fault::new(Code::SourceSchema, what));
         let mut places = Vec::with_capacity(self.target.columns.len());
         for (column, numbers) in self.target.columns.iter().zip(&self.target.types) {
             let Some(at) = columns.iter().position(|found| found.name == column.name) else {
-                return drift(format!("{place} no longer has the column {}", column.name));
+                return schema(format!("{place} no longer has the column {}", column.name));
             };
-            if columns.get(at).is_some_and(|found| found.type_oid != numbers.type_oid) {
-                let (name, was) = (&column.name, &column.type_name);
-                return drift(format!("column {name} of {place} is no longer {was}"));
+            let (name, was) = (&column.name, &column.type_name);
+            match columns.get(at) {
+                Some(found) if found.type_oid != numbers.type_oid => {
+                    return schema(format!("column {name} of {place} is no longer {was}"));
+                }
+                Some(found) if found.modifier != numbers.modifier => {
+                    let what = format!("column {name} is no longer {was}");
+                    return Err(drift::gap(&self.target, &what));
+                }
+                Some(_) | None => {}
             }
             places.push(at);
         }
@@ -334,6 +346,21 @@ fn carry_over<'a>(shape: &Shape, new: &mut [Cell<'a>], old: &[Cell<'a>], whole: 
             *cell = *before;
         }
     }
+}
+
+/// The row with values that are too large cut; mapping sees that it is too large all the same.
+fn fitting<'a>(
+    target: &Target,
+    shape: &Shape,
+    mut row: Vec<Cell<'a>>,
+    bytes_max: usize,
+) -> Vec<Cell<'a>> {
+    for (&at, column) in shape.places.iter().zip(target.columns.iter()) {
+        if let Some(cell) = row.get_mut(at) {
+            *cell = oversize::cut(*cell, &column.native, bytes_max);
+        }
+    }
+    row
 }
 
 fn put_row(
@@ -441,7 +468,7 @@ mod tests {
         message.push(u8::try_from(columns.len()).unwrap());
         for (name, type_oid) in columns {
             message.push(u8::from(*name != "name"));
-            message.extend([name.as_bytes(), &[0], &type_oid.to_be_bytes(), &[0; 4]].concat());
+            message.extend([name.as_bytes(), &[0], &type_oid.to_be_bytes(), &[255; 4]].concat());
         }
         message
     }
@@ -607,6 +634,12 @@ mod tests {
         };
         check(&[("id", 23), ("ward", 25)], Code::SourceSchema, "column name");
         check(&[("id", 20), ("ward", 25), ("name", 25)], Code::SourceSchema, "column id");
+        let mut narrower = relation(&[("id", 23), ("ward", 25), ("name", 25)]);
+        narrower.pop();
+        narrower.push(24);
+        let mut assembler_of = assembler(0, None, None);
+        let fault = assembler_of.take(decode::read(&narrower).unwrap()).err().unwrap();
+        assert_eq!(fault.code, Code::SourceGap, "its values were rewritten outside the log");
         let mut wider = assembler(0, None, None);
         take(&mut wider, &relation(&[("new", 23), ("id", 23), ("ward", 25), ("name", 25)]));
     }

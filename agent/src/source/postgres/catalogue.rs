@@ -42,15 +42,23 @@ pub(super) enum ReplicaIdentity {
 #[derive(Debug, Clone)]
 pub(super) struct Attribute {
     pub(super) column: Column,
-    pub(super) type_oid: u32,
-    /// For an array, the number of its element type; otherwise 0.
-    pub(super) element_oid: u32,
+    pub(super) numbers: TypeNumbers,
     /// Whether the login may read it.
     pub(super) readable: bool,
     /// Whether it is computed from others, and then `s` stored or `v` on reading.
     pub(super) generated: String,
     /// Why its type cannot be carried, if it cannot.
     pub(super) refused: Option<String>,
+}
+
+/// The numbers of a column's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TypeNumbers {
+    pub(super) type_oid: u32,
+    /// For an array, that of its elements; otherwise 0.
+    pub(super) element_oid: u32,
+    /// The width, precision or scale it was given; -1 is none.
+    pub(super) modifier: i32,
 }
 
 /// A publication, and what it carries of one table.
@@ -177,7 +185,7 @@ async fn unique_keys(
 async fn attributes(session: &Session, doing: &str, table: u32) -> Result<Vec<Attribute>, Fault> {
     let sql = "select a.attname::text, format_type(a.atttypid, a.atttypmod), a.atttypid, \
                       not a.attnotnull, has_column_privilege(a.attrelid, a.attnum, 'select'), \
-                      a.attgenerated::text \
+                      a.attgenerated::text, a.atttypmod \
                from pg_attribute a where a.attrelid = $1 and a.attnum > 0 \
                  and not a.attisdropped order by a.attnum";
     let rows = session.rows(doing, sql, &[&table]).await?;
@@ -193,7 +201,8 @@ async fn attributes(session: &Session, doing: &str, table: u32) -> Result<Vec<At
         let (name, type_name, nullable) = (get(row, 0)?, get(row, 1)?, get(row, 3)?);
         let column = Column { name, type_name, native, nullable };
         let (readable, generated) = (get(row, 4)?, get(row, 5)?);
-        attributes.push(Attribute { column, type_oid, element_oid, readable, generated, refused });
+        let numbers = TypeNumbers { type_oid, element_oid, modifier: get(row, 6)? };
+        attributes.push(Attribute { column, numbers, readable, generated, refused });
     }
     Ok(attributes)
 }

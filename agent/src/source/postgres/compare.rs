@@ -12,7 +12,7 @@ use phusa_protocol::fault::Fault;
 
 use super::session::{CopiedRows, Session, get};
 use super::target::Target;
-use super::{Settings, keys, probe};
+use super::{Settings, keys, oversize, probe};
 use crate::source::reconcile::{KeyOrder, Range, Rows};
 use crate::source::snapshot::KeyText;
 
@@ -53,7 +53,12 @@ impl KeyOrder for InKeyOrder {
 
     async fn read(&mut self, range: &Range, rows: Rows) -> Result<(), Fault> {
         let (after, upto) = (range.after.as_ref(), range.upto.as_ref());
-        let query = format!("{} limit {}", self.target.chunk_query(after, upto), range.rows_max);
+        let (target, bytes_max) = (&self.target, self.settings.batch.row_bytes_max.0);
+        let query = match oversize::may_stand_in(&self.session, target.oid, bytes_max).await? {
+            true => target.cut_chunk_query(after, upto, bytes_max),
+            false => target.chunk_query(after, upto),
+        };
+        let query = format!("{query} limit {}", range.rows_max);
         let copied = self.session.copy(&self.target.doing(), &query).await?;
         pass_on(copied, &rows).await
     }

@@ -97,6 +97,8 @@ pub struct RelationColumn<'a> {
     pub name: &'a str,
     /// Its type's number.
     pub type_oid: u32,
+    /// The width, precision or scale its type was given; -1 is none.
+    pub modifier: i32,
 }
 
 /// The cells of a row, undecoded.
@@ -181,8 +183,8 @@ fn relation<'a>(rest: &mut Rest<'a>) -> Result<Relation<'a>, BadMessage> {
 fn relation_column<'a>(rest: &mut Rest<'a>) -> Result<RelationColumn<'a>, BadMessage> {
     let identity = rest.u8()? & 1 == 1;
     let (name, type_oid) = (rest.name()?, rest.u32()?);
-    rest.skip(4)?;
-    Ok(RelationColumn { identity, name, type_oid })
+    let modifier = rest.u32()?.cast_signed();
+    Ok(RelationColumn { identity, name, type_oid, modifier })
 }
 
 impl<'a> Relation<'a> {
@@ -324,8 +326,8 @@ mod tests {
         assert_eq!(
             columns,
             [
-                RelationColumn { identity: true, name: "id", type_oid: 23 },
-                RelationColumn { identity: false, name: "name", type_oid: 25 },
+                RelationColumn { identity: true, name: "id", type_oid: 23, modifier: -1 },
+                RelationColumn { identity: false, name: "name", type_oid: 25, modifier: -1 },
             ]
         );
     }

@@ -64,7 +64,7 @@ pub(super) struct Follower {
     pub(super) target: Arc<Target>,
     /// Reads rows that the log does not hold in full.
     pub(super) reader: Option<Session>,
-    pub(super) identity: Identity,
+    pub(super) identity: watch::Receiver<Identity>,
     pub(super) slot: String,
     pub(super) version: u32,
     pub(super) standby: bool,
@@ -115,7 +115,8 @@ impl Follower {
         let following = self.assembler.following().clone();
         let at = following.at;
         let stage = Stage::Following(following);
-        let place = Place { identity: self.identity.clone(), slot: self.slot.clone(), stage };
+        let identity = self.identity.borrow().clone();
+        let place = Place { identity, slot: self.slot.clone(), stage };
         (self.noted, self.noted_at, self.block_since) = (at, Instant::now(), None);
         self.left_open = sealed.tx_open;
         outbox.hand_on(sealed, place.seal(), at).await
@@ -153,7 +154,9 @@ impl Follower {
             Some(reader) => reader,
             None => self.reader.insert(Session::open(&self.settings).await?),
         };
-        let row = keys::row_of(reader, &self.target, &change.walk).await?;
+        let bytes_max = self.settings.batch.row_bytes_max.0;
+        let row = keys::row_of(reader, &self.target, &change.walk, bytes_max).await?;
+        slot::wait_until_on_disk(reader, self.standby).await?;
         if row.is_none() {
             // What became of the row is told before this position; until then the log's later
             // changes of it may be as incomplete as this one.
@@ -214,9 +217,13 @@ impl Follower {
         Ok(())
     }
 
+    fn publication(&self) -> String {
+        self.settings.publication(&self.target.selection.dataset)
+    }
+
     async fn start_walsender(&self) -> Result<ReplicationClient, Fault> {
         let what = || format!("cannot read the log from slot {}", self.slot);
-        let config = slot::replication(&self.settings, &self.slot)
+        let config = slot::replication(&self.settings, &self.slot, &self.publication())
             .with_start_lsn(pgwire_replication::Lsn(self.assembler.following().at.0))
             .with_binary(self.is_binary());
         let started = async {
@@ -348,11 +355,11 @@ impl Follower {
         if let Some(functions) = &self.target.through {
             return functions.peek_query(STRIDE_MESSAGES);
         }
-        let name = literal(&self.slot);
+        let (name, publication) = (literal(&self.slot), literal(&self.publication()));
         let binary = if self.is_binary() { ", 'binary', 'true'" } else { "" };
         format!(
             "select data from pg_logical_slot_peek_binary_changes({name}, null, {STRIDE_MESSAGES}, \
-             'proto_version', '1', 'publication_names', {name}{binary})"
+             'proto_version', '1', 'publication_names', {publication}{binary})"
         )
     }
 }

@@ -21,7 +21,7 @@ const DEFINER: &str = "security definer set search_path = pg_catalog, pg_temp";
 /// The functions of one dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Functions {
-    /// Their schema; the name of the slot and the publication too.
+    /// Their schema; the name of the slot too.
     schema: String,
 }
 
@@ -71,6 +71,12 @@ impl Functions {
     /// What stands for the table in a query for the rows of a range, in key order.
     pub(super) fn range(&self, after: Option<&KeyText>, upto: Option<&KeyText>) -> String {
         self.call("rows", &format!("{}, {}, null, null", array(after), array(upto)))
+    }
+
+    /// What stands for the table in a query for its first rows.
+    pub(super) fn first(&self, rows_max: Option<u64>) -> String {
+        let most = rows_max.map_or_else(|| "null".to_owned(), |rows| rows.to_string());
+        self.call("rows", &format!("null, null, null, {most}"))
     }
 
     /// What stands for the table in a query for the row with this key.
@@ -133,7 +139,7 @@ impl Script {
     /// The script for one table, read along the key `walk` (places in the selection's columns).
     pub(super) async fn new(
         session: &Session,
-        slot: &str,
+        [slot, publication]: [&str; 2],
         selection: &Selection,
         (table, walk): (&Table, &[usize]),
     ) -> Result<Self, Fault> {
@@ -148,7 +154,7 @@ impl Script {
         let keys: Vec<(&str, &str)> =
             walk.iter().filter_map(|&at| columns.get(at)).copied().collect();
         let place = format!("{}.{}", ident(&selection.schema), ident(&selection.table));
-        let mut made = log_functions(slot);
+        let mut made = log_functions(slot, publication);
         made.extend(row_functions(slot, &place, &columns, &keys));
         let form: String =
             Digest::of(made.join("\n").as_bytes()).to_string().chars().take(16).collect();
@@ -228,7 +234,7 @@ fn who_function(slot: &str, form: &str) -> String {
     function(slot, head, "sql", &body)
 }
 
-fn log_functions(slot: &str) -> Vec<String> {
+fn log_functions(slot: &str, publication: &str) -> Vec<String> {
     let name = literal(slot);
     let drop = format!(
         "perform pg_drop_replication_slot(slot_name) from pg_replication_slots \
@@ -241,7 +247,7 @@ fn log_functions(slot: &str) -> Vec<String> {
     let peek = format!(
         "select data from pg_logical_slot_peek_binary_changes({name}, null, $1, \
          'proto_version', '1', 'publication_names', {}, 'binary', 'true')",
-        literal(&ident(slot))
+        literal(&ident(publication))
     );
     let advance = format!(
         "begin perform pg_replication_slot_advance(slot_name, $1) from pg_replication_slots \

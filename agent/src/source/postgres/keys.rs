@@ -23,14 +23,15 @@ pub(super) async fn text_of(
     (0..key.len()).map(|index| get(&row, index)).collect()
 }
 
-/// The row that has this key now, as a tuple of the target's columns.
+/// The row that has this key now, as a tuple of the target's columns, values above `bytes_max` cut.
 pub(super) async fn row_of(
     session: &Session,
     target: &Target,
     key: &[Vec<u8>],
+    bytes_max: u64,
 ) -> Result<Option<Bytes>, Fault> {
     let key = text_of(session, target, key).await?;
-    let mut rows = session.copy(&target.doing(), &target.row_query(&key)).await?;
+    let mut rows = session.copy(&target.doing(), &target.row_query(&key, bytes_max)).await?;
     let Some(row) = rows.next().await? else { return Ok(None) };
     match rows.next().await? {
         None => Ok(Some(row)),

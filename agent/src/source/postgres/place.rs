@@ -5,6 +5,7 @@ use std::fmt;
 use phusa_protocol::fault::{Code, Fault};
 use serde::{Deserialize, Serialize};
 
+use super::drift::Partitions;
 use crate::source::Resume;
 use crate::source::snapshot::Reading;
 
@@ -43,6 +44,9 @@ pub(super) struct Identity {
     /// Stands for the publication as it was last altered: what is written while it does not carry
     /// the table is in no log.
     pub(super) publication: String,
+    /// The table's partitions; `None` was written by a version that did not look at them.
+    #[serde(default)]
+    pub(super) partitions: Option<Partitions>,
 }
 
 /// Where a capture stands.
@@ -137,7 +141,11 @@ impl Place {
             return gap("columns have other types than when reading stopped".to_owned());
         }
         if now.publication != self.identity.publication {
-            return gap(format!("publication {name} was altered since reading stopped"));
+            return gap("its publication was altered since reading stopped".to_owned());
+        }
+        let partitions = now.partitions.as_ref().zip(self.identity.partitions.as_ref());
+        if let Some(untold) = partitions.and_then(|(now, before)| now.untold_since(before)) {
+            return gap(format!("{untold} since reading stopped"));
         }
         match slot {
             None => gap(format!("replication slot {name} is gone")),
@@ -159,7 +167,8 @@ mod tests {
     fn identity() -> Identity {
         let (system, publication) = ("7".to_owned(), "3 1".to_owned());
         let columns = "id int4".to_owned();
-        Identity { system, timeline: 1, database: 5, table: 9, columns, publication }
+        let partitions = Some(Partitions::default());
+        Identity { system, timeline: 1, database: 5, table: 9, columns, publication, partitions }
     }
 
     fn place() -> Place {
@@ -188,6 +197,9 @@ mod tests {
         check(Identity { columns, ..identity() }, Some((true, 100)), false);
         let publication = "3 2".to_owned();
         check(Identity { publication, ..identity() }, Some((true, 100)), false);
+        let attached = serde_json::from_str(r#"{"files":{"1":10}}"#).unwrap();
+        check(Identity { partitions: attached, ..identity() }, Some((true, 100)), false);
+        check(Identity { partitions: None, ..identity() }, Some((true, 100)), true);
     }
 
     #[test]

@@ -4,19 +4,21 @@ use std::sync::Arc;
 
 use phusa_protocol::fault::{Code, Fault};
 
+use super::Settings;
 use super::catalogue::{Attribute, Publication, ReplicaIdentity, Table, ident, idents};
 use super::choose::{self, Choice, Offer, Rights};
 use super::functions::{Script, Standing};
 use super::login::Login;
 use super::publication::{VERSION_COLUMN_LISTS, publication_findings};
 use super::session::{Session, get};
-use super::{Settings, slot_name};
 use crate::source::{Capture, Column, Findings, Selection};
 
 /// The oldest server that is read.
 const VERSION_MIN: u32 = 120_000;
 /// From here on a standby can decode its log.
 const VERSION_STANDBY: u32 = 160_000;
+/// From here on a publication can show a partitioned table as one.
+const VERSION_PARTITIONED: u32 = 130_000;
 /// From here on the log can carry generated columns.
 const VERSION_GENERATED: u32 = 180_000;
 
@@ -114,6 +116,7 @@ pub(super) async fn probe(
     login_findings(settings, &login, &mut findings);
     if server.version < VERSION_MIN {
         findings.columns = vec![None; selections.len()];
+        findings.unread = vec![Vec::new(); selections.len()];
         return Ok(findings);
     }
     let look = Look { session: &session, settings, server: &server, login: &login };
@@ -127,6 +130,7 @@ pub(super) async fn probe(
             slots_needed += i64::from(!slot_exists(&session, settings, selection).await?);
         }
         findings.columns.push(inspection.columns(selection));
+        findings.unread.push(inspection.unread(selection));
         findings.faults.extend(inspection.faults);
         findings.facts.extend(inspection.facts);
         findings.statements.extend(inspection.statements);
@@ -159,9 +163,10 @@ async fn slot_exists(
     settings: &Settings,
     selection: &Selection,
 ) -> Result<bool, Fault> {
-    let name = slot_name(&settings.agent, &selection.dataset);
-    let sql = "select count(*) from pg_replication_slots where slot_name::text = $1";
-    let row = session.row("cannot look up replication slots", sql, &[&name]).await?;
+    let names = settings.slots(&selection.dataset);
+    let sql = "select count(*) from pg_replication_slots \
+               where slot_name::text = any($1) and database = current_database()";
+    let row = session.row("cannot look up replication slots", sql, &[&names.as_slice()]).await?;
     Ok(get::<i64>(&row, 0)? > 0)
 }
 
@@ -213,6 +218,13 @@ impl Inspection {
         selection.columns.iter().map(column).collect()
     }
 
+    /// Names of the columns that the selection leaves out.
+    fn unread(&self, selection: &Selection) -> Vec<String> {
+        let attributes = self.table.iter().flat_map(|table| &table.columns);
+        let names = attributes.map(|attribute| attribute.column.name.clone());
+        names.filter(|name| !selection.columns.contains(name)).collect()
+    }
+
     pub(super) fn fault(&mut self, code: Code, what: String) {
         self.faults.push(Fault::new(code, what));
     }
@@ -253,6 +265,11 @@ impl Look<'_> {
             found.fault(Code::SourceTableMissing, what);
             return Ok(found);
         }
+        if table.kind == "p" && found.reads_log() && self.server.version < VERSION_PARTITIONED {
+            let what = format!("{schema}.{name} is partitioned, which the log shows from 13 on");
+            found.fault(Code::SourceVersion, what);
+            return Ok(found);
+        }
         self.facts(selection, &table, &mut found);
         column_findings(self.server, selection, &table, &mut found);
         if found.choice.capture != Capture::Functions {
@@ -273,8 +290,9 @@ impl Look<'_> {
         if selection.columns.iter().any(|name| table.column(name).is_none()) {
             return Ok(None);
         }
-        let slot = slot_name(&self.settings.agent, &selection.dataset);
-        Script::new(self.session, &slot, selection, (table, &walk)).await.map(Some)
+        let [slot, publication] = self.settings.slots(&selection.dataset);
+        let names = [slot.as_str(), publication.as_str()];
+        Script::new(self.session, names, selection, (table, &walk)).await.map(Some)
     }
 
     async fn offer(
@@ -283,9 +301,9 @@ impl Look<'_> {
         table: &Table,
         standing: Standing,
     ) -> Result<Offer, Fault> {
-        let slot = slot_name(&self.settings.agent, &selection.dataset);
+        let name = self.settings.publication(&selection.dataset);
         let version = self.server.version;
-        let publication = Publication::find(self.session, version, &slot, selection).await?;
+        let publication = Publication::find(self.session, version, &name, selection).await?;
         let readable = |name: &String| table.column(name).is_some_and(|column| column.readable);
         Ok(Offer {
             undecodable: self.server.log_faults().into_iter().next().map(|fault| fault.what),
@@ -307,8 +325,8 @@ impl Look<'_> {
         found.facts.push(format!("{place}: capture \"{}\", because {why}{way}", capture.name()));
         if table.kind == "p" && found.reads_log() {
             found.facts.push(format!(
-                "{place}: truncating, detaching or dropping one partition is in no log; delete \
-                 its rows first"
+                "{place}: truncating, rewriting, attaching, detaching or dropping one partition \
+                 is in no log; the table is then read anew"
             ));
         }
     }

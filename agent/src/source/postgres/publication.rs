@@ -6,7 +6,6 @@ use phusa_protocol::fault::{Code, Fault};
 
 use super::catalogue::{Publication, ReplicaIdentity, Table, ident, idents};
 use super::probe::{Inspection, Look, Server};
-use super::slot_name;
 use crate::source::Selection;
 
 /// From here on a publication can leave columns out.
@@ -19,7 +18,7 @@ pub(super) async fn publication_findings(
     found: &mut Inspection,
 ) -> Result<(), Fault> {
     let Look { session, settings, server, .. } = look;
-    let name = slot_name(&settings.agent, &selection.dataset);
+    let name = settings.publication(&selection.dataset);
     let place = format!("{}.{}", selection.schema, selection.table);
     let carried = published_columns(server, selection, table);
     let target = publication_target(selection, carried.as_deref());

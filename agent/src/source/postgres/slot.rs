@@ -13,6 +13,7 @@ use phusa_protocol::fault::{Code, Fault};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::drift::{self, Partitions};
 use super::functions::Functions;
 use super::place::{Identity, Lsn, SlotState};
 use super::publication::VERSION_COLUMN_LISTS as VERSION_FUNCTIONS;
@@ -35,6 +36,14 @@ const RELEASE_WAIT: Duration = Duration::from_secs(10);
 /// How long the replication connection may take to answer a command that needs no waiting.
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
 
+/// After so many rounds of the log's writer a commit is on disk at the latest, and a little more
+/// for a disk that is busy.
+const WRITER_ROUNDS: u32 = 3;
+const WRITER_GRACE: Duration = Duration::from_millis(500);
+
+/// How often is looked whether it is.
+const DISK_LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
 /// Events the replication connection may hold ready; the rest waits at the server.
 const EVENTS_MAX: usize = 256;
 
@@ -42,7 +51,7 @@ const EVENTS_MAX: usize = 256;
 const FEEDBACK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The replication connection of one slot, not yet connected.
-pub(super) fn replication(settings: &Settings, slot: &str) -> ReplicationConfig {
+pub(super) fn replication(settings: &Settings, slot: &str, publication: &str) -> ReplicationConfig {
     let password = settings.password.as_ref().map_or("", |password| password.reveal());
     let tls = match &settings.tls {
         Tls::Off => TlsConfig::disabled(),
@@ -55,7 +64,7 @@ pub(super) fn replication(settings: &Settings, slot: &str) -> ReplicationConfig 
         },
     };
     let (host, user, database) = (&settings.host, &settings.user, &settings.database);
-    ReplicationConfig::new(host, user, password, database, slot, slot)
+    ReplicationConfig::new(host, user, password, database, slot, publication)
         .with_port(settings.port)
         .with_tls(tls)
         .with_options(pinned(settings))
@@ -77,8 +86,10 @@ impl Drop for Gate {
 }
 
 impl Gate {
-    async fn open(settings: &Settings, slot: &str) -> Result<Self, Fault> {
-        let client = ReplicationClient::connect_gated(replication(settings, slot)).await;
+    /// One that reads no log, so that slot and publication are never asked for.
+    async fn open(settings: &Settings) -> Result<Self, Fault> {
+        let config = replication(settings, "phusa", "phusa");
+        let client = ReplicationClient::connect_gated(config).await;
         let what = || format!("cannot open a replication connection to {}", settings.server());
         Ok(Self { client: client.map_err(|error| said::of_replication(what(), error, true))? })
     }
@@ -105,7 +116,6 @@ impl Gate {
 pub(super) async fn identify(
     settings: &Settings,
     session: &Session,
-    slot: &str,
     target: &Target,
 ) -> Result<Identity, Fault> {
     let doing = "cannot ask the server who it is";
@@ -119,15 +129,17 @@ pub(super) async fn identify(
     let sql = "select oid from pg_database where datname = current_database()";
     let database = get(&session.row(doing, sql, &[]).await?, 0)?;
     let (table, columns) = (target.oid, target.fingerprint());
-    let publication = publication(session, slot, table).await?;
-    Ok(Identity { system, timeline, database, table, columns, publication })
+    let name = settings.publication(&target.selection.dataset);
+    let publication = publication(session, &name, table).await?;
+    let partitions = Some(Partitions::find(session, table).await?);
+    Ok(Identity { system, timeline, database, table, columns, publication, partitions })
 }
 
 /// System identifier and timeline, from the replication connection: the one place that tells them
 /// to a login without further rights.
 async fn identify_system(settings: &Settings) -> Result<(String, u32), Fault> {
     let doing = "cannot ask the server who it is";
-    let mut gate = Gate::open(settings, "phusa").await?;
+    let mut gate = Gate::open(settings).await?;
     let silence = |_| Fault::new(Code::SourceUnreachable, format!("{doing}: silence"));
     let answer =
         timeout(ANSWER_WAIT, gate.ask(doing, "IDENTIFY_SYSTEM")).await.map_err(silence)??;
@@ -159,16 +171,16 @@ pub(super) struct Exported {
     pub(super) start: Lsn,
 }
 
-/// Makes the slot; waits at most `slot_wait`, and leaves nothing behind when it fails.
+/// Makes the slot, of which there must be none; waits at most `slot_wait`, and leaves nothing behind
+/// when it fails.
 pub(super) async fn create(
     settings: &Settings,
     session: &Session,
     slot: &str,
     standby: bool,
 ) -> Result<Exported, Fault> {
-    remove(session, slot, RELEASE_WAIT).await?;
     let doing = format!("cannot create replication slot {slot}");
-    let mut gate = Gate::open(settings, slot).await?;
+    let mut gate = Gate::open(settings).await?;
     let pid = gate.ask(&doing, "select pg_backend_pid()").await?;
     let pid = pid.first().and_then(|pid| pid.parse::<i32>().ok()).unwrap_or_default();
     // Making a slot waits for every open transaction and locks no table: `slot_wait` is its limit,
@@ -228,7 +240,7 @@ async fn take_back(session: &Session, slot: &str, pid: i32) {
     let doing = "cannot end the waiting process";
     let ended = session.row(doing, "select pg_terminate_backend($1)", &[&pid]).await;
     let removed = match ended {
-        Ok(_) => remove(session, slot, RELEASE_WAIT).await,
+        Ok(_) => remove(session, slot).await,
         Err(fault) => Err(fault),
     };
     if let Err(fault) = removed {
@@ -291,15 +303,16 @@ pub(super) async fn state(
     }))
 }
 
-/// Drops the slot if it exists; one that is in use is waited for.
+/// Drops the slot if this database has it; one that is in use is waited for. One of another database
+/// belongs to another agent, whatever its name.
 ///
 /// # Errors
-/// `source_slot_busy` when it is still in use after `patience`.
-pub(super) async fn remove(session: &Session, slot: &str, patience: Duration) -> Result<(), Fault> {
+/// `source_slot_busy` when it is still in use after [`RELEASE_WAIT`].
+pub(super) async fn remove(session: &Session, slot: &str) -> Result<(), Fault> {
     let doing = format!("cannot drop replication slot {slot}");
     let sql = "select pg_drop_replication_slot(slot_name) from pg_replication_slots \
-               where slot_name::text = $1";
-    let until = Instant::now() + patience;
+               where slot_name::text = $1 and database = current_database()";
+    let until = Instant::now() + RELEASE_WAIT;
     loop {
         match session.rows(&doing, sql, &[&slot]).await {
             Ok(_) => return Ok(()),
@@ -329,21 +342,26 @@ pub(super) async fn wait_until_free(session: &Session, slot: &str) -> Result<(),
     Ok(())
 }
 
-/// Drops the slot to free what it holds back, ending our own connection to it if need be.
+/// Drops slots to free what they hold back, ending our own connections to them if need be.
 pub(super) async fn give_up(
     settings: &Settings,
-    slot: &str,
+    slots: &[String],
     through: Option<&Functions>,
 ) -> Result<(), Fault> {
     let session = Session::open(settings).await?;
     if let Some(functions) = through {
-        wait_until_free(&session, slot).await?;
+        for slot in slots {
+            wait_until_free(&session, slot).await?;
+        }
         return functions.give_up(&session).await;
     }
     let sql = "select pg_terminate_backend(active_pid) from pg_replication_slots \
-               where slot_name::text = $1 and active";
-    session.rows("cannot end the connection of the slot", sql, &[&slot]).await?;
-    remove(&session, slot, RELEASE_WAIT).await
+               where slot_name::text = $1 and database = current_database() and active";
+    for slot in slots {
+        session.rows("cannot end the connection of the slot", sql, &[slot]).await?;
+        remove(&session, slot).await?;
+    }
+    Ok(())
 }
 
 /// The position that answers "everything visible now was logged before this".
@@ -358,6 +376,30 @@ pub(super) async fn end_of_log(session: &Session, standby: bool) -> Result<Lsn, 
     position(session, function).await
 }
 
+/// Returns once everything visible now is on the server's disk. With `synchronous_commit = off` a
+/// commit is seen before it is there, and a crash of the server takes it back: what was handed on
+/// of it would then stand in the warehouse for ever.
+///
+/// A standby shows only what its primary had on disk; nor does an exported snapshot hold more,
+/// because it is made from the log, which is read as far as it is on disk.
+pub(super) async fn wait_until_on_disk(session: &Session, standby: bool) -> Result<(), Fault> {
+    if standby {
+        return Ok(());
+    }
+    let seen = insert_position(session, standby).await?;
+    let doing = "cannot look up the delay of the log's writer";
+    let sql = "select setting::int8 from pg_settings where name = 'wal_writer_delay'";
+    let delay: i64 = get(&session.row(doing, sql, &[]).await?, 0)?;
+    // The server's promise for commits. What is still not there then is no commit, and nobody
+    // may be about to write it.
+    let promised = Duration::from_millis(delay.unsigned_abs()) * WRITER_ROUNDS + WRITER_GRACE;
+    let until = Instant::now() + promised;
+    while end_of_log(session, standby).await? < seen && Instant::now() < until {
+        sleep(DISK_LOOK_INTERVAL).await;
+    }
+    Ok(())
+}
+
 async fn position(session: &Session, function: &str) -> Result<Lsn, Fault> {
     let doing = "cannot ask for the position of the log";
     let row = session.row(doing, &format!("select {function}()::text"), &[]).await?;
@@ -369,7 +411,10 @@ async fn position(session: &Session, function: &str) -> Result<Lsn, Fault> {
 pub(super) struct Watch {
     pub(super) settings: Arc<Settings>,
     pub(super) slot: String,
-    pub(super) identity: Identity,
+    pub(super) publication: String,
+    pub(super) target: Arc<Target>,
+    /// Partitions that the log tells of are added to it.
+    pub(super) identity: watch::Sender<Identity>,
     pub(super) version: u32,
     pub(super) standby: bool,
     /// Up to where the capture has read, as an [`Lsn`].
@@ -410,9 +455,8 @@ impl Watch {
             Some(state) if !state.usable => return gap(format!("slot {slot} lost its log")),
             Some(_) => {}
         }
-        let published = publication(session, slot, self.identity.table).await?;
-        if published != self.identity.publication {
-            return gap(format!("publication {slot} was altered"));
+        if let Some(fault) = self.drift(session).await? {
+            return Ok(Some(fault));
         }
         let end = end_of_log(session, self.standby).await?;
         let sql = "select restart_lsn::text from pg_replication_slots where slot_name::text = $1";
@@ -430,5 +474,26 @@ impl Watch {
             let what = format!("slot {slot} holds back {retained} bytes of log, above {limit}");
             Fault::new(Code::SourceSlotGivenUp, what)
         }))
+    }
+    /// Looks whether something happened to the table that the log does not tell.
+    async fn drift(&self, session: &Session) -> Result<Option<Fault>, Fault> {
+        let (known, name) = (self.identity.borrow().clone(), &self.publication);
+        if publication(session, name, known.table).await? != known.publication {
+            let what = format!("publication {name} was altered");
+            return Ok(Some(Fault::new(Code::SourceGap, what)));
+        }
+        if let Some(column) = drift::rewidened(session, &self.target).await? {
+            let what = format!("column {column} was given another width");
+            return Ok(Some(drift::gap(&self.target, &what)));
+        }
+        let now = Partitions::find(session, known.table).await?;
+        let before = known.partitions.unwrap_or_default();
+        if let Some(untold) = now.untold_since(&before) {
+            return Ok(Some(drift::gap(&self.target, &untold)));
+        }
+        if now != before {
+            self.identity.send_modify(|identity| identity.partitions = Some(now));
+        }
+        Ok(None)
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 
-use super::catalogue::{Table, ident, idents, literal};
+use super::catalogue::{Table, TypeNumbers, ident, idents, literal};
 use super::functions::Functions;
+use super::oversize;
 use crate::source::snapshot::{After, Chunk, KeyText};
 use crate::source::{Column, Native, Selection};
 
@@ -27,14 +28,6 @@ pub(super) struct Target {
     pub(super) through: Option<Functions>,
 }
 
-/// The numbers of a column's type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TypeNumbers {
-    pub(super) type_oid: u32,
-    /// For an array, that of its elements; otherwise 0.
-    pub(super) element_oid: u32,
-}
-
 impl Target {
     /// Joins the two; the table was admitted before.
     pub(super) fn new(selection: Selection, table: &Table) -> Result<Self, Fault> {
@@ -44,8 +37,7 @@ impl Target {
                 Fault::new(Code::SourceColumnMissing, format!("there is no column {name}"))
             })?;
             columns.push(attribute.column.clone());
-            let (type_oid, element_oid) = (attribute.type_oid, attribute.element_oid);
-            types.push(TypeNumbers { type_oid, element_oid });
+            types.push(attribute.numbers);
         }
         let walk = table.walk_key(&selection).ok_or_else(|| {
             Fault::new(Code::SourceKeyMissing, format!("{} has no usable key", selection.table))
@@ -117,8 +109,10 @@ impl Target {
         let names = self.walk_names();
         let texts: Vec<String> =
             self.walk_columns().iter().map(|c| format!("{}::text", ident(&c.name))).collect();
+        // Only the boundary itself is put into text: put beside the offset, every key that is
+        // passed over would be (measured: as much CPU again as reading the rows).
         format!(
-            "select {} from {}{} order by {names} offset {} limit 1",
+            "select {} from (select {names} from {}{} order by {names} offset {} limit 1) as boundary",
             texts.join(", "),
             self.table(),
             conditions(self.range_sql(after, None)),
@@ -128,15 +122,29 @@ impl Target {
 
     /// The query for the rows of a range, in key order.
     pub(super) fn chunk_query(&self, after: Option<&KeyText>, upto: Option<&KeyText>) -> String {
+        self.chunk_sql(&self.names(), after, upto)
+    }
+
+    /// The same, where values above `bytes_max` may be met: they are cut, but in the key.
+    pub(super) fn cut_chunk_query(
+        &self,
+        after: Option<&KeyText>,
+        upto: Option<&KeyText>,
+        bytes_max: u64,
+    ) -> String {
+        self.chunk_sql(&self.cut_names(bytes_max), after, upto)
+    }
+
+    fn chunk_sql(&self, names: &str, after: Option<&KeyText>, upto: Option<&KeyText>) -> String {
         if let Some(functions) = &self.through {
             // Rows come in key order, and a filter leaves that as it is.
             let filter = conditions(self.filter_sql().into_iter().collect());
-            return format!("{}{filter}", self.select_sql(&functions.range(after, upto)));
+            return format!("select {names} from {}{filter}", functions.range(after, upto));
         }
         let mut wanted = self.range_sql(after, upto);
         wanted.extend(self.filter_sql());
-        let (select, names) = (self.select_sql(&self.table()), self.walk_names());
-        format!("{select}{} order by {names}", conditions(wanted))
+        let (from, walk) = (self.table(), self.walk_names());
+        format!("select {names} from {from}{} order by {walk}", conditions(wanted))
     }
 
     /// The query for all rows, or the first so many.
@@ -144,24 +152,28 @@ impl Target {
         let limit = rows_max.map(|rows| format!(" limit {rows}")).unwrap_or_default();
         let wanted = self.filter_sql().into_iter().collect();
         let from = match &self.through {
+            // A function's result is gathered before it is sent: no more than is wanted of it.
+            Some(functions) if self.selection.filter.is_none() => functions.first(rows_max),
             Some(functions) => functions.range(None, None),
             None => self.table(),
         };
-        format!("{}{}{limit}", self.select_sql(&from), conditions(wanted))
+        format!("select {} from {from}{}{limit}", self.names(), conditions(wanted))
     }
 
     /// The query for the rows that fulfil a condition on what is not mapped.
     pub(super) fn written_query(&self, condition: &str) -> String {
         let wanted = self.filter_sql().into_iter().chain([condition.to_owned()]).collect();
-        format!("{}{}", self.select_sql(&self.table()), conditions(wanted))
+        format!("select {} from {}{}", self.names(), self.table(), conditions(wanted))
     }
 
-    /// The query for the row with this key.
-    pub(super) fn row_query(&self, key: &KeyText) -> String {
+    /// The query for the row with this key, values above `bytes_max` cut.
+    pub(super) fn row_query(&self, key: &KeyText, bytes_max: u64) -> String {
+        let select = format!("select {} from", self.cut_names(bytes_max));
         if let Some(functions) = &self.through {
-            return self.select_sql(&functions.only(key));
+            return format!("{select} {}", functions.only(key));
         }
-        let (select, names) = (self.select_sql(&self.table()), self.walk_names());
+        let (table, names) = (self.table(), self.walk_names());
+        let select = format!("{select} {table}");
         format!("{select} where ({names}) = ({})", self.key_sql(key))
     }
 
@@ -175,9 +187,17 @@ impl Target {
         format!("select {}", parts.join(", "))
     }
 
-    fn select_sql(&self, from: &str) -> String {
-        let names = idents(self.columns.iter().map(|column| column.name.as_str()));
-        format!("select {names} from {from}")
+    fn names(&self) -> String {
+        idents(self.columns.iter().map(|column| column.name.as_str()))
+    }
+
+    fn cut_names(&self, bytes_max: u64) -> String {
+        let column = |(index, column): (usize, &Column)| {
+            let is_key = self.walk.contains(&index) || self.selection.key.contains(&index);
+            if is_key { ident(&column.name) } else { oversize::cut_sql(column, bytes_max) }
+        };
+        let columns: Vec<String> = self.columns.iter().enumerate().map(column).collect();
+        columns.join(", ")
     }
 
     fn filter_sql(&self) -> Option<String> {
@@ -213,7 +233,7 @@ pub(super) mod tests {
             nullable: false,
         };
         let names = ["ward", "id", "name"];
-        let number = |type_oid: u32| TypeNumbers { type_oid, element_oid: 0 };
+        let number = |type_oid: u32| TypeNumbers { type_oid, element_oid: 0, modifier: -1 };
         Target {
             selection: Selection {
                 dataset: DatasetId::new("cong_dan.citizens").unwrap(),
@@ -243,9 +263,10 @@ pub(super) mod tests {
         let key = vec!["7".to_owned(), "O'x".to_owned()];
         assert_eq!(
             target.boundary_query(Some(&key), 50),
-            "select \"id\"::text, \"ward\"::text from \"public\".\"t\" \
+            "select \"id\"::text, \"ward\"::text from \
+             (select \"id\", \"ward\" from \"public\".\"t\" \
              where (\"id\", \"ward\") > ('7'::integer, 'O''x'::text) \
-             order by \"id\", \"ward\" offset 49 limit 1"
+             order by \"id\", \"ward\" offset 49 limit 1) as boundary"
         );
         assert_eq!(
             target.chunk_query(None, Some(&key)),

@@ -116,8 +116,10 @@ fn numeric(text: &str, out: &mut Vec<u8>) -> Result<(), BadText> {
     let digits = digits.get(leading..).unwrap_or_default();
     let trailing = digits.iter().rev().take_while(|&&digit| digit == 0).count();
     let digits = digits.get(..digits.len() - trailing).unwrap_or_default();
-    let whole_groups = i16::try_from(whole.len().div_ceil(4)).map_err(|_| BadText)?;
-    let weight = whole_groups - 1 - i16::try_from(leading).map_err(|_| BadText)?;
+    // The largest numbers have one group more than the weight can count.
+    let [whole_groups, leading] = [whole.len().div_ceil(4), leading].map(i32::try_from);
+    let weight = whole_groups.map_err(|_| BadText)? - 1 - leading.map_err(|_| BadText)?;
+    let weight = if digits.is_empty() { 0 } else { i16::try_from(weight).map_err(|_| BadText)? };
     let scale = u16::try_from(fraction.len()).map_err(|_| BadText)?;
     if digits.is_empty() {
         put_numeric(out, (0, 0, scale), &[]);
@@ -484,6 +486,7 @@ mod tests {
         check("12345.678", head(3, 1, 0, 3, &[1, 2345, 6780]));
         check("-0.00005", head(1, -2, 0x4000, 5, &[5000]));
         check("10000000", head(1, 1, 0, 0, &[1000]));
+        check(&"9".repeat(131_072), head(32_768, i16::MAX, 0, 0, &[9_999; 32_768]));
         refuse(&Native::Numeric, "12x");
     }
 
