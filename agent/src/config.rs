@@ -262,6 +262,12 @@ pub struct GuardFile {
     /// How long the source may take for a trivial answer before a full read slows down; `"0s"`
     /// never slows it. Default `"250ms"`.
     pub latency_max: Span,
+    /// How long to wait between two comparisons of all rows, for `capture` `"reconcile"` and
+    /// `"watermark"`; `100ms` to `30d`. Default `"15m"`.
+    pub reconcile_interval: Spanned<Span>,
+    /// How long to wait between two looks for what was written, for `capture = "watermark"`;
+    /// `100ms` to `1d`. Default `"10s"`.
+    pub watermark_interval: Spanned<Span>,
 }
 
 impl Default for GuardFile {
@@ -274,6 +280,8 @@ impl Default for GuardFile {
             lock_timeout: seconds(5),
             allowed_hours: Vec::new(),
             latency_max: Span(std::time::Duration::from_millis(250)),
+            reconcile_interval: seconds(900),
+            watermark_interval: seconds(10),
         }
     }
 }
@@ -295,8 +303,10 @@ pub struct DatasetFile {
     /// Schema (MySQL: database) and table at the source, as the catalogue writes them. Required.
     /// Example `"public.citizens"`.
     pub table: Spanned<String>,
-    /// How changes are found: `"auto"` lets the agent choose, `"log"` insists on the database's
-    /// log. Default `"auto"`.
+    /// How changes are found: `"auto"` lets the agent choose and `check` say why; `"log"` insists on
+    /// the database's log, `"functions"` on its log through functions that show the mapped columns
+    /// alone, `"watermark"` on what was written since the last look, `"reconcile"` on comparing all
+    /// rows now and then. Default `"auto"`.
     #[serde(default)]
     pub capture: Capture,
     /// Which rows are shared; a condition over columns that stand under a `from` below. Default:
@@ -388,4 +398,10 @@ pub enum Capture {
     Auto,
     /// The database's log, or a fault.
     Log,
+    /// The database's log through functions, or a fault.
+    Functions,
+    /// What was written since the last look, or a fault.
+    Watermark,
+    /// All rows, compared now and then, or a fault.
+    Reconcile,
 }

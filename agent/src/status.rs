@@ -68,6 +68,12 @@ pub struct DatasetStatus {
     pub lag_bytes: Option<u64>,
     /// Bytes of log the source keeps for this dataset.
     pub retained_bytes: Option<u64>,
+    /// How long it waits before it asks the source again, in milliseconds, where it has to ask.
+    #[serde(default)]
+    pub poll_pause_ms: Option<u64>,
+    /// How often all rows were compared since reading last began, where they are.
+    #[serde(default)]
+    pub passes: Option<u64>,
     /// Rows spooled since the start, by operation.
     pub rows: BTreeMap<String, u64>,
     /// Batches spooled since the start.
@@ -193,6 +199,10 @@ pub fn prometheus(status: &AgentStatus) -> String {
     metric(&mut text, "phusa_agent_lag_bytes", "gauge", each(|d| d.lag_bytes.unwrap_or(0)));
     let retained = each(|d| d.retained_bytes.unwrap_or(0));
     metric(&mut text, "phusa_agent_retained_bytes", "gauge", retained);
+    let pause = each(|d| d.poll_pause_ms.unwrap_or(0));
+    metric(&mut text, "phusa_agent_poll_pause_milliseconds", "gauge", pause);
+    let passes = each(|d| d.passes.unwrap_or(0));
+    metric(&mut text, "phusa_agent_passes_total", "counter", passes);
     let faulted =
         |d: &DatasetStatus| u64::from(d.reading_trouble.is_some() || d.delivery_trouble.is_some());
     metric(&mut text, "phusa_agent_faulted", "gauge", each(faulted));

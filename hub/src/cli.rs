@@ -1,4 +1,4 @@
-//! Commands: serve, check, migrate, contract, log, fleet, warehouse, dev-certs, version.
+//! Commands: serve, check, migrate, contract, log, fleet, warehouse, verify, dev-certs, version.
 //!
 //! Exit codes are decided here and nowhere else: 0 done, 1 a person must act, 2 wrong arguments,
 //! 70 a bug, 75 worth trying again, 78 wrong configuration.
@@ -61,6 +61,12 @@ enum Command {
     /// The shared tables.
     #[command(subcommand)]
     Warehouse(WarehouseCommand),
+    /// When each dataset was last proven identical to its source.
+    Verify {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Make certificates and keys for development and demonstration.
     DevCerts(DevCerts),
     /// Print the version.
@@ -238,6 +244,7 @@ async fn execute(cli: Cli) -> Result<(), Vec<Fault>> {
         Command::Warehouse(WarehouseCommand::Digest { dataset, json }) => {
             digest(&config, &dataset, json).await
         }
+        Command::Verify { json } => proven(&config, json).await,
         Command::DevCerts(wanted) => one(dev_certs(wanted)),
         Command::Version => one(print(&format!("phusa-hub {}", crate::VERSION))),
     }
@@ -418,6 +425,16 @@ async fn fleet_ls(config: &Path, as_json: bool) -> Result<(), Vec<Fault>> {
         let client = warehouse.client().await?;
         let agents = fleet::agents(&client, Timestamp::now()).await?;
         print(&if as_json { json(&agents) } else { fleet::table(&agents) })
+    })
+    .await
+}
+
+async fn proven(config: &Path, as_json: bool) -> Result<(), Vec<Fault>> {
+    let plan = Plan::read(config)?;
+    with_warehouse(&plan, async |warehouse| {
+        let client = warehouse.client().await?;
+        let proven = fleet::proofs::last(&client).await?;
+        print(&if as_json { json(&proven) } else { fleet::proofs::table(&proven) })
     })
     .await
 }

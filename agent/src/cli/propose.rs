@@ -12,7 +12,7 @@ use super::say;
 use crate::config::plan::Plan;
 use crate::mapping::propose::{Bridge, Proposal, SURE, mask, propose as propose_fields};
 use crate::pipeline::wiring;
-use crate::source::{Column, Selection, Source as _};
+use crate::source::{Capture, Column, Selection, Source as _};
 
 /// Prints the file; `contract` is written into it as given.
 pub(super) async fn propose(plan: &Plan, contract: &Path, table: &str) -> Result<ExitCode, Fault> {
@@ -43,6 +43,7 @@ async fn columns(plan: &Plan, agreed: &Contract, table: &str) -> Result<Vec<Colu
         columns: Vec::new(),
         key: Vec::new(),
         filter: None,
+        capture: Capture::Auto,
     };
     let source = wiring::source(plan)?;
     let names = source.probe(std::slice::from_ref(&selection)).await?;

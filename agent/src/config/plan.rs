@@ -29,9 +29,7 @@ use self::address::HubAddress;
 use self::dataset::Common;
 use self::place::Place;
 use super::secret::SecretFile;
-use super::{
-    AgentFile, BatchFile, Capture, Engine, GuardFile, HubFile, SourceFile, SpoolFile, TlsMode,
-};
+use super::{AgentFile, BatchFile, Engine, GuardFile, HubFile, SourceFile, SpoolFile, TlsMode};
 use crate::mapping::field::Rules;
 use crate::mapping::filter::Dialect;
 use crate::source::Selection;
@@ -149,6 +147,10 @@ pub struct GuardPlan {
     pub allowed_hours: Hours,
     /// How long a trivial answer may take before a full read slows down; zero is any time.
     pub latency_max: Duration,
+    /// How long to wait between two comparisons of all rows.
+    pub reconcile_interval: Duration,
+    /// How long to wait between two looks for what was written.
+    pub watermark_interval: Duration,
 }
 
 /// One checked dataset file with its contract.
@@ -164,8 +166,6 @@ pub struct DatasetPlan {
     pub rules: Rules,
     /// SHA-256 of the canonical JSON of the file as written.
     pub mapping: Digest,
-    /// How changes are found.
-    pub capture: Capture,
 }
 
 impl DatasetPlan {
@@ -351,7 +351,8 @@ impl Check<'_> {
         self.is_reached_by_name(&file);
         let slot_wal_max = file.slot_wal_max.unwrap_or(Spanned::new(0..0, ByteSize::mib(8_192)));
         let slot_wait = file.slot_wait.unwrap_or(Spanned::new(0..0, seconds(60)));
-        let catch_up_bytes = file.catch_up_bytes.unwrap_or(Spanned::new(0..0, ByteSize::mib(1_024)));
+        let catch_up_bytes =
+            file.catch_up_bytes.unwrap_or(Spanned::new(0..0, ByteSize::mib(1_024)));
         self.is_for(&slot_wal_max, "slot_wal_max", engine, Engine::Postgresql);
         self.is_for(&slot_wait, "slot_wait", engine, Engine::Postgresql);
         self.is_for(&catch_up_bytes, "catch_up_bytes", engine, Engine::Postgresql);
@@ -406,6 +407,9 @@ impl Check<'_> {
         let timeouts = (Span(Duration::from_millis(100)), seconds(86_400));
         let statement_rule = "`statement_timeout` is 100ms to 1d";
         let lock_rule = "`lock_timeout` is 100ms to 1d";
+        let months = (Span(Duration::from_millis(100)), seconds(30 * 86_400));
+        let reconcile_rule = "`reconcile_interval` is 100ms to 30d";
+        let watermark_rule = "`watermark_interval` is 100ms to 1d";
         GuardPlan {
             rows_per_second_max: Some(file.rows_per_second_max).filter(|&rows| rows > 0),
             snapshot_workers: self.within(&file.snapshot_workers, (1, 16), workers_rule),
@@ -414,6 +418,8 @@ impl Check<'_> {
             lock_timeout: self.within(&file.lock_timeout, timeouts, lock_rule).0,
             allowed_hours: self.hours(&file.allowed_hours),
             latency_max: file.latency_max.0,
+            reconcile_interval: self.within(&file.reconcile_interval, months, reconcile_rule).0,
+            watermark_interval: self.within(&file.watermark_interval, timeouts, watermark_rule).0,
         }
     }
 

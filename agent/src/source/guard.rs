@@ -25,6 +25,10 @@ pub struct Guard {
     /// How long the server may take to answer that it is there before a full read slows down; zero
     /// never slows it. Default 250 ms.
     pub latency_max: Duration,
+    /// How long to wait between two comparisons of all rows. Default 15 min.
+    pub reconcile_interval: Duration,
+    /// How long to wait between two looks for what was written. Default 10 s.
+    pub watermark_interval: Duration,
 }
 
 impl Default for Guard {
@@ -37,6 +41,8 @@ impl Default for Guard {
             lock_timeout: Duration::from_secs(5),
             allowed_hours: Hours::default(),
             latency_max: Duration::from_millis(250),
+            reconcile_interval: Duration::from_secs(900),
+            watermark_interval: Duration::from_secs(10),
         }
     }
 }
