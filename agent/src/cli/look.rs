@@ -11,6 +11,7 @@ use phusa_protocol::time::Timestamp;
 use serde_json::json;
 
 use super::{exit_code, meaning, report, say};
+use crate::config::Engine;
 use crate::config::plan::{DatasetPlan, Plan};
 use crate::mapping::decode::Encoding;
 use crate::mapping::field::Decode;
@@ -53,7 +54,12 @@ async fn check_source(plan: &Plan) -> Result<Vec<Fault>, Fault> {
         // A login that does not exist cannot ask what else is missing.
         let user = plan.source.user.replace('"', "\"\"");
         say(FOR_THE_ADMINISTRATOR);
-        say(&format!("create role \"{user}\" login replication password '…';"));
+        say(&match plan.source.engine {
+            Engine::Postgresql => {
+                format!("create role \"{user}\" login replication password '…';")
+            }
+            Engine::Mysql => format!("create user '{user}'@'%' identified by '…';"),
+        });
     }
     let Findings { server, facts, mut faults, statements, columns, unread } = found?;
     say(&format!("Nguồn · source: {server}"));
