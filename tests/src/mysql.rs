@@ -86,12 +86,42 @@ impl MySqlServer {
     /// When the server does not come up.
     #[must_use]
     pub fn start(flavour: Flavour, settings: &str) -> Self {
-        let (folder, port) = (Arc::new(Folder::new()), free_port());
-        let server = Self { flavour, folder, port, process: Mutex::new(None) };
-        server.configure(settings);
-        server.install();
-        server.resume();
+        let server = Self::placed(flavour);
+        server.launch(settings);
         server
+    }
+
+    /// Starts one that offers TLS with a certificate for 127.0.0.1; [`MySqlServer::ca_file`] is
+    /// what clients are to trust.
+    ///
+    /// # Panics
+    /// When the server does not come up.
+    #[must_use]
+    pub fn start_with_tls(flavour: Flavour) -> Self {
+        let server = Self::placed(flavour);
+        let path = server.folder.path().display();
+        make_certificates(server.folder.path());
+        server.launch(&format!(
+            "ssl_ca={path}/ca.pem\nssl_cert={path}/server.pem\nssl_key={path}/server.key\n"
+        ));
+        server
+    }
+
+    /// The certificate authority of a server with TLS.
+    #[must_use]
+    pub fn ca_file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    fn placed(flavour: Flavour) -> Self {
+        let (folder, port) = (Arc::new(Folder::new()), free_port());
+        Self { flavour, folder, port, process: Mutex::new(None) }
+    }
+
+    fn launch(&self, settings: &str) {
+        self.configure(settings);
+        self.install();
+        self.resume();
     }
 
     /// The MariaDB that all tests of this program share; it ends with the last of them.
@@ -269,6 +299,20 @@ impl MySqlServer {
         command.arg(format!("--socket={}", socket.display()));
         command
     }
+}
+
+/// A certificate authority and a server's certificate from it.
+fn make_certificates(folder: &Path) {
+    let script = "
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
+            -subj /CN=lab-ca -keyout ca.key -out ca.pem
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
+            -subj /CN=127.0.0.1 -keyout server.key -out server.csr
+        printf 'subjectAltName=IP:127.0.0.1\\nbasicConstraints=CA:FALSE\\n' >server.ext
+        openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+            -extfile server.ext -out server.pem
+        chmod 644 server.key";
+    run(Command::new("sh").args(["-ec", script]).current_dir(folder));
 }
 
 fn is_root() -> bool {

@@ -1,6 +1,8 @@
 //! Whom the agent reads as: proved to be harmless, with the rights that capture needs and no more.
 
-use phusa_tests::mysql::MySqlServer;
+use std::sync::Arc;
+
+use phusa_tests::mysql::{Flavour, MySqlServer, mysql_programs};
 use phusa_tests::province::Readable as _;
 
 use crate::world::{AGENCY, Share, World, said};
@@ -24,6 +26,8 @@ async fn check_prints_the_grants_that_are_missing_and_they_suffice() {
     assert!(grants.contains(&format!("GRANT SELECT (`id`) ON `{name}`.`mot`")), "{grants}");
     assert!(grants.contains("REPLICATION SLAVE"), "{grants}");
     assert!(grants.contains("BINLOG MONITOR"), "{grants}");
+    let text = said(&world.agent(&["check", "--offline"]));
+    assert!(text.contains(&format!("thu.mot ← {name}.mot")), "{text}");
     world.source.sql(&format!("revoke replication slave on *.* from '{login}'@'%'"));
     let text = said(&world.agent(&["check", "--offline"]));
     assert!(text.contains("source_rights"), "{text}");
@@ -80,4 +84,29 @@ async fn rows_that_a_collation_takes_for_equal_are_told_apart_by_the_agent() {
     world.warehouse_says("select string_agg(id::text, ' ' order by id) from thu.ho", "2 8").await;
     assert_eq!(world.identical("ho").await, 2);
     assert!(world.province.agent_folder(AGENCY).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_reached_by_tls_if_its_certificate_is_trusted() {
+    let flavours = [Some(Flavour::MariaDb), mysql_programs().map(|_| Flavour::MySql)];
+    for flavour in flavours.into_iter().flatten() {
+        let server = Arc::new(MySqlServer::start_with_tls(flavour));
+        let mut world = World::around(server.database());
+        world.source.sql("create table mot (id int primary key); insert into mot values (1)");
+        world.share("", &[MOT]);
+        world.source.sql("set global require_secure_transport = on");
+        let text = said(&world.agent(&["check", "--offline"]));
+        let refused = text.contains("source_tls") || text.contains("source_login");
+        assert!(refused && !text.contains("create role"), "{flavour:?}: {text}");
+        world.edit("agent.toml", "tls = \"off\"", "tls = \"verify\"\ntls_ca_file = \"ca.pem\"");
+        let text = said(&world.agent(&["check", "--offline"]));
+        assert!(text.contains("source_tls"), "another authority: {flavour:?}: {text}");
+        let trusted = format!("tls_ca_file = \"{}\"", server.ca_file().display());
+        world.edit("agent.toml", "tls_ca_file = \"ca.pem\"", &trusted);
+        world.start();
+        world.warehouse_says("select count(*) from thu.mot", "1").await;
+        world.source.sql("insert into mot values (2)");
+        assert_eq!(world.identical("mot").await, 2);
+        world.warehouse_says("select count(*) from thu.mot", "2").await;
+    }
 }

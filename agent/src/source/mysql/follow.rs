@@ -47,9 +47,9 @@ impl Follower {
         if self.assembler.has_become_live() {
             self.cut(outbox).await?;
         }
-        let dataset = self.target.selection.dataset.clone();
-        let at = self.assembler.following().at.clone();
-        let mut log = Log::open(&self.settings, &dataset, &at, self.identity.tracking).await?;
+        let (target, at) = (Arc::clone(&self.target), self.assembler.following().at.clone());
+        let tracking = self.identity.tracking;
+        let mut log = Log::open(&self.settings, &target.selection, &at, tracking).await?;
         self.assembler.reconnected();
         let mut look = interval(LOOK_INTERVAL);
         loop {

@@ -144,10 +144,10 @@ impl Inspection {
         selection.columns.iter().map(column).collect()
     }
 
-    /// Names of the columns that the selection leaves out.
+    /// The table's other columns that the login may see.
     fn unread(&self, selection: &Selection) -> Vec<String> {
-        let attributes = self.table.iter().flat_map(|table| &table.columns);
-        let names = attributes.map(|attribute| attribute.column.name.clone());
+        let columns = self.table.iter().flat_map(|table| &table.columns);
+        let names = columns.map(|attribute| attribute.column.name.clone());
         names.filter(|name| !selection.columns.contains(name)).collect()
     }
 

@@ -13,13 +13,14 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Sid};
 use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
-use phusa_protocol::ids::{AgentId, DatasetId};
+use phusa_protocol::ids::AgentId;
 
 use super::assemble::Name;
 use super::event::{BadEvent, Head, Payload};
 use super::place::{Position, Tracking};
 use super::session::{APPLICATION_NAME, connect};
 use super::{Flavour, Settings, said};
+use crate::source::Selection;
 use tokio::time::{Instant, timeout_at};
 
 /// How often a server with nothing to send says so.
@@ -48,11 +49,13 @@ pub(super) struct Log {
 /// An event as it came.
 pub(super) struct Received(RawEvent);
 
-/// The number under which an agent reads the log of one dataset: from a range that nobody gives
-/// a server by hand, because a server of the same number would be cut off.
-pub(super) fn server_id(agent: &AgentId, dataset: &DatasetId) -> u32 {
+/// The number under which an agent reads the log of one table: from a range that nobody gives a
+/// server by hand, because a reader or server of the same number would be cut off.
+fn server_id(agent: &AgentId, selection: &Selection) -> u32 {
     const RANGE: u32 = 0xf000_0000;
-    let digest = Digest::of(format!("{agent} {dataset}").as_bytes()).to_string();
+    let Selection { dataset, schema, table, .. } = selection;
+    let name = format!("{agent} {dataset} {schema}.{table}");
+    let digest = Digest::of(name.as_bytes()).to_string();
     let number = digest.get(..7).and_then(|digits| u32::from_str_radix(digits, 16).ok());
     RANGE | number.unwrap_or(0)
 }
@@ -61,7 +64,7 @@ impl Log {
     /// Begins to read at a position.
     pub(super) async fn open(
         settings: &Settings,
-        dataset: &DatasetId,
+        selection: &Selection,
         position: &Position,
         tracking: Tracking,
     ) -> Result<Self, Fault> {
@@ -71,7 +74,7 @@ impl Log {
             let done = conn.query_drop(statement).await;
             done.map_err(|error| said::plain("cannot prepare reading the log", error))?;
         }
-        let request = BinlogStreamRequest::new(server_id(&settings.agent, dataset))
+        let request = BinlogStreamRequest::new(server_id(&settings.agent, selection))
             .with_hostname(APPLICATION_NAME.as_bytes());
         let request = if tracking == Tracking::Gtid {
             let sources = position.gtids.sources().map(|source| source.parse::<Sid<'_>>());
@@ -244,16 +247,17 @@ impl<'a> Unpacked<'a> {
 #[cfg(test)]
 mod tests {
     use super::super::event::payload;
+    use super::super::target::tests::sample;
     use super::*;
 
     #[test]
     fn numbers_of_agents_are_stable_apart_and_in_a_range_of_their_own() {
         let agent = |name: &str| AgentId::try_from(format!("H57.12/{name}")).unwrap();
-        let dataset = |name: &str| DatasetId::new(name).unwrap();
-        let one = server_id(&agent("may-1"), &dataset("a.b"));
-        assert_eq!(one, server_id(&agent("may-1"), &dataset("a.b")));
-        assert_ne!(one, server_id(&agent("may-2"), &dataset("a.b")));
-        assert_ne!(one, server_id(&agent("may-1"), &dataset("a.c")));
+        let table = |schema: &str| Selection { schema: schema.to_owned(), ..sample().selection };
+        let one = server_id(&agent("may-1"), &table("d"));
+        assert_eq!(one, server_id(&agent("may-1"), &table("d")));
+        assert_ne!(one, server_id(&agent("may-2"), &table("d")));
+        assert_ne!(one, server_id(&agent("may-1"), &table("e")));
         assert!(one >= 0xf000_0000);
     }
 
