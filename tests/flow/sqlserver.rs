@@ -446,7 +446,7 @@ async fn the_server_is_known_by_its_certificate_and_old_tls_is_said_plainly() {
     says(&agency, &["source_table_missing"]);
     let stranger = Province::new();
     protect(&stranger.hub_folder().join("ca.pem"));
-    says(&agency, &["source_tls", "UnknownIssuer"]);
+    says(&agency, &["source_tls", "certificate was rejected"]);
     protect(&hub.join("ca.pem"));
     for statement in [
         "alter database [hotich] set change_tracking = on (change_retention = 7 days);",
