@@ -184,7 +184,7 @@ pub struct SourceFile {
     /// PostgreSQL only: how long the creation of a replication slot may take. Default `"60s"`.
     pub slot_wait: Option<Spanned<Span>>,
     /// PostgreSQL only: lag above which catching up goes through the slot functions instead of
-    /// streaming. Default `"64MiB"`.
+    /// streaming. Default `"1GiB"`.
     pub catch_up_bytes: Option<Spanned<ByteSize>>,
 }
 
@@ -256,6 +256,18 @@ pub struct GuardFile {
     pub statement_timeout: Spanned<Span>,
     /// How long a statement may wait for a lock at the source. Default `"5s"`.
     pub lock_timeout: Spanned<Span>,
+    /// Stretches of the day, by Vietnam's clock, in which a full read may run; changes are followed
+    /// at any hour. Default `[]`, always. Example `["22:00-05:00"]`.
+    pub allowed_hours: Vec<Spanned<String>>,
+    /// How long the source may take for a trivial answer before a full read slows down; `"0s"`
+    /// never slows it. Default `"250ms"`.
+    pub latency_max: Span,
+    /// How long to wait between two comparisons of all rows, for `capture` `"reconcile"` and
+    /// `"watermark"`; `100ms` to `30d`. Default `"15m"`.
+    pub reconcile_interval: Spanned<Span>,
+    /// How long to wait between two looks for what was written, for `capture = "watermark"`;
+    /// `100ms` to `1d`. Default `"10s"`.
+    pub watermark_interval: Spanned<Span>,
 }
 
 impl Default for GuardFile {
@@ -266,6 +278,10 @@ impl Default for GuardFile {
             chunk_rows: Spanned::new(0..0, 50_000),
             statement_timeout: seconds(300),
             lock_timeout: seconds(5),
+            allowed_hours: Vec::new(),
+            latency_max: Span(std::time::Duration::from_millis(250)),
+            reconcile_interval: seconds(900),
+            watermark_interval: seconds(10),
         }
     }
 }
@@ -287,8 +303,10 @@ pub struct DatasetFile {
     /// Schema (MySQL: database) and table at the source, as the catalogue writes them. Required.
     /// Example `"public.citizens"`.
     pub table: Spanned<String>,
-    /// How changes are found: `"auto"` lets the agent choose, `"log"` insists on the database's
-    /// log. Default `"auto"`.
+    /// How changes are found: `"auto"` lets the agent choose and `check` say why; `"log"` insists on
+    /// the database's log, `"functions"` on its log through functions that show the mapped columns
+    /// alone, `"watermark"` on what was written since the last look, `"reconcile"` on comparing all
+    /// rows now and then. Default `"auto"`.
     #[serde(default)]
     pub capture: Capture,
     /// Which rows are shared; a condition over columns that stand under a `from` below. Default:
@@ -380,4 +398,10 @@ pub enum Capture {
     Auto,
     /// The database's log, or a fault.
     Log,
+    /// The database's log through functions, or a fault.
+    Functions,
+    /// What was written since the last look, or a fault.
+    Watermark,
+    /// All rows, compared now and then, or a fault.
+    Reconcile,
 }

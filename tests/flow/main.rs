@@ -3,6 +3,7 @@
 
 mod arrival;
 mod canary;
+mod capture;
 mod house;
 mod hub;
 mod log;
@@ -11,6 +12,7 @@ mod mapping;
 mod mysql;
 mod rules;
 mod outage;
+mod proof;
 mod refusals;
 mod schema;
 mod snapshot;

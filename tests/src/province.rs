@@ -414,7 +414,7 @@ impl Province {
     #[must_use]
     pub fn both_ends(&self, agency: &str, dataset: &str) -> [Option<RowsDigest>; 2] {
         [
-            counted(&self.agent(agency, &["verify", dataset, "--json"]), dataset),
+            counted(&self.agent(agency, &["verify", dataset, "--json", "--offline"]), dataset),
             counted(&self.hub(&["warehouse", "digest", dataset, "--json"]), dataset),
         ]
     }

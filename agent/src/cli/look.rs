@@ -1,4 +1,4 @@
-//! Looking without sending: check and verify.
+//! Looking without sending: check, and counting the source.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -142,8 +142,8 @@ pub(super) fn refusals(welcome: Welcome) -> impl Iterator<Item = Fault> {
     })
 }
 
-/// `phusa-agent verify`: rows and digest of the source as mapping lets it through.
-pub(super) async fn verify(
+/// `phusa-agent verify --offline`: rows and digest of the source as mapping lets it through.
+pub(super) async fn count(
     plan: &Plan,
     wanted: Option<&str>,
     as_json: bool,

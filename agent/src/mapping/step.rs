@@ -14,7 +14,7 @@ use super::mask::hexadecimal;
 use super::moment;
 use super::nfc;
 use super::pack;
-use super::quality::Rule;
+use super::quality::{OnBad, Rule};
 use super::text::{self, exact};
 use crate::source::{Column, Native};
 
@@ -110,7 +110,7 @@ impl Step {
         let needs_text = match rule.mask {
             Mask::Keep | Mask::Hmac(_) => false,
             // A date or moment has its year without being put into words.
-            Mask::Year => year_of(column).is_none(),
+            Mask::Year => year_of(column).is_none() || rule.recipe.on_bad == OnBad::NullField,
             Mask::KeepLast(_)
             | Mask::KeepFirst(_)
             | Mask::Initials

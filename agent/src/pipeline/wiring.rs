@@ -10,7 +10,7 @@ use crate::source::any::AnySource;
 use crate::source::guard::Guard;
 use crate::source::mysql::{self, MySqlSource};
 use crate::source::postgres::{self, PostgresSource};
-use crate::source::settings::{Limits, Password, Tls};
+use crate::source::settings::{Keep, Limits, Password, Tls};
 use crate::source::sqlserver::{self, SqlServerSource};
 use crate::spool::record::SealKey;
 use crate::transport::identity::{Files, client_config};
@@ -115,6 +115,7 @@ fn postgres_settings(plan: &Plan) -> Result<postgres::Settings, Fault> {
     settings.catch_up_bytes = source.catch_up_bytes;
     settings.batch = limits(plan);
     settings.guard = guard(plan);
+    settings.keep = keep(plan);
     Ok(settings)
 }
 
@@ -128,6 +129,13 @@ fn sqlserver_settings(plan: &Plan) -> Result<sqlserver::Settings, Fault> {
     settings.batch = limits(plan);
     settings.guard = guard(plan);
     Ok(settings)
+}
+
+/// Where rows are remembered. Only captures need it, and they cannot begin without the spool, which
+/// says what is wrong with its key.
+fn keep(plan: &Plan) -> Option<Keep> {
+    let secret = plan.spool.key_file.load_key().ok()?;
+    Some(Keep::new(plan.state_dir.join("index"), secret))
 }
 
 fn tls(plan: &Plan) -> Tls {
@@ -151,6 +159,10 @@ fn guard(plan: &Plan) -> Guard {
         chunk_rows: plan.guard.chunk_rows,
         statement_timeout: plan.guard.statement_timeout,
         lock_timeout: plan.guard.lock_timeout,
+        allowed_hours: plan.guard.allowed_hours.clone(),
+        latency_max: plan.guard.latency_max,
+        reconcile_interval: plan.guard.reconcile_interval,
+        watermark_interval: plan.guard.watermark_interval,
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use super::mysql::MySqlSource;
 use super::postgres::PostgresSource;
 use super::sqlserver::SqlServerSource;
-use super::{Block, Findings, Intake, Selection, Source, Start};
+use super::{Block, Findings, Intake, Offer, Selection, Source, Start};
 
 /// One of the engines.
 #[derive(Debug, Clone)]
@@ -25,6 +25,14 @@ impl Source for AnySource {
             Self::Postgres(source) => source.probe(selections).await,
             Self::SqlServer(source) => source.probe(selections).await,
             Self::MySql(source) => source.probe(selections).await,
+        }
+    }
+
+    async fn offers(&self, selections: &[Selection]) -> Result<Vec<Offer>, Fault> {
+        match self {
+            Self::Postgres(source) => source.offers(selections).await,
+            Self::SqlServer(source) => source.offers(selections).await,
+            Self::MySql(source) => source.offers(selections).await,
         }
     }
 

@@ -18,10 +18,10 @@ use super::lists::Lists;
 use super::place::{self, Place};
 use super::recipe::{Flaw, Reading};
 use crate::config::secret::SecretFile;
-use crate::config::{DatasetFile, FieldFile, MaskFile};
+use crate::config::{self, DatasetFile, FieldFile, MaskFile};
 use crate::mapping::field::{FieldRule, Mask, Recipe, Rules};
 use crate::mapping::filter::{Dialect, Filter};
-use crate::source::Selection;
+use crate::source::{Capture, Selection};
 
 /// What `agent.toml` says of every dataset.
 #[derive(Debug, Clone, Copy)]
@@ -111,19 +111,28 @@ impl Check<'_> {
             key: self.key_columns(file, &fields, &key, &columns),
             filter: filter.as_ref().map(|filter| filter.to_sql(common.dialect)),
             columns,
+            capture: wanted(file.capture),
         };
         self.filter_reads_mapped_columns(file, filter.as_ref(), &selection.columns);
+        self.capture_is_offered(file, common.dialect);
         let rules = Rules { fields, key, filter, row_bytes_max: common.row_bytes_max.as_usize() };
         let mapping = self.fingerprint(file);
         let file_path = self.place.path().to_path_buf();
-        Some(DatasetPlan {
-            file: file_path,
-            contract,
-            selection,
-            rules,
-            mapping,
-            capture: file.capture,
-        })
+        Some(DatasetPlan { file: file_path, contract, selection, rules, mapping })
+    }
+
+    /// Only PostgreSQL offers every way in this version.
+    fn capture_is_offered(&mut self, file: &DatasetFile, dialect: Dialect) {
+        let asked = wanted(file.capture);
+        let everywhere = matches!(asked, Capture::Auto | Capture::Log);
+        if dialect != Dialect::PostgreSql && !everywhere {
+            let rule = format!(
+                "`capture = \"{}\"` is for PostgreSQL only in this version; leave it out, and \
+                 `check` says how this database is followed",
+                asked.name()
+            );
+            self.wrong(file.dataset.span(), rule);
+        }
     }
 
     /// A changed list changes what leaves, so it is part of the mapping; a file without lists has
@@ -330,6 +339,16 @@ impl Check<'_> {
             found.push(position);
         }
         found
+    }
+}
+
+fn wanted(written: config::Capture) -> Capture {
+    match written {
+        config::Capture::Auto => Capture::Auto,
+        config::Capture::Log => Capture::Log,
+        config::Capture::Functions => Capture::Functions,
+        config::Capture::Watermark => Capture::Watermark,
+        config::Capture::Reconcile => Capture::Reconcile,
     }
 }
 

@@ -204,9 +204,11 @@ impl Assembler {
     fn understand<'e>(&mut self, head: Head, event: &'e Event<'e>) -> Result<Asks<'e>, Fault> {
         match event {
             Event::Rotate { file, offset } => self.rotate(file, *offset)?,
-            Event::Domain { domain, seq, alone } => {
+            Event::Domain { domain, seq, alone, xa } => {
                 self.named(Name::Domain(*domain, head.server_id, *seq));
-                if !alone {
+                if *xa {
+                    self.begin_xa()?;
+                } else if !alone {
                     self.begin()?;
                 }
             }
@@ -242,12 +244,7 @@ impl Assembler {
     fn query<'e>(&mut self, head: Head, schema: &[u8], text: &[u8]) -> Result<Asks<'e>, Fault> {
         match meaning(text, schema, self.target.logged_names()) {
             Meaning::Begin => self.begin()?,
-            Meaning::XaStart => {
-                self.begin()?;
-                if let Some(transaction) = &mut self.transaction {
-                    transaction.is_xa = true;
-                }
-            }
+            Meaning::XaStart => self.begin_xa()?,
             Meaning::Commit => self.end(head)?,
             Meaning::Rollback | Meaning::RollbackTo if self.has_changes() => {
                 return Err(gap("a transaction with changes of the table was taken back"));
@@ -312,6 +309,14 @@ impl Assembler {
             None => 0,
         };
         self.transaction = Some(Transaction { name, known, ..Transaction::default() });
+        Ok(())
+    }
+
+    fn begin_xa(&mut self) -> Result<(), Fault> {
+        self.begin()?;
+        if let Some(transaction) = &mut self.transaction {
+            transaction.is_xa = true;
+        }
         Ok(())
     }
 
@@ -519,6 +524,7 @@ impl Assembler {
     /// Changes before this may differ from what was read.
     pub(super) fn settle_until(&mut self, mark: Position) {
         self.following.settle_until = Some(mark);
+        self.following.told_live = false;
     }
 
     /// Ends the block here.

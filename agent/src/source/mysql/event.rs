@@ -107,8 +107,9 @@ pub(super) enum Event<'a> {
     Rotate { file: &'a [u8], offset: u64 },
     /// A transaction of MySQL begins; which one is read by the caller.
     Gtid,
-    /// A transaction of MariaDB begins; `alone` where one statement is all of it.
-    Domain { domain: u32, seq: u64, alone: bool },
+    /// A transaction of MariaDB begins; `alone` where one statement is all of it, `xa` where it
+    /// will only be prepared.
+    Domain { domain: u32, seq: u64, alone: bool, xa: bool },
     /// A statement as text.
     Query { schema: &'a [u8], text: Text<'a> },
     /// The transaction is committed.
@@ -316,10 +317,13 @@ fn unpack(mut bytes: &[u8]) -> Option<Vec<u8>> {
 fn domain(mut body: &[u8]) -> Option<Event<'_>> {
     /// One statement is all of the transaction.
     const STANDALONE: u64 = 1;
+    /// It ends with XA PREPARE.
+    const PREPARED_XA: u64 = 64;
     let seq = number(&mut body, 8)?;
     let domain = u32::try_from(number(&mut body, 4)?).ok()?;
     let flags = number(&mut body, 1)?;
-    Some(Event::Domain { domain, seq, alone: flags & STANDALONE != 0 })
+    let (alone, xa) = (flags & STANDALONE != 0, flags & PREPARED_XA != 0);
+    Some(Event::Domain { domain, seq, alone, xa })
 }
 
 fn prepare(mut body: &[u8]) -> Option<Event<'_>> {

@@ -278,9 +278,11 @@ fn after_sql(after: &After) -> Result<Option<KeyText>, Fault> {
 pub(super) fn put_row(target: &Target, row: &Row, out: &mut Vec<u8>) -> Result<(), BadValue> {
     put_tuple_head(out, target.kinds.len());
     for (at, kind) in target.kinds.iter().enumerate() {
-        match row.as_ref(at).ok_or(BadValue)? {
-            mysql_async::Value::NULL => put_field(out, Field::Null),
-            value => put_sized(out, |out| put_queried(kind, value, out))?,
+        let value = row.as_ref(at).ok_or(BadValue)?;
+        if *value == mysql_async::Value::NULL {
+            put_field(out, Field::Null);
+        } else {
+            put_sized(out, |out| put_queried(kind, value, out))?;
         }
     }
     Ok(())

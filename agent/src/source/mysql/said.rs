@@ -41,14 +41,13 @@ pub(super) fn of_rows(what: impl Into<String>, error: Error) -> Fault {
 /// A fault of the log's connection. Its messages name files, positions and servers only.
 pub(super) fn of_log(what: impl Into<String>, error: Error) -> Fault {
     const FATAL: u16 = 1236;
-    match error {
-        Error::Server(said) if said.code == FATAL => {
-            let code = of_fatal(&said.message);
-            let said = Said { number: said.code, message: Some(said.message) };
-            Fault::because(code, what, said)
-        }
-        error => fault(what.into(), error, true),
+    if let Error::Server(said) = &error
+        && said.code == FATAL
+    {
+        let (number, message) = (said.code, Some(said.message.clone()));
+        return Fault::because(of_fatal(&said.message), what, Said { number, message });
     }
+    fault(what.into(), error, true)
 }
 
 /// One number stands for everything that ends a log connection.

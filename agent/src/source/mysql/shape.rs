@@ -88,10 +88,9 @@ impl Shape {
         let (nulls, rest) = bytes.split_at_checked(count.div_ceil(8)).ok_or(BadCell::Cut)?;
         *bytes = rest;
         let mut image = vec![Cell::Absent; self.places.len()];
-        let mut at = 0;
-        for (place, layout) in self.layouts.iter().enumerate().filter(|(place, _)| has(*place)) {
+        let there = self.layouts.iter().enumerate().filter(|(place, _)| has(*place));
+        for (at, (place, layout)) in there.enumerate() {
             let is_null = bit(nulls, at);
-            at += 1;
             let cell = if is_null { Cell::Null } else { Cell::Bytes(layout.take(bytes)?) };
             if let Some(slot) = self.wanted.get(place).copied().flatten()
                 && let Some(slot) = image.get_mut(slot)

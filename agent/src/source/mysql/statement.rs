@@ -62,16 +62,23 @@ pub(super) fn meaning(text: &[u8], current: &[u8], (schema, table): (&str, &str)
         return Meaning::None;
     }
     let has = |keyword: &str| words.iter().any(|word| word.is(keyword));
-    let is_temporary = second_is("temporary");
-    match first {
-        _ if first.is("truncate") => Meaning::Truncate,
-        _ if first.is("rename") => Meaning::Replace,
-        _ if is_temporary => Meaning::None,
-        _ if (first.is("create") || first.is("drop")) && is_table(&words) => Meaning::Replace,
-        _ if (first.is("create") || first.is("drop")) && has("index") => Meaning::Alter,
-        _ if first.is("alter") && is_table(&words) => of_alter(&words),
-        _ if CHANGING.iter().any(|verb| first.is(verb)) => Meaning::Statement,
-        _ => Meaning::None,
+    let makes_or_drops = first.is("create") || first.is("drop");
+    if first.is("truncate") {
+        Meaning::Truncate
+    } else if first.is("rename") {
+        Meaning::Replace
+    } else if second_is("temporary") {
+        Meaning::None
+    } else if makes_or_drops && is_table(&words) {
+        Meaning::Replace
+    } else if makes_or_drops && has("index") {
+        Meaning::Alter
+    } else if first.is("alter") && is_table(&words) {
+        of_alter(&words)
+    } else if CHANGING.iter().any(|verb| first.is(verb)) {
+        Meaning::Statement
+    } else {
+        Meaning::None
     }
 }
 
@@ -90,18 +97,19 @@ const CHANGING: [&str; 7] = ["insert", "update", "delete", "replace", "load", "w
 fn of_transaction(first: &Word, words: &[Word]) -> Option<Meaning> {
     let second_is = |keyword: &str| words.get(1).is_some_and(|word| word.is(keyword));
     let to = || words.iter().any(|word| word.is("to"));
-    Some(match first {
-        _ if first.is("begin") || (first.is("start") && second_is("transaction")) => Meaning::Begin,
-        _ if first.is("commit") => Meaning::Commit,
-        _ if first.is("rollback") && to() => Meaning::RollbackTo,
-        _ if first.is("rollback") => Meaning::Rollback,
-        _ if first.is("savepoint") => Meaning::None,
-        _ if first.is("xa") && (second_is("start") || second_is("begin")) => Meaning::XaStart,
-        _ if first.is("xa") && second_is("commit") => Meaning::XaCommit,
-        _ if first.is("xa") && second_is("rollback") => Meaning::XaRollback,
-        _ if first.is("xa") => Meaning::None,
-        _ => return None,
-    })
+    let xa = first.is("xa");
+    let meanings = [
+        (first.is("begin") || (first.is("start") && second_is("transaction")), Meaning::Begin),
+        (first.is("commit"), Meaning::Commit),
+        (first.is("rollback") && to(), Meaning::RollbackTo),
+        (first.is("rollback"), Meaning::Rollback),
+        (first.is("savepoint"), Meaning::None),
+        (xa && (second_is("start") || second_is("begin")), Meaning::XaStart),
+        (xa && second_is("commit"), Meaning::XaCommit),
+        (xa && second_is("rollback"), Meaning::XaRollback),
+        (xa, Meaning::None),
+    ];
+    meanings.into_iter().find(|(is_so, _)| *is_so).map(|(_, meaning)| meaning)
 }
 
 /// Whether the statement is about a table and not a view, an index or a trigger: the word stands

@@ -223,6 +223,7 @@ pub(super) mod tests {
                 columns: ["ward", "id", "name"].map(str::to_owned).to_vec(),
                 key: vec![0, 1],
                 filter: Some("ward = 'x'".to_owned()),
+                capture: crate::source::Capture::Auto,
             },
             rows_estimated: 10,
             columns: Arc::from([

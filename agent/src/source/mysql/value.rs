@@ -79,11 +79,15 @@ fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), BadValue> {
 
 /// An integer in the form of its column.
 pub(super) fn put_int(kind: &Kind, value: i128, out: &mut Vec<u8>) -> Result<(), BadValue> {
-    match kind.native() {
-        Native::Int2 => out.extend(i16::try_from(value).map_err(|_| BadValue)?.to_be_bytes()),
-        Native::Int4 => out.extend(i32::try_from(value).map_err(|_| BadValue)?.to_be_bytes()),
-        Native::Int8 => out.extend(i64::try_from(value).map_err(|_| BadValue)?.to_be_bytes()),
-        _ => return put_decimal(value.to_string().as_bytes(), out),
+    let native = kind.native();
+    if native == Native::Int2 {
+        out.extend(i16::try_from(value).map_err(|_| BadValue)?.to_be_bytes());
+    } else if native == Native::Int4 {
+        out.extend(i32::try_from(value).map_err(|_| BadValue)?.to_be_bytes());
+    } else if native == Native::Int8 {
+        out.extend(i64::try_from(value).map_err(|_| BadValue)?.to_be_bytes());
+    } else {
+        put_decimal(value.to_string().as_bytes(), out)?;
     }
     Ok(())
 }

@@ -72,6 +72,7 @@ fn target(attributes: Vec<Attribute>, key: &[&str], filter: Option<&str>) -> Tar
         table: "Công dân]1".to_owned(),
         key: key.iter().map(place).collect(),
         filter: filter.map(str::to_owned),
+        capture: crate::source::Capture::Auto,
         columns,
     };
     let key = key.iter().map(|name| (*name).to_owned()).collect();
