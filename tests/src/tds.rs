@@ -4,6 +4,7 @@
 mod answer;
 pub mod model;
 pub mod sql;
+pub mod tls;
 pub mod value;
 mod wire;
 
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::answer::{Answer, answer};
 use self::model::Database;
+use self::tls::{Encryption, Stream};
 use self::value::Value;
 use self::wire::{ANSWER, ATTENTION, BATCH, Cursor, LOGIN, PRELOGIN, RPC, Tokens};
 
@@ -46,6 +48,7 @@ struct Shared {
     planned: Mutex<Vec<Planned>>,
     statements: Mutex<Vec<String>>,
     transactions: AtomicU64,
+    encryption: Mutex<Encryption>,
     password: String,
 }
 
@@ -70,6 +73,7 @@ impl SqlServer {
             planned: Mutex::new(Vec::new()),
             statements: Mutex::new(Vec::new()),
             transactions: AtomicU64::new(1),
+            encryption: Mutex::new(Encryption::None),
             password: password.to_owned(),
         });
         let of_listener = Arc::clone(&shared);
@@ -91,6 +95,11 @@ impl SqlServer {
     /// The database, for a test to change; nobody reads meanwhile.
     pub fn database(&self) -> MutexGuard<'_, Database> {
         self.shared.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Protects the connections that come from now on so.
+    pub fn encrypt(&self, encryption: Encryption) {
+        *self.shared.encryption.lock().unwrap_or_else(PoisonError::into_inner) = encryption;
     }
 
     /// Lets the next `times` statements in which `sign` stands go wrong; `login` is the login.
@@ -129,11 +138,14 @@ impl Shared {
 /// One connection, from its greeting to its end.
 fn serve(shared: &Shared, mut stream: TcpStream) {
     let Some((PRELOGIN, _)) = wire::receive(&mut stream) else { return };
-    // VERSION and ENCRYPTION, of which this server has none.
-    let greeting = [0, 0, 11, 0, 6, 1, 0, 17, 0, 1, 0xff, 11, 0, 0x1b, 0x5c, 0, 0, 2];
+    let encryption = shared.encryption.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    // VERSION and ENCRYPTION.
+    let greeting =
+        [0, 0, 11, 0, 6, 1, 0, 17, 0, 1, 0xff, 11, 0, 0x1b, 0x5c, 0, 0, encryption.announced()];
     if !wire::send(&mut stream, ANSWER, &greeting) {
         return;
     }
+    let Some(mut stream) = Stream::after_handshake(stream, &encryption) else { return };
     let Some((LOGIN, login)) = wire::receive(&mut stream) else { return };
     if !log_in(shared, &mut stream, &login) {
         return;
@@ -156,7 +168,7 @@ fn serve(shared: &Shared, mut stream: TcpStream) {
 }
 
 /// The login, with its password in the form it travels in.
-fn log_in(shared: &Shared, stream: &mut TcpStream, login: &[u8]) -> bool {
+fn log_in(shared: &Shared, stream: &mut Stream, login: &[u8]) -> bool {
     let part = |at: usize| {
         let number = |at: usize| usize::from(u16::from_le_bytes([login[at], login[at + 1]]));
         login[number(at)..number(at) + 2 * number(at + 2)].to_vec()
@@ -190,7 +202,7 @@ fn log_in(shared: &Shared, stream: &mut TcpStream, login: &[u8]) -> bool {
 }
 
 /// Reads until the other side has had enough.
-fn wait_for_the_end(stream: &mut TcpStream) -> bool {
+fn wait_for_the_end(stream: &mut Stream) -> bool {
     while wire::receive(stream).is_some() {}
     false
 }
@@ -216,7 +228,7 @@ fn request(kind: u8, body: &[u8]) -> (String, Vec<Value>) {
 /// Answers one request; false when the connection is over.
 fn reply(
     shared: &Shared,
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     (kind, sql, params): (u8, &str, &[Value]),
     snapshot: &mut Option<Database>,
 ) -> bool {

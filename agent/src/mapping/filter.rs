@@ -288,10 +288,9 @@ fn operand(column: &Column, literal: &Literal) -> Result<Operand, String> {
             moment::parse_timestamptz(text).map(Operand::Integer)
         }
         (Native::Tenths(of), Literal::Text(text)) => {
-            let micros = match **of {
-                Native::Time => moment::parse_time(text),
-                _ => moment::parse_timestamp(text),
-            };
+            let is_time = **of == Native::Time;
+            let parse = if is_time { moment::parse_time } else { moment::parse_timestamp };
+            let micros = parse(text);
             micros.map(|micros| Operand::Integer(micros * 10))
         }
         (Native::Uuid, Literal::Text(text)) => uuid::parse(text).map(Operand::Bytes),

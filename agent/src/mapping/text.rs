@@ -111,9 +111,10 @@ fn show(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 }
 
 fn put_tenths(of: &Native, tenths: i64, out: &mut Vec<u8>) {
-    match of {
-        Native::Time => moment::put_time_tenths(tenths, out),
-        _ => moment::put_timestamp_tenths(tenths, out),
+    if *of == Native::Time {
+        moment::put_time_tenths(tenths, out);
+    } else {
+        moment::put_timestamp_tenths(tenths, out);
     }
 }
 

@@ -55,7 +55,6 @@ pub(super) struct Server {
     pub(super) read_only: bool,
     /// How long change tracking keeps changes, such as `2 DAYS`; `None` where it is off.
     pub(super) tracking: Option<String>,
-    auto_cleanup: bool,
 }
 
 /// `snapshot_isolation_state` of a database that allows it.
@@ -72,6 +71,7 @@ impl Server {
         let kind = if read_only { ", read only" } else { "" };
         let retention = number(&row, 8)?;
         let units = text(&row, 9)?;
+        let cleanup = if number(&row, 10)? == 1 { "" } else { ", and never cleaned up" };
         Ok(Self {
             shown: format!("SQL Server {version} ({}{kind})", text(&server, 1)?),
             major: version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0),
@@ -82,8 +82,7 @@ impl Server {
             snapshots: number(&row, 4)? == SNAPSHOT_ON,
             cdc: number(&row, 5)? == 1,
             read_only,
-            tracking: (retention >= 0).then(|| format!("{retention} {units}")),
-            auto_cleanup: number(&row, 10)? == 1,
+            tracking: (retention >= 0).then(|| format!("{retention} {units}{cleanup}")),
         })
     }
 
@@ -100,8 +99,7 @@ impl Server {
             format!("database {}: {}, level {}", self.database, self.collation, self.compatibility),
         ];
         if let Some(retention) = &self.tracking {
-            let cleanup = if self.auto_cleanup { "" } else { ", and never cleaned up" };
-            facts.push(format!("change tracking keeps changes for {retention}{cleanup}"));
+            facts.push(format!("change tracking keeps changes for {retention}"));
         }
         facts.push(if self.snapshots {
             "reads in snapshots: each chunk and each round of changes is consistent".to_owned()

@@ -65,7 +65,13 @@ fn fault(what: String, error: &Error, keep_words: bool) -> Fault {
             Fault::because(code, format!("{what}{hint}"), Said::Driver(message.to_string()))
         }
         // These can quote a value.
-        _ => {
+        Error::Encoding(_)
+        | Error::Conversion(_)
+        | Error::Utf8
+        | Error::Utf16
+        | Error::ParseInt(_)
+        | Error::Routing { .. }
+        | Error::BulkInput(_) => {
             let words = "the driver could not read what came".to_owned();
             Fault::because(Code::Bug, what, Said::Driver(words))
         }
@@ -100,20 +106,21 @@ fn of_transport(kind: IoErrorKind, message: &str) -> (Code, &'static str) {
         return (Code::SourceTls, OLD_TLS);
     }
     let is_tls = ["certificate", "handshake", "tls", "TLS"].iter().any(|s| message.contains(s));
-    match kind {
-        IoErrorKind::InvalidData if is_tls => (Code::SourceTls, ""),
-        _ => (Code::SourceUnreachable, ""),
-    }
+    let code = if is_tls && kind == IoErrorKind::InvalidData {
+        Code::SourceTls
+    } else {
+        Code::SourceUnreachable
+    };
+    (code, "")
 }
 
 /// A connection that was not even begun.
 pub(super) fn unreachable(what: String, error: std::io::Error) -> Fault {
-    let hint = match error.kind() {
-        IoErrorKind::ConnectionRefused => {
-            ": nothing listens there; TCP/IP may be disabled for this instance (SQL Server \
-             Configuration Manager, Protocols), or it listens on another port"
-        }
-        _ => "",
+    let hint = if error.kind() == IoErrorKind::ConnectionRefused {
+        ": nothing listens there; TCP/IP may be disabled for this instance (SQL Server \
+         Configuration Manager, Protocols), or it listens on another port"
+    } else {
+        ""
     };
     Fault::because(Code::SourceUnreachable, format!("{what}{hint}"), error)
 }

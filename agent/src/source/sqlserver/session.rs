@@ -49,13 +49,13 @@ impl ToSql for Param {
 
 /// A connection; it is cut when this is dropped, and with it whatever it was waiting for.
 pub(super) struct Session {
-    client: Client<Compat<TcpStream>>,
+    client: Box<Client<Compat<TcpStream>>>,
     /// How long the server may stay silent.
     silence_max: Duration,
 }
 
 enum Answer {
-    Here(Client<Compat<TcpStream>>),
+    Here(Box<Client<Compat<TcpStream>>>),
     Elsewhere(String, u16),
 }
 
@@ -205,8 +205,9 @@ async fn connect(
         })?
         .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
         .map_err(|error| said::unreachable(what.to_owned(), error))?;
-    match Client::connect(config, stream.compat_write()).await {
-        Ok(client) => Ok(Answer::Here(client)),
+    // The driver's handshake is a large future.
+    match Box::pin(Client::connect(config, stream.compat_write())).await {
+        Ok(client) => Ok(Answer::Here(Box::new(client))),
         Err(Error::Routing { host, port }) => Ok(Answer::Elsewhere(host, port)),
         Err(error) => Err(said::plain(what, &error)),
     }

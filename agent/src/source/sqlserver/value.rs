@@ -135,16 +135,17 @@ fn tenths(value: DateTime2) -> Option<i64> {
 
 /// The count of a time or timestamp in the units of `native`.
 fn moment(native: &Native, value: &ColumnData<'_>) -> Option<i64> {
-    let (plain, counted) = match value {
-        ColumnData::Time(Some(time)) => (Native::Time, tenths_of_day(*time)?),
-        ColumnData::DateTime2(Some(value)) => (Native::Timestamp, tenths(*value)?),
-        _ => return None,
+    let (plain, counted) = if let ColumnData::Time(Some(time)) = value {
+        (Native::Time, tenths_of_day(*time)?)
+    } else if let ColumnData::DateTime2(Some(value)) = value {
+        (Native::Timestamp, tenths(*value)?)
+    } else {
+        return None;
     };
-    match native {
-        Native::Tenths(of) if **of == plain => Some(counted),
-        native if *native == plain && counted % 10 == 0 => Some(counted / 10),
-        _ => None,
+    if let Native::Tenths(of) = native {
+        return (**of == plain).then_some(counted);
     }
+    (*native == plain && counted % 10 == 0).then_some(counted / 10)
 }
 
 /// The driver gives the moment in UTC and the offset beside it.
