@@ -1,5 +1,5 @@
-//! Commands of the agent: check, probe, preview, doctor, describe, run, status, verify, spool,
-//! version.
+//! Commands of the agent: check, probe, preview, doctor, describe, propose, run, status, verify,
+//! spool, version.
 //!
 //! What people see is Vietnamese with English beside it; `--json` is for programs. Exit codes: 0 as
 //! it should be, 1 a fault, 2 wrong arguments.
@@ -25,6 +25,7 @@ mod prove;
 mod preview;
 mod doctor;
 mod describe;
+mod propose;
 
 /// Tác tử Phù Sa đứng cạnh cơ sở dữ liệu của cơ quan · the agent beside an agency's database.
 #[derive(Debug, Parser)]
@@ -78,6 +79,13 @@ enum Command {
         /// Không hỏi nguồn · do not ask the source.
         #[arg(long)]
         offline: bool,
+    },
+    /// Đề xuất tệp ánh xạ cho một hợp đồng và một bảng, theo tên cột và kiểu; không đọc bản ghi nào · propose a dataset file for a contract and a table.
+    Propose {
+        /// Tệp hợp đồng · the contract file.
+        contract: PathBuf,
+        /// Bảng nguồn · the table, `schema.table`.
+        table: String,
     },
     /// Chạy tác tử · run the agent.
     Run,
@@ -140,6 +148,11 @@ impl Cli {
         // pgwire-replication logs the server's own words, which may quote rows; faults say it all.
         let filter = EnvFilter::try_from_env("PHUSA_LOG")
             .unwrap_or_else(|_| EnvFilter::new("info,pgwire_replication=off"));
+        // The driver of SQL Server repeats what the server says, which can quote values.
+        let filter = match "tiberius=off".parse() {
+            Ok(directive) => filter.add_directive(directive),
+            Err(_) => filter,
+        };
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         if self.log_json {
             log.json().init();
@@ -155,6 +168,10 @@ impl Cli {
         }
         if let Command::Doctor { explain: Some(code) } = &self.command {
             return doctor::explain(code).map_err(|fault| vec![fault]);
+        }
+        if let Command::Propose { contract, table } = &self.command {
+            let plan = Plan::load_without_datasets(&self.config)?;
+            return propose::propose(&plan, contract, table).await.map_err(|fault| vec![fault]);
         }
         let plan = Arc::new(Plan::load(&self.config)?);
         let one = |fault| vec![fault];
@@ -181,7 +198,7 @@ impl Cli {
                 prove::verify(&plan, dataset.as_deref(), json, repair).await.map_err(one)
             }
             Command::Spool { json } => report::spool(&plan, json).map_err(one),
-            Command::Version => Ok(ExitCode::SUCCESS),
+            Command::Propose { .. } | Command::Version => Ok(ExitCode::SUCCESS),
         }
     }
 }

@@ -11,6 +11,8 @@ mod outbox;
 pub mod snapshot;
 mod reconcile;
 pub mod postgres;
+pub mod mysql;
+pub mod sqlserver;
 pub mod any;
 
 use std::sync::Arc;
@@ -75,7 +77,8 @@ pub struct Selection {
     pub capture: Capture,
 }
 
-/// How a field's bytes are to be read: always PostgreSQL's binary send format of this type.
+/// How a field's bytes are to be read: PostgreSQL's binary send format of this type, but for the two
+/// that PostgreSQL does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Native {
     /// 1 byte.
@@ -124,6 +127,11 @@ pub enum Native {
     Range(Box<Native>),
     /// Dimensions, element type, elements.
     Array(Box<Native>),
+    /// A time or timestamp that counts tenths of a microsecond where the type itself counts
+    /// microseconds.
+    Tenths(Box<Native>),
+    /// Tenths of a microsecond since 2000-01-01 UTC, then 2 bytes: minutes east of UTC.
+    OffsetTenths,
 }
 
 /// One column of a block.

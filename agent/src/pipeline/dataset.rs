@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{repair, sample};
 use crate::config::plan::{DatasetPlan, Plan};
-use crate::mapping::{Bound, Mapping, OnBad, Reject};
+use crate::mapping::{Bound, Mapping, Quality, Reject};
 use crate::rejects::RejectsFile;
 use crate::source::{Block, Column, Intake, Progress, Resume, Source, Start};
 use crate::spool::{BatchIdentity, Packed, Recovered, Recovery, Spool, Tail, Writer};
@@ -301,6 +301,7 @@ struct Finished {
     packed: Packed,
     resume: Resume,
     rejects: Vec<Reject>,
+    quality: Quality,
 }
 
 impl<'a, S: Source> Capture<'a, S> {
@@ -467,9 +468,8 @@ impl<'a, S: Source> Capture<'a, S> {
                 ("truncate", counts.truncate),
             ];
             add_counts(&mut base.rows, by_op.into_iter().map(|(op, n)| (op.to_owned(), n)));
-            let stayed = block.rejects.iter().filter(|r| r.on_bad == OnBad::RejectRow);
-            let rules = stayed.map(|reject| (broken_rule(reject), 1));
-            add_counts(&mut base.rejects, rules);
+            add_counts(&mut base.rejects, block.quality.by_rule(true));
+            add_counts(&mut base.noted, block.quality.by_rule(false));
         });
     }
 }
@@ -485,13 +485,6 @@ async fn and_stop<T>(stop: &CancellationToken, side: impl Future<Output = T>) ->
 fn is_as_agreed(recovery: &Recovery, dataset: &DatasetPlan) -> bool {
     let now = (dataset.contract.fingerprint(), dataset.mapping);
     recovery.agreed.is_none_or(|agreed| agreed == now)
-}
-
-fn broken_rule(reject: &Reject) -> String {
-    match &reject.field {
-        Some(field) => format!("{field}:{}", reject.rule),
-        None => reject.rule.to_string(),
-    }
 }
 
 fn add_counts(sums: &mut BTreeMap<String, u64>, more: impl Iterator<Item = (String, u64)>) {
@@ -530,7 +523,7 @@ fn finish(bound: &Bound, block: Block, compression_level: i32) -> Result<Finishe
     let resume = block.resume.clone();
     let mapped = bound.apply(block)?;
     let packed = Packed::new(mapped.shareable, compression_level)?;
-    Ok(Finished { packed, resume, rejects: mapped.rejects })
+    Ok(Finished { packed, resume, rejects: mapped.rejects, quality: mapped.quality })
 }
 
 fn words(reason: EpochReason) -> &'static str {
@@ -581,6 +574,7 @@ impl DatasetStatus {
             delivered_bytes: 0,
             refusals: 0,
             rejects: BTreeMap::new(),
+            noted: BTreeMap::new(),
             reading_trouble: None,
             delivery_trouble: None,
             hub_skew_ms: None,

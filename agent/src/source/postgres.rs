@@ -80,7 +80,7 @@ pub struct Settings {
     pub slot_wal_max: ByteSize,
     /// How long making a slot may take. Default 60 s.
     pub slot_wait: Duration,
-    /// Lag above which the log is read through the slot functions. Default 64 MiB.
+    /// Lag above which the log is read through the slot functions. Default 1 GiB.
     pub catch_up_bytes: ByteSize,
     /// When a block is closed.
     pub batch: Limits,
@@ -108,7 +108,7 @@ impl Settings {
             login_may_write_because: None,
             slot_wal_max: ByteSize(8 << 30),
             slot_wait: Duration::from_secs(60),
-            catch_up_bytes: ByteSize::mib(64),
+            catch_up_bytes: ByteSize::mib(1_024),
             batch: Limits::default(),
             guard: Guard::default(),
             log_as_text: false,
@@ -319,7 +319,7 @@ fn comparison(settings: &Settings, target: &Target, capture: super::Capture) -> 
         walk: target.walk.clone(),
         watermark: capture == super::Capture::Watermark,
         limits: settings.batch,
-        guard: settings.guard,
+        guard: settings.guard.clone(),
         rows_estimated: target.rows_estimated,
     })
 }
@@ -343,6 +343,7 @@ impl Capture {
             for former in self.settings.slots(&self.target.selection.dataset) {
                 slot::remove(session, &former).await?;
             }
+            read::wait_for_hours(&self.settings, &self.target).await;
             let exported = slot::create(&self.settings, session, &self.slot, standby).await?;
             let (start, reading) = (exported.start, Reading::new(true));
             return Ok((Stage::Reading { start, reading }, Some(exported)));
@@ -376,11 +377,10 @@ impl Capture {
                     standby: self.server.standby,
                     start,
                     reading,
-                    snapshot: exported.as_ref().map(|exported| exported.snapshot.clone()),
+                    exported,
                     progress: intake.progress.clone(),
                 };
                 let reading = read.run(&mut outbox).await?;
-                drop(exported);
                 self.end_read(start, &reading, &mut outbox).await?
             }
         };

@@ -114,7 +114,7 @@ pub(super) async fn follow<E: KeyOrder>(
     let identity = engine.identify().await?;
     let outbox = Outbox::new(intake.blocks, intake.durable, std::sync::Arc::clone(&job.columns));
     let budget = RowBudget::new(job.guard.rows_per_second_max, Timestamp::now());
-    let (guard, watermark) = (job.guard, job.watermark);
+    let (guard, watermark) = (job.guard.clone(), job.watermark);
     let book = Book::open(job, start, identity, outbox)?;
     let progress = intake.progress;
     Follower { engine, book, guard, watermark, budget, progress }.run().await
