@@ -8,6 +8,7 @@
 )]
 
 mod world;
+mod terms;
 
 use phusa_hub::failpoint::Point;
 use phusa_protocol::batch::Phase;
@@ -266,7 +267,11 @@ async fn a_contract_may_widen_and_nothing_else() {
     assert_eq!(refused, Some(Code::ContractMismatch), "a greeting finds the new one at once");
     let second = agent.seal(Phase::Read, false, &[(Op::Snapshot, 2, "Bình")]);
     assert_eq!(code(&agent.send(&second).await), Some(Code::ContractMismatch));
-    assert_eq!(world.log_verify()["entries"], 4, "two contracts, one batch, one refusal");
+    assert_eq!(
+        world.log_verify()["entries"],
+        5,
+        "two contracts, one batch, a greeting and a batch refused"
+    );
     world.stop().await;
 }
 
