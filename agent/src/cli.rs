@@ -1,4 +1,5 @@
-//! Commands of the agent: check, preview, doctor, describe, run, status, verify, spool, version.
+//! Commands of the agent: check, probe, preview, doctor, describe, propose, run, status, verify,
+//! spool, version.
 //!
 //! What people see is Vietnamese with English beside it; `--json` is for programs. Exit codes: 0 as
 //! it should be, 1 a fault, 2 wrong arguments.
@@ -19,9 +20,12 @@ use crate::pipeline::wiring;
 mod report;
 mod meaning;
 mod look;
+mod offers;
+mod prove;
 mod preview;
 mod doctor;
 mod describe;
+mod propose;
 
 /// Tác tử Phù Sa đứng cạnh cơ sở dữ liệu của cơ quan · the agent beside an agency's database.
 #[derive(Debug, Parser)]
@@ -48,6 +52,12 @@ enum Command {
         #[arg(long)]
         no_rows: bool,
     },
+    /// Cho biết cơ sở dữ liệu cho phép đọc theo những cách nào, cần quyền gì, rủi ro gì · what the database offers, and what each way needs.
+    Probe {
+        /// Dạng JSON · as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Xem trước các bản ghi đúng như sẽ được gửi; không gửi gì · show rows as they would be sent, send nothing.
     Preview {
         /// Chỉ bộ dữ liệu này · only this dataset.
@@ -70,6 +80,13 @@ enum Command {
         #[arg(long)]
         offline: bool,
     },
+    /// Đề xuất tệp ánh xạ cho một hợp đồng và một bảng, theo tên cột và kiểu; không đọc bản ghi nào · propose a dataset file for a contract and a table.
+    Propose {
+        /// Tệp hợp đồng · the contract file.
+        contract: PathBuf,
+        /// Bảng nguồn · the table, `schema.table`.
+        table: String,
+    },
     /// Chạy tác tử · run the agent.
     Run,
     /// Hỏi tác tử đang chạy · ask the running agent.
@@ -81,14 +98,8 @@ enum Command {
         #[arg(long, conflicts_with = "json")]
         prometheus: bool,
     },
-    /// Tính số bản ghi và mã tóm lược của nguồn sau ánh xạ · rows and digest of the source after mapping.
-    Verify {
-        /// Chỉ bộ dữ liệu này · only this dataset.
-        dataset: Option<String>,
-        /// Dạng JSON, mỗi bộ một dòng · JSON, one dataset a line.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Đối chiếu nguồn với kho ở trung tâm, nêu bản ghi khác nhau · compare source and warehouse, name the records that differ.
+    Verify(Verify),
     /// Xem hàng đợi: lô nào đang chờ · what waits in the spool.
     Spool {
         /// Dạng JSON · as JSON.
@@ -97,6 +108,21 @@ enum Command {
     },
     /// Phiên bản · version.
     Version,
+}
+
+#[derive(Debug, clap::Args)]
+struct Verify {
+    /// Chỉ bộ dữ liệu này · only this dataset.
+    dataset: Option<String>,
+    /// Dạng JSON, mỗi bộ một dòng · JSON, one dataset a line.
+    #[arg(long)]
+    json: bool,
+    /// Không hỏi trung tâm, chỉ tính ở nguồn · do not ask the hub, only count the source.
+    #[arg(long)]
+    offline: bool,
+    /// Đọc lại bộ dữ liệu khác nhau rồi đối chiếu lại · read anew what differs, and compare again.
+    #[arg(long, conflicts_with = "offline")]
+    repair: bool,
 }
 
 impl Cli {
@@ -122,6 +148,11 @@ impl Cli {
         // pgwire-replication logs the server's own words, which may quote rows; faults say it all.
         let filter = EnvFilter::try_from_env("PHUSA_LOG")
             .unwrap_or_else(|_| EnvFilter::new("info,pgwire_replication=off"));
+        // The driver of SQL Server repeats what the server says, which can quote values.
+        let filter = match "tiberius=off".parse() {
+            Ok(directive) => filter.add_directive(directive),
+            Err(_) => filter,
+        };
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         if self.log_json {
             log.json().init();
@@ -138,9 +169,14 @@ impl Cli {
         if let Command::Doctor { explain: Some(code) } = &self.command {
             return doctor::explain(code).map_err(|fault| vec![fault]);
         }
+        if let Command::Propose { contract, table } = &self.command {
+            let plan = Plan::load_without_datasets(&self.config)?;
+            return propose::propose(&plan, contract, table).await.map_err(|fault| vec![fault]);
+        }
         let plan = Arc::new(Plan::load(&self.config)?);
         let one = |fault| vec![fault];
         match self.command {
+            Command::Probe { json } => offers::probe(&plan, json).await.map_err(one),
             Command::Check { offline, no_rows } => {
                 look::check(&plan, offline, no_rows).await.map_err(one)
             }
@@ -155,11 +191,14 @@ impl Cli {
             Command::Status { json, prometheus } => {
                 report::status(&plan, json, prometheus).await.map_err(one)
             }
-            Command::Verify { dataset, json } => {
-                look::verify(&plan, dataset.as_deref(), json).await.map_err(one)
+            Command::Verify(Verify { dataset, json, offline: true, .. }) => {
+                look::count(&plan, dataset.as_deref(), json).await.map_err(one)
+            }
+            Command::Verify(Verify { dataset, json, repair, .. }) => {
+                prove::verify(&plan, dataset.as_deref(), json, repair).await.map_err(one)
             }
             Command::Spool { json } => report::spool(&plan, json).map_err(one),
-            Command::Version => Ok(ExitCode::SUCCESS),
+            Command::Propose { .. } | Command::Version => Ok(ExitCode::SUCCESS),
         }
     }
 }

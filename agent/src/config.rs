@@ -150,14 +150,16 @@ impl Default for BatchFile {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceFile {
-    /// Which kind of database. Required. Only `"postgresql"`.
+    /// Which kind of database: `"postgresql"`, `"mysql"` for MySQL and MariaDB, or `"sqlserver"`.
+    /// Required.
     pub engine: Engine,
-    /// Host name or address, or the folder of a Unix socket. Required. Example `"127.0.0.1"`.
+    /// Host name or address, or the folder of a Unix socket (MySQL: its file). Required. Example
+    /// `"127.0.0.1"`.
     pub host: Spanned<String>,
-    /// TCP port, or the socket's number. Default `5432`.
-    #[serde(default = "SourceFile::port")]
-    pub port: u16,
-    /// The database to read. Required. Example `"hotich"`.
+    /// TCP port, or the socket's number; for a named instance of SQL Server, the port it listens
+    /// on. Default `5432`, with MySQL `3306`, with SQL Server `1433`.
+    pub port: Option<u16>,
+    /// The database to read; with MySQL the one that is current, and tables may be in others. Required. Example `"hotich"`.
     pub database: String,
     /// The login, which must not be able to write (CT-16a). Required. Example `"phusa"`.
     pub user: String,
@@ -176,42 +178,23 @@ pub struct SourceFile {
     /// Default `""`. Example `"the vendor allows one login only, contract 12/2026"`.
     #[serde(default)]
     pub login_may_write_because: String,
-    /// How much of the database's log may be kept for the agent before it gives its slot up, at
-    /// least `64MiB`. Default `"8GiB"`.
-    #[serde(default = "SourceFile::slot_wal_max")]
-    pub slot_wal_max: Spanned<ByteSize>,
-    /// How long the creation of a replication slot may take. Default `"60s"`.
-    #[serde(default = "SourceFile::slot_wait")]
-    pub slot_wait: Span,
-    /// Lag above which catching up goes through the slot functions instead of streaming. Default
-    /// `"64MiB"`.
-    #[serde(default = "SourceFile::catch_up_bytes")]
-    pub catch_up_bytes: ByteSize,
+    /// PostgreSQL only: how much of the database's log may be kept for the agent before it gives
+    /// its slot up, at least `64MiB`. Default `"8GiB"`.
+    pub slot_wal_max: Option<Spanned<ByteSize>>,
+    /// PostgreSQL only: how long the creation of a replication slot may take. Default `"60s"`.
+    pub slot_wait: Option<Spanned<Span>>,
+    /// PostgreSQL only: lag above which catching up goes through the slot functions instead of
+    /// streaming. Default `"1GiB"`.
+    pub catch_up_bytes: Option<Spanned<ByteSize>>,
 }
 
 impl SourceFile {
-    fn port() -> u16 {
-        5_432
-    }
-
     fn tls() -> Spanned<TlsMode> {
         Spanned::new(0..0, TlsMode::Verify)
     }
 
     fn tls_ca_file() -> String {
         "source-ca.pem".to_owned()
-    }
-
-    fn slot_wal_max() -> Spanned<ByteSize> {
-        Spanned::new(0..0, ByteSize::mib(8_192))
-    }
-
-    fn slot_wait() -> Span {
-        Span(std::time::Duration::from_secs(60))
-    }
-
-    fn catch_up_bytes() -> ByteSize {
-        ByteSize::mib(64)
     }
 }
 
@@ -221,6 +204,32 @@ impl SourceFile {
 pub enum Engine {
     /// PostgreSQL 12 and later.
     Postgresql,
+    /// SQL Server 2012 and later.
+    Sqlserver,
+    /// MySQL 5.7 and later, and MariaDB 10.4 and later.
+    Mysql,
+}
+
+impl Engine {
+    /// Its name in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Postgresql => "postgresql",
+            Self::Mysql => "mysql",
+            Self::Sqlserver => "sqlserver",
+        }
+    }
+
+    /// Where it listens when nobody says otherwise.
+    #[must_use]
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Postgresql => 5_432,
+            Self::Sqlserver => 1_433,
+            Self::Mysql => 3_306,
+        }
+    }
 }
 
 /// Whether the connection to the database is encrypted.
@@ -247,6 +256,18 @@ pub struct GuardFile {
     pub statement_timeout: Spanned<Span>,
     /// How long a statement may wait for a lock at the source. Default `"5s"`.
     pub lock_timeout: Spanned<Span>,
+    /// Stretches of the day, by Vietnam's clock, in which a full read may run; changes are followed
+    /// at any hour. Default `[]`, always. Example `["22:00-05:00"]`.
+    pub allowed_hours: Vec<Spanned<String>>,
+    /// How long the source may take for a trivial answer before a full read slows down; `"0s"`
+    /// never slows it. Default `"250ms"`.
+    pub latency_max: Span,
+    /// How long to wait between two comparisons of all rows, for `capture` `"reconcile"` and
+    /// `"watermark"`; `100ms` to `30d`. Default `"15m"`.
+    pub reconcile_interval: Spanned<Span>,
+    /// How long to wait between two looks for what was written, for `capture = "watermark"`;
+    /// `100ms` to `1d`. Default `"10s"`.
+    pub watermark_interval: Spanned<Span>,
 }
 
 impl Default for GuardFile {
@@ -257,6 +278,10 @@ impl Default for GuardFile {
             chunk_rows: Spanned::new(0..0, 50_000),
             statement_timeout: seconds(300),
             lock_timeout: seconds(5),
+            allowed_hours: Vec::new(),
+            latency_max: Span(std::time::Duration::from_millis(250)),
+            reconcile_interval: seconds(900),
+            watermark_interval: seconds(10),
         }
     }
 }
@@ -275,11 +300,13 @@ pub struct DatasetFile {
     pub dataset: Spanned<DatasetId>,
     /// The contract file. Required. Example `"../contracts/cong_dan.citizens.toml"`.
     pub contract: Spanned<String>,
-    /// Schema and table at the source, as the catalogue writes them. Required. Example
-    /// `"public.citizens"`.
+    /// Schema (MySQL: database) and table at the source, as the catalogue writes them. Required.
+    /// Example `"public.citizens"`.
     pub table: Spanned<String>,
-    /// How changes are found: `"auto"` lets the agent choose, `"log"` insists on the database's
-    /// log. Default `"auto"`.
+    /// How changes are found: `"auto"` lets the agent choose and `check` say why; `"log"` insists on
+    /// the database's log, `"functions"` on its log through functions that show the mapped columns
+    /// alone, `"watermark"` on what was written since the last look, `"reconcile"` on comparing all
+    /// rows now and then. Default `"auto"`.
     #[serde(default)]
     pub capture: Capture,
     /// Which rows are shared; a condition over columns that stand under a `from` below. Default:
@@ -371,4 +398,10 @@ pub enum Capture {
     Auto,
     /// The database's log, or a fault.
     Log,
+    /// The database's log through functions, or a fault.
+    Functions,
+    /// What was written since the last look, or a fault.
+    Watermark,
+    /// All rows, compared now and then, or a fault.
+    Reconcile,
 }

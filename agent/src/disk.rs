@@ -28,6 +28,8 @@ pub trait Disk: std::fmt::Debug + Send + Sync + 'static {
     fn read_tail(&self, file: &Path, bytes_max: u64) -> io::Result<Vec<u8>>;
     /// The names in a folder with their sizes, sorted; none when it does not exist.
     fn list(&self, folder: &Path) -> io::Result<Vec<(String, u64)>>;
+    /// The length of a file; none when it does not exist.
+    fn length(&self, file: &Path) -> io::Result<Option<u64>>;
     /// Removes a file.
     fn remove_file(&self, file: &Path) -> io::Result<()>;
     /// Removes a folder and all below it; fine when it does not exist.
@@ -98,6 +100,14 @@ impl Disk for RealDisk {
         }
         names.sort();
         Ok(names)
+    }
+
+    fn length(&self, file: &Path) -> io::Result<Option<u64>> {
+        match std::fs::metadata(file) {
+            Ok(found) => Ok(Some(found.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn remove_file(&self, file: &Path) -> io::Result<()> {

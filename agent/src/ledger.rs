@@ -43,15 +43,22 @@ impl Ledger {
         Ok(())
     }
 
-    /// Records a receipt; on return it is durable.
+    /// Records receipts, with one sync for all; on return they are durable.
     ///
     /// # Errors
-    /// `disk_failed` or `disk_full`; the receipt then does not count as recorded.
-    pub fn record(&self, receipt: &SignedReceipt) -> Result<(), Fault> {
-        let mut line = serde_json::to_vec(receipt)
-            .map_err(|error| Fault::because(Code::Bug, "cannot write a receipt as JSON", error))?;
-        line.push(b'\n');
-        self.append(&line, format!("cannot record the receipt of batch {}", receipt.receipt.seq))
+    /// `disk_failed` or `disk_full`; none of them then counts as recorded.
+    pub fn record(&self, receipts: &[SignedReceipt]) -> Result<(), Fault> {
+        let Some(first) = receipts.first() else { return Ok(()) };
+        let mut lines = Vec::new();
+        for receipt in receipts {
+            let written = serde_json::to_writer(&mut lines, receipt);
+            written.map_err(|error| {
+                Fault::because(Code::Bug, "cannot write a receipt as JSON", error)
+            })?;
+            lines.push(b'\n');
+        }
+        let (seq, count) = (first.receipt.seq, receipts.len());
+        self.append(&lines, format!("cannot record {count} receipts from batch {seq} on"))
     }
 
     /// The receipts at the end of the ledger, oldest first.
@@ -71,9 +78,16 @@ impl Ledger {
         })
     }
 
-    fn append(&self, line: &[u8], what: String) -> Result<(), Fault> {
-        let made = self.disk.create_folder(&self.folder);
-        let appended = made.and_then(|()| self.disk.append_synced(&self.file, line));
+    fn append(&self, lines: &[u8], what: String) -> Result<(), Fault> {
+        let append = || {
+            let is_new = self.disk.length(&self.file)?.is_none();
+            if is_new {
+                self.disk.create_folder(&self.folder)?;
+            }
+            self.disk.append_synced(&self.file, lines)?;
+            if is_new { self.disk.sync_folder(&self.folder) } else { Ok(()) }
+        };
+        let appended: std::io::Result<()> = append();
         appended.map_err(|error| Fault::because(crate::disk::disk_code(&error), what, error))
     }
 }

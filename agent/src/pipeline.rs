@@ -5,6 +5,7 @@
 //! stops alone. Stopping goes with the flow: sources first, then what they left is made durable,
 //! then requests under way are let go (they are sent again at the next start).
 
+pub mod repair;
 pub mod sample;
 pub mod dataset;
 pub mod progress;

@@ -9,10 +9,14 @@ pub mod guard;
 pub mod settings;
 mod outbox;
 pub mod snapshot;
+mod reconcile;
 pub mod postgres;
+pub mod mysql;
+pub mod sqlserver;
 pub mod any;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use phusa_protocol::batch::Phase;
 use phusa_protocol::fault::Fault;
@@ -21,6 +25,38 @@ use phusa_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+
+/// How the changes of a table are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Capture {
+    /// The best that the source allows, by what a probe finds.
+    #[default]
+    Auto,
+    /// The database's log, read by a login that has the right to.
+    Log,
+    /// The database's log, through functions that show the login nothing but the mapped columns.
+    Functions,
+    /// What was written since the last look, by the server's own count of transactions; what was
+    /// removed is found by comparing all rows now and then.
+    Watermark,
+    /// All rows are read now and then and compared with those of before.
+    Reconcile,
+}
+
+impl Capture {
+    /// As it is written in a dataset's file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Log => "log",
+            Self::Functions => "functions",
+            Self::Watermark => "watermark",
+            Self::Reconcile => "reconcile",
+        }
+    }
+}
 
 /// What is read of one table: these columns in this order, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,9 +73,12 @@ pub struct Selection {
     pub key: Vec<usize>,
     /// The part of the row filter that the source can evaluate, as SQL over `columns`.
     pub filter: Option<String>,
+    /// How changes are to be found.
+    pub capture: Capture,
 }
 
-/// How a field's bytes are to be read: always PostgreSQL's binary send format of this type.
+/// How a field's bytes are to be read: PostgreSQL's binary send format of this type, but for the two
+/// that PostgreSQL does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Native {
     /// 1 byte.
@@ -88,6 +127,11 @@ pub enum Native {
     Range(Box<Native>),
     /// Dimensions, element type, elements.
     Array(Box<Native>),
+    /// A time or timestamp that counts tenths of a microsecond where the type itself counts
+    /// microseconds.
+    Tenths(Box<Native>),
+    /// Tenths of a microsecond since 2000-01-01 UTC, then 2 bytes: minutes east of UTC.
+    OffsetTenths,
 }
 
 /// One column of a block.
@@ -173,6 +217,10 @@ pub struct Progress {
     pub lag_bytes: Option<u64>,
     /// Bytes of log the source keeps for this capture.
     pub retained_bytes: Option<u64>,
+    /// How long the capture waits before it asks again, where it has to ask.
+    pub poll_pause: Option<Duration>,
+    /// How often all rows were compared since the capture began, where they are.
+    pub passes: Option<u64>,
 }
 
 /// What stands in the way of reading, or does not.
@@ -192,6 +240,40 @@ pub struct Findings {
     pub unread: Vec<Vec<String>>,
 }
 
+/// What a source offers for one table: for `probe`, and for whoever decides how it is read.
+#[derive(Debug, Clone, Serialize)]
+pub struct Offer {
+    /// The dataset the table feeds.
+    pub dataset: DatasetId,
+    /// The table, `schema.table`.
+    pub table: String,
+    /// What kind of table it is, in the source's words.
+    pub kind: String,
+    /// Rows as the source's statistics estimate them.
+    pub rows_estimated: u64,
+    /// The unique key along which it is read, each column with its type and collation.
+    pub key: Vec<String>,
+    /// The way that is taken.
+    pub chosen: Capture,
+    /// Why that one.
+    pub because: String,
+    /// Every way, best first.
+    pub ways: Vec<Way>,
+}
+
+/// One way of following a table.
+#[derive(Debug, Clone, Serialize)]
+pub struct Way {
+    /// Which.
+    pub capture: Capture,
+    /// What stands in its way; empty when it can be gone now.
+    pub obstacles: Vec<String>,
+    /// What an administrator runs to clear it, ready to copy.
+    pub statements: Vec<String>,
+    /// What it costs or cannot see.
+    pub risks: Vec<String>,
+}
+
 /// One kind of database.
 ///
 /// Promises of an engine: it proves that its login cannot change data before it reads (CT-16a);
@@ -208,6 +290,17 @@ pub trait Source: Send + Sync + 'static {
         &self,
         selections: &[Selection],
     ) -> impl Future<Output = Result<Findings, Fault>> + Send;
+
+    /// Says of each table in which ways it could be followed, what each needs, and what it costs.
+    ///
+    /// # Errors
+    /// Only when the server cannot be asked at all.
+    fn offers(
+        &self,
+        _selections: &[Selection],
+    ) -> impl Future<Output = Result<Vec<Offer>, Fault>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
 
     /// Reads one table from `start` and follows its changes until stopped.
     ///

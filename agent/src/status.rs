@@ -68,6 +68,12 @@ pub struct DatasetStatus {
     pub lag_bytes: Option<u64>,
     /// Bytes of log the source keeps for this dataset.
     pub retained_bytes: Option<u64>,
+    /// How long it waits before it asks the source again, in milliseconds, where it has to ask.
+    #[serde(default)]
+    pub poll_pause_ms: Option<u64>,
+    /// How often all rows were compared since reading last began, where they are.
+    #[serde(default)]
+    pub passes: Option<u64>,
     /// Rows spooled since the start, by operation.
     pub rows: BTreeMap<String, u64>,
     /// Batches spooled since the start.
@@ -78,6 +84,8 @@ pub struct DatasetStatus {
     pub refusals: u64,
     /// Rows that stayed at the agency since the start, by field and rule.
     pub rejects: BTreeMap<String, u64>,
+    /// Rows that broke a rule and travelled all the same since the start, by field and rule.
+    pub noted: BTreeMap<String, u64>,
     /// What stands in the way of reading.
     pub reading_trouble: Option<Trouble>,
     /// What stands in the way of delivering.
@@ -182,13 +190,8 @@ pub fn prometheus(status: &AgentStatus) -> String {
         d.rows.iter().map(|(op, n)| (format!("{{dataset=\"{}\",op=\"{op}\"}}", d.dataset), *n))
     });
     metric(&mut text, "phusa_agent_rows_total", "counter", rows);
-    let rejects = status.datasets.iter().flat_map(|d| {
-        let label = move |(rule, n): (&String, &u64)| {
-            (format!("{{dataset=\"{}\",rule=\"{rule}\"}}", d.dataset), *n)
-        };
-        d.rejects.iter().map(label)
-    });
-    metric(&mut text, "phusa_agent_rejects_total", "counter", rejects);
+    metric(&mut text, "phusa_agent_rejects_total", "counter", by_rule(status, |d| &d.rejects));
+    metric(&mut text, "phusa_agent_noted_total", "counter", by_rule(status, |d| &d.noted));
     metric(&mut text, "phusa_agent_batches_total", "counter", each(|d| d.batches));
     metric(&mut text, "phusa_agent_bytes_total", "counter", each(|d| d.delivered_bytes));
     metric(&mut text, "phusa_agent_refusals_total", "counter", each(|d| d.refusals));
@@ -196,6 +199,10 @@ pub fn prometheus(status: &AgentStatus) -> String {
     metric(&mut text, "phusa_agent_lag_bytes", "gauge", each(|d| d.lag_bytes.unwrap_or(0)));
     let retained = each(|d| d.retained_bytes.unwrap_or(0));
     metric(&mut text, "phusa_agent_retained_bytes", "gauge", retained);
+    let pause = each(|d| d.poll_pause_ms.unwrap_or(0));
+    metric(&mut text, "phusa_agent_poll_pause_milliseconds", "gauge", pause);
+    let passes = each(|d| d.passes.unwrap_or(0));
+    metric(&mut text, "phusa_agent_passes_total", "counter", passes);
     let faulted =
         |d: &DatasetStatus| u64::from(d.reading_trouble.is_some() || d.delivery_trouble.is_some());
     metric(&mut text, "phusa_agent_faulted", "gauge", each(faulted));
@@ -205,6 +212,18 @@ pub fn prometheus(status: &AgentStatus) -> String {
     });
     metric(&mut text, "phusa_agent_lag_seconds", "gauge", lag);
     text
+}
+
+fn by_rule(
+    status: &AgentStatus,
+    counts: fn(&DatasetStatus) -> &BTreeMap<String, u64>,
+) -> impl Iterator<Item = (String, u64)> {
+    status.datasets.iter().flat_map(move |d| {
+        let label = move |(rule, n): (&String, &u64)| {
+            (format!("{{dataset=\"{}\",rule=\"{rule}\"}}", d.dataset), *n)
+        };
+        counts(d).iter().map(label)
+    })
 }
 
 fn since(now: Timestamp, then: Option<Timestamp>) -> Duration {

@@ -179,6 +179,7 @@ pub async fn deliver(lane: Lane, recovery: Delivering) -> Ended {
         to_record: BTreeSet::new(),
         recorded: recovery.receipted.into_iter().collect(),
         read_over: recovery.phase.filter(|p| *p != Phase::Read).map(|_| recovery.newest),
+        tidying: false,
         answers,
         lane,
     };
@@ -187,29 +188,52 @@ pub async fn deliver(lane: Lane, recovery: Delivering) -> Ended {
         actions.extend(drive.learn(seq, header));
     }
     actions.extend(drive.step(Input::Tick));
+    let mut may_tidy = true;
     loop {
         for action in actions {
             if let Some(ended) = drive.act(action) {
+                drive.end_tidying(&mut answered).await;
                 return ended;
             }
         }
-        drive.tidy().await;
+        if may_tidy {
+            drive.tidy();
+        }
+        may_tidy = true;
         let wake = drive.sender.wake_at().map(|at| drive.started + at);
         actions = tokio::select! {
             biased;
-            () = drive.lane.stop.cancelled() => return Ended::Stopped,
-            Some(event) = answered.recv() => drive.on_answer(event),
+            () = drive.lane.stop.cancelled() => {
+                drive.end_tidying(&mut answered).await;
+                return Ended::Stopped;
+            }
+            Some(event) = answered.recv() => {
+                // A disk that failed just now is asked again with the next event, not at once.
+                may_tidy = !matches!(event, Event::Tidied(Err(_)));
+                drive.on_answer(event)
+            }
             Some(spooled) = drive.lane.spooled.recv() => drive.on_spooled(spooled),
             () = sleep_until(wake) => drive.step(Input::Tick),
         };
     }
 }
 
-/// The answer to a request that ran on its own.
+/// The end of something that ran on its own.
 enum Event {
     Greeted(Result<(Terms, Welcome), NotWelcome>),
     Delivered(Seq, u64, Box<Delivered>),
     Damaged(Seq, Fault),
+    Tidied(Result<Tidied, Fault>),
+}
+
+/// What a tidying has done.
+struct Tidied {
+    /// Batches whose receipts are recorded.
+    recorded: Vec<Seq>,
+    /// Batches whose files are gone.
+    deleted: Vec<Seq>,
+    /// Whether earlier epochs are gone.
+    retired: bool,
 }
 
 struct Drive {
@@ -226,6 +250,8 @@ struct Drive {
     recorded: BTreeSet<Seq>,
     /// The first batch after which the full read is surely over.
     read_over: Option<Seq>,
+    /// Whether the ledger and the spool's folder are being worked on.
+    tidying: bool,
     answers: mpsc::Sender<Event>,
 }
 
@@ -280,6 +306,10 @@ impl Drive {
             Event::Damaged(seq, fault) => {
                 note_trouble(&self.lane.standing, &fault);
                 self.step(Input::Damaged(seq))
+            }
+            Event::Tidied(tidied) => {
+                self.on_tidied(tidied);
+                Vec::new()
             }
         }
     }
@@ -356,39 +386,67 @@ impl Drive {
     }
 
     /// Records receipts, deletes files whose receipts are recorded, but never the newest; and
-    /// earlier epochs, once this epoch's full read is at the hub. What fails is tried again with
-    /// the next event; until then the files stay.
-    async fn tidy(&mut self) {
+    /// earlier epochs, once this epoch's full read is at the hub. It runs beside the delivery, so
+    /// that no batch waits for the syncs of those before it; one at a time, in this order. What
+    /// fails is tried again with the next event; until then the files stay.
+    fn tidy(&mut self) {
         let (released, newest) = (self.sender.released(), self.newest);
-        let to_record: Vec<(Seq, SignedReceipt)> = self
-            .to_record
-            .iter()
-            .filter_map(|s| Some((*s, self.receipts.get(s)?.clone())))
-            .collect();
-        let mut recorded = self.recorded.clone();
-        recorded.extend(&self.to_record);
-        let done: Vec<Seq> = recorded.iter().copied().filter(|seq| *seq < newest).collect();
-        let retire = self.read_over.is_some_and(|seq| seq <= released);
-        if to_record.is_empty() && done.is_empty() && !retire {
+        let retires = self.read_over.is_some_and(|seq| seq <= released);
+        let receipt = |seq: &Seq| Some((*seq, self.receipts.get(seq)?.clone()));
+        let (recorded, receipts): (Vec<Seq>, Vec<SignedReceipt>) =
+            self.to_record.iter().filter_map(receipt).unzip();
+        let sure = self.recorded.iter().chain(&self.to_record);
+        let deleted: Vec<Seq> = sure.copied().filter(|seq| *seq < newest).collect();
+        let is_tidy = receipts.is_empty() && deleted.is_empty() && !retires;
+        if self.tidying || is_tidy {
             return;
         }
+        self.tidying = true;
         let (spool, stream) = (self.lane.spool.clone(), self.lane.stream.clone());
-        let (ledger, gone) = (self.lane.ledger.clone(), done.clone());
-        let tidied = on_blocking_thread(&self.lane.tasks, move || {
-            to_record.iter().try_for_each(|(_, receipt)| ledger.record(receipt))?;
-            Failpoint::AfterReceiptRecorded.pass();
-            gone.iter().try_for_each(|seq| stream.delete(*seq))?;
-            if retire { spool.retire_before(stream.dataset(), stream.epoch()) } else { Ok(()) }
-        })
-        .await;
-        if let Err(fault) = tidied {
-            note_trouble(&self.lane.standing, &fault);
-            return;
+        let (ledger, tasks) = (self.lane.ledger.clone(), self.lane.tasks.clone());
+        let answers = self.answers.clone();
+        self.lane.tasks.spawn(async move {
+            let work = move || {
+                ledger.record(&receipts)?;
+                Failpoint::AfterReceiptRecorded.pass();
+                deleted.iter().try_for_each(|seq| stream.delete(*seq))?;
+                if retires {
+                    spool.retire_before(stream.dataset(), stream.epoch())?;
+                }
+                Ok(Tidied { recorded, deleted, retired: retires })
+            };
+            let tidied = on_blocking_thread(&tasks, work).await;
+            // The drive waits for this before it ends.
+            let _ = answers.send(Event::Tidied(tidied)).await;
+        });
+    }
+
+    /// Waits until nothing works on the stream's files any more: who comes next may read them.
+    async fn end_tidying(&mut self, answered: &mut mpsc::Receiver<Event>) {
+        while self.tidying {
+            match answered.recv().await {
+                Some(Event::Tidied(tidied)) => self.on_tidied(tidied),
+                Some(_) => {}
+                None => return,
+            }
         }
-        self.to_record.clear();
-        self.receipts.retain(|seq, _| *seq > released);
-        self.recorded = recorded.into_iter().filter(|seq| !done.contains(seq)).collect();
-        if retire {
+    }
+
+    fn on_tidied(&mut self, tidied: Result<Tidied, Fault>) {
+        self.tidying = false;
+        let Tidied { recorded, deleted, retired } = match tidied {
+            Ok(tidied) => tidied,
+            Err(fault) => return note_trouble(&self.lane.standing, &fault),
+        };
+        for seq in &recorded {
+            self.to_record.remove(seq);
+        }
+        self.recorded.extend(recorded);
+        self.recorded.retain(|seq| !deleted.contains(seq));
+        self.to_record.retain(|seq| !deleted.contains(seq));
+        let released = self.sender.released();
+        self.receipts.retain(|seq, _| *seq > released || self.to_record.contains(seq));
+        if retired {
             self.read_over = None;
         }
     }

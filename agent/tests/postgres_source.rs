@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use phusa_agent::source::postgres::{PostgresSource, Settings, publication_name, slot_name};
 use phusa_agent::source::settings::{Password, Tls};
-use phusa_agent::source::{Block, Intake, Progress, Resume, Selection, Source, Start};
+use phusa_agent::source::{Block, Capture, Intake, Progress, Resume, Selection, Source, Start};
 use phusa_protocol::batch::Phase;
 use phusa_protocol::change::{Change, Op, runs};
 use phusa_protocol::fault::{Code, Fault};
@@ -234,6 +234,7 @@ impl Dataset {
             columns: columns.iter().map(|&column| column.to_owned()).collect(),
             key: key.to_vec(),
             filter: None,
+            capture: Capture::Log,
         };
         Self {
             port: settings.port,

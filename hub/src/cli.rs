@@ -1,10 +1,12 @@
-//! Commands: serve, check, migrate, contract, category, log, fleet, warehouse, dev-certs, version.
+//! Commands: serve, check, migrate, contract, category, log, fleet, warehouse, verify, dev-certs,
+//! version.
 //!
 //! Exit codes are decided here and nowhere else: 0 done, 1 a person must act, 2 wrong arguments,
 //! 70 a bug, 75 worth trying again, 78 wrong configuration.
 
 mod category;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use phusa_protocol::contract::Contract;
+use phusa_protocol::entry::KeySpan;
 use phusa_protocol::fault::{Class, Code, Fault};
 use phusa_protocol::ids::{AgencyId, AgentId, DatasetId};
 use phusa_protocol::keys::PublicKey;
@@ -22,6 +25,7 @@ use crate::config::plan::Plan;
 use crate::config::profile::Profile;
 use crate::config::register::Register;
 use crate::transfers::export::{Filter, Format, export};
+use crate::transfers::keys;
 use crate::transfers::verify::{Verified, verify_database, verify_file};
 use crate::transfers::{Log, sequence};
 use crate::warehouse::{Url, Warehouse, apply};
@@ -64,6 +68,12 @@ enum Command {
     /// The shared tables.
     #[command(subcommand)]
     Warehouse(WarehouseCommand),
+    /// When each dataset was last proven identical to its source.
+    Verify {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Make certificates and keys for development and demonstration.
     DevCerts(DevCerts),
     /// Print the version.
@@ -93,12 +103,15 @@ struct Verify {
     /// An exported log (`log export --format json`) instead of the database.
     #[arg(long, requires = "hub_key", requires = "agents")]
     file: Option<PathBuf>,
-    /// The hub's public key; default: that of the configured signing key.
+    /// The hub's public key; may be given several times, for keys it had before. Default: that of
+    /// the configured signing key.
     #[arg(long)]
-    hub_key: Option<PathBuf>,
-    /// Folder of registered agents with their public keys; default: the configured one.
+    hub_key: Vec<PathBuf>,
+    /// Folder of registered agents with their public keys; may be given several times, for keys
+    /// they had before. Default: the configured one, and every key the database knows them to have
+    /// had.
     #[arg(long)]
-    agents: Option<PathBuf>,
+    agents: Vec<PathBuf>,
     /// The result as JSON.
     #[arg(long)]
     json: bool,
@@ -239,6 +252,7 @@ async fn execute(cli: Cli) -> Result<(), Vec<Fault>> {
         Command::Warehouse(WarehouseCommand::Digest { dataset, json }) => {
             digest(&config, &dataset, json).await
         }
+        Command::Verify { json } => proven(&config, json).await,
         Command::DevCerts(wanted) => one(dev_certs(wanted)),
         Command::Version => one(print(&format!("phusa-hub {}", crate::VERSION))),
     }
@@ -340,32 +354,55 @@ fn read_contract(file: &Path) -> Result<Contract, Fault> {
 }
 
 async fn log_verify(config: &Path, verify: Verify) -> Result<(), Vec<Fault>> {
-    let verified = if let (Some(file), Some(key), Some(agents)) =
-        (&verify.file, &verify.hub_key, &verify.agents)
-    {
-        let (key, agents) = (one(read_public(key))?, Register::read(agents)?.keys());
+    let mut hub: Vec<PublicKey> =
+        one(verify.hub_key.iter().map(|file| read_public(file)).collect())?;
+    let agents = given_keys(&verify.agents)?;
+    let verified = if let Some(file) = &verify.file {
         let opened = File::open(file).map_err(|error| {
             Fault::because(Code::DiskFailed, format!("cannot open {}", file.display()), error)
         });
-        one(verify_file(BufReader::new(one(opened)?), key, agents))?
+        one(verify_file(BufReader::new(one(opened)?), hub, agents))?
     } else {
         let plan = Plan::read(config)?;
-        let key = match &verify.hub_key {
-            Some(file) => one(read_public(file))?,
-            None => plan.signing_key.public(),
-        };
-        let agents = match &verify.agents {
-            Some(dir) => Register::read(dir)?.keys(),
-            None => plan.register.keys(),
-        };
+        if hub.is_empty() {
+            hub.push(plan.signing_key.public());
+        }
         with_warehouse(&plan, async |warehouse| {
+            let agents = match verify.agents.is_empty() {
+                true => known_keys(warehouse, &hub, &plan.register).await?,
+                false => agents,
+            };
             let catalog = Catalog::open(warehouse.clone()).await?;
             let tables: Vec<_> = catalog.current().iter().map(|a| a.shape.clone()).collect();
-            verify_database(warehouse, key, agents, &tables).await
+            verify_database(warehouse, hub, agents, &tables).await
         })
         .await?
     };
     one(print(&if verify.json { json(&verified) } else { verified_text(&verified) }))
+}
+
+/// The keys of registers that a person trusts.
+fn given_keys(registers: &[PathBuf]) -> Result<BTreeMap<AgentId, Vec<KeySpan>>, Vec<Fault>> {
+    let mut keys = BTreeMap::<_, Vec<_>>::new();
+    for dir in registers {
+        for (agent, key) in Register::read(dir)?.keys() {
+            keys.entry(agent).or_default().push(KeySpan::always(key));
+        }
+    }
+    Ok(keys)
+}
+
+/// The keys the database knows agents to have had; the register's where it knows none.
+async fn known_keys(
+    warehouse: &Warehouse,
+    hub: &[PublicKey],
+    register: &Register,
+) -> Result<BTreeMap<AgentId, Vec<KeySpan>>, Fault> {
+    let mut known = keys::load(&warehouse.client().await?, hub).await?;
+    for (agent, key) in register.keys() {
+        known.entry(agent).or_insert_with(|| vec![KeySpan::always(key)]);
+    }
+    Ok(known)
 }
 
 fn verified_text(verified: &Verified) -> String {
@@ -409,6 +446,16 @@ async fn fleet_ls(config: &Path, as_json: bool) -> Result<(), Vec<Fault>> {
         let client = warehouse.client().await?;
         let agents = fleet::agents(&client, Timestamp::now()).await?;
         print(&if as_json { json(&agents) } else { fleet::table(&agents) })
+    })
+    .await
+}
+
+async fn proven(config: &Path, as_json: bool) -> Result<(), Vec<Fault>> {
+    let plan = Plan::read(config)?;
+    with_warehouse(&plan, async |warehouse| {
+        let client = warehouse.client().await?;
+        let proven = fleet::proofs::last(&client).await?;
+        print(&if as_json { json(&proven) } else { fleet::proofs::table(&proven) })
     })
     .await
 }

@@ -1,5 +1,7 @@
 //! Who has said hello, where the streams stand, and how far behind they are.
 
+pub mod proofs;
+
 use std::net::IpAddr;
 use std::time::SystemTime;
 

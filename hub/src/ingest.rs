@@ -6,6 +6,7 @@
 
 pub mod check;
 mod commit;
+mod proof;
 mod refusals;
 pub mod stream;
 mod turn;
@@ -63,6 +64,8 @@ pub struct Ingest {
     /// Batches that may hold a database connection before their turn. Fewer than there are
     /// connections, so that the one whose turn it is always finds one.
     early: Semaphore,
+    /// Whether a table may be read for a comparison.
+    comparing: Semaphore,
 }
 
 /// What [`Ingest`] is made of.
@@ -154,6 +157,7 @@ impl Ingest {
             refusals: Budget::default(),
             memory: Semaphore::new(BODIES_MIB_MAX),
             early: Semaphore::new((parts.connections_max / 2).max(1)),
+            comparing: Semaphore::new(1),
         }
     }
 

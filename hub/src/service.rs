@@ -30,6 +30,7 @@ use crate::config::register::Register;
 use crate::fleet;
 use crate::ingest::{Ingest, Parts};
 use crate::listen::{Listener, https};
+use crate::transfers::keys::{self, Moment};
 use crate::transfers::{Log, sequence};
 use crate::views::metrics::Metrics;
 use crate::warehouse::{Url, Warehouse};
@@ -39,6 +40,12 @@ const DRAIN_MAX: Duration = Duration::from_secs(30);
 
 /// How often free disk and contracts are looked at, and unnumbered entries looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the agents' keys are compared with those written down.
+const KEYS_EVERY: Duration = Duration::from_secs(60);
+
+/// How often is looked whether the private database still runs.
+const TEND_EVERY: Duration = Duration::from_secs(5);
 
 /// How long `/metrics` and `/readyz` wait for the database.
 const PROBE_MAX: Duration = Duration::from_secs(3);
@@ -94,6 +101,7 @@ struct Jobs {
 async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Result<(), Fault> {
     let (catalog, log) =
         (Catalog::open(warehouse.clone()).await?, Log::new(plan.signing_key.clone()));
+    keys::remember(&warehouse, &plan.register, log.key(), Moment::Before).await?;
     let metrics = Metrics::default();
     let (register, register_seen) = watch::channel(Arc::new(plan.register.clone()));
     let (has_room, has_room_seen) = watch::channel(look_for_room(&warehouse, plan).await);
@@ -104,7 +112,7 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
         catalog: catalog.clone(),
         log: log.clone(),
         metrics: metrics.clone(),
-        register: register_seen,
+        register: register_seen.clone(),
         has_room: has_room_seen.clone(),
         tasks: batches.clone(),
     }));
@@ -119,6 +127,8 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
         stop: CancellationToken::new(),
     };
     jobs.start_watch(plan.disk_reserve, has_room);
+    jobs.start_tending();
+    jobs.start_keys(register_seen.clone());
     jobs.start_sequencer();
     jobs.start_views(
         views,
@@ -130,7 +140,7 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
     info!(%address, agents = plan.register.len(), "The hub listens on {address}");
     notify("READY=1");
     while signals.next().await == Asked::Reload {
-        reload(&plan.agents_dir, &register);
+        reload(&jobs, &plan.agents_dir, &register).await;
     }
     notify("STOPPING=1");
     info!("Stopping: batches in flight have {DRAIN_MAX:?} to finish");
@@ -163,6 +173,35 @@ impl Jobs {
                 }
                 if let Err(fault) = catalog.refresh().await {
                     warn!(code = %fault.code, "Contracts were not refreshed: {}", fault.chain());
+                }
+            }
+        });
+    }
+
+    /// Keys that a reload could not write down, and keys that have signed their last.
+    fn start_keys(&self, register: watch::Receiver<Arc<Register>>) {
+        let (warehouse, log, stop) = (self.warehouse.clone(), self.log.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            while stop.run_until_cancelled(tokio::time::sleep(KEYS_EVERY)).await.is_some() {
+                let now = Arc::clone(&register.borrow());
+                if let Err(fault) = keys::remember(&warehouse, &now, log.key(), Moment::After).await
+                {
+                    warn!(code = %fault.code, "{}", fault.chain());
+                }
+            }
+        });
+    }
+
+    /// The private database, started again where it ended by itself. On a disk that is full it ends
+    /// at its next commit; nothing of that was answered, and agents wait.
+    fn start_tending(&self) {
+        let (warehouse, stop) = (self.warehouse.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            while stop.run_until_cancelled(tokio::time::sleep(TEND_EVERY)).await.is_some() {
+                match warehouse.revive().await {
+                    Ok(true) => warn!("The warehouse's server had ended; it runs again"),
+                    Ok(false) => {}
+                    Err(fault) => error!(code = %fault.code, "{}", fault.chain()),
                 }
             }
         });
@@ -236,9 +275,22 @@ fn report_room(room: bool, reserve: ByteSize) {
 }
 
 /// Takes over a changed register; a wrong one is reported and the last good one stays.
-fn reload(agents_dir: &std::path::Path, register: &watch::Sender<Arc<Register>>) {
+async fn reload(
+    jobs: &Jobs,
+    agents_dir: &std::path::Path,
+    register: &watch::Sender<Arc<Register>>,
+) {
     match Register::read(agents_dir) {
         Ok(read) => {
+            let kept = keys::remember(&jobs.warehouse, &read, jobs.log.key(), Moment::Before);
+            // Whoever was suspended must not wait for a database that does not answer.
+            match tokio::time::timeout(PROBE_MAX, kept).await {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => warn!(code = %fault.code, "{}", fault.chain()),
+                Err(_) => {
+                    warn!("The agents' keys are written down once the database answers");
+                }
+            }
             info!(agents = read.len(), "The register was read again: {} agents", read.len());
             register.send_replace(Arc::new(read));
         }

@@ -4,6 +4,7 @@
 //! refusal's in one of its own. [`sequence`] then gives each the next number and link.
 
 pub mod export;
+pub mod keys;
 pub mod sequence;
 pub mod verify;
 
@@ -67,6 +68,12 @@ impl Log {
     #[must_use]
     pub fn new(key: SigningKey) -> Self {
         Self { key, wake: Arc::default() }
+    }
+
+    /// The key that signs.
+    #[must_use]
+    pub fn key(&self) -> &SigningKey {
+        &self.key
     }
 
     /// The key others verify with.

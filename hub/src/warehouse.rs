@@ -162,6 +162,17 @@ impl Warehouse {
             .map_err(|error| Fault::because(Code::WarehouseUnavailable, what, error))
     }
 
+    /// Starts the private cluster again where it has ended by itself; whether it did.
+    ///
+    /// # Errors
+    /// When it does not start, as on a disk that is still full.
+    pub async fn revive(&self) -> Result<bool, Fault> {
+        match &self.cluster {
+            Some(cluster) if self.client().await.is_err() => cluster.revive().await,
+            Some(_) | None => Ok(false),
+        }
+    }
+
     /// Ends the connections and, when no other process uses it, the private cluster.
     pub async fn close(&self) {
         self.pool.close();

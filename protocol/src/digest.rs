@@ -102,6 +102,14 @@ pub struct RowsDigest {
 }
 
 impl RowsDigest {
+    /// The digest of one row.
+    #[must_use]
+    pub fn of(tuple: &[u8]) -> Self {
+        let mut digest = Self::default();
+        digest.add_tuple(tuple);
+        digest
+    }
+
     /// Adds the row whose tuple bytes these are.
     pub fn add_tuple(&mut self, tuple: &[u8]) {
         self.rows += 1;
@@ -125,14 +133,16 @@ impl fmt::Display for RowsDigest {
     }
 }
 
-mod hex_u128 {
+pub(crate) mod hex_u128 {
+    //! A sum as 32 hexadecimal digits: JSON's numbers are too small for it.
+
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
-    pub(super) fn serialize<S: Serializer>(sum: &u128, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(sum: &u128, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(&format!("{sum:032x}"))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u128, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u128, D::Error> {
         let text = String::deserialize(from)?;
         u128::from_str_radix(&text, 16).map_err(D::Error::custom)
     }

@@ -104,6 +104,29 @@ pub struct BrokenLog {
     pub what: String,
 }
 
+/// A public key, and the transfers it may have signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeySpan {
+    /// The key.
+    pub key: PublicKey,
+    /// The first transfer.
+    pub first: u64,
+    /// The last; `None` while it is in use.
+    pub last: Option<u64>,
+}
+
+impl KeySpan {
+    /// A key that may have signed any transfer.
+    #[must_use]
+    pub fn always(key: PublicKey) -> Self {
+        Self { key, first: 0, last: None }
+    }
+
+    fn covers(&self, transfer: u64) -> bool {
+        self.first <= transfer && self.last.is_none_or(|last| transfer <= last)
+    }
+}
+
 /// Walks a log from its beginning with nothing but public keys.
 ///
 /// It finds: a number left out, repeated or moved; an entry or link altered; an entry not signed by
@@ -111,8 +134,8 @@ pub struct BrokenLog {
 /// chain of headers.
 #[derive(Debug)]
 pub struct LogVerifier {
-    hub: PublicKey,
-    agents: BTreeMap<AgentId, PublicKey>,
+    hub: Vec<PublicKey>,
+    agents: BTreeMap<AgentId, Vec<KeySpan>>,
     number: u64,
     link: Digest,
     streams: BTreeMap<(AgentId, DatasetId), (Epoch, Seq, Digest)>,
@@ -137,9 +160,9 @@ pub struct LogSummary {
 }
 
 impl LogVerifier {
-    /// Begins before entry 1, with the hub's key and the agents' keys.
+    /// Begins before entry 1, with the keys the hub and the agents have and had.
     #[must_use]
-    pub fn new(hub: PublicKey, agents: BTreeMap<AgentId, PublicKey>) -> Self {
+    pub fn new(hub: Vec<PublicKey>, agents: BTreeMap<AgentId, Vec<KeySpan>>) -> Self {
         Self {
             hub,
             agents,
@@ -181,7 +204,8 @@ impl LogVerifier {
                         or removed"
                 .to_owned());
         }
-        if !self.hub.verifies(line.entry.as_bytes(), &line.hub_signature) {
+        let signed = |hub: &PublicKey| hub.verifies(line.entry.as_bytes(), &line.hub_signature);
+        if !self.hub.iter().any(signed) {
             return Err("not signed with the hub's key".to_owned());
         }
         let entry: Entry = serde_json::from_str(&line.entry)
@@ -207,10 +231,13 @@ impl LogVerifier {
         {
             return Err("names another agent or dataset than the header inside it".to_owned());
         }
-        let Some(key) = self.agents.get(&header.agent) else {
+        let Some(keys) = self.agents.get(&header.agent) else {
             return Err(format!("no public key is known for agent {}", header.agent));
         };
-        signed.verify(key).map_err(|_| format!("not signed by agent {}", header.agent))?;
+        let mut keys = keys.iter().filter(|span| span.covers(entry.transfer));
+        if !keys.any(|span| signed.verify(&span.key).is_ok()) {
+            return Err(format!("not signed by agent {}", header.agent));
+        }
         let stream = (header.agent.clone(), header.dataset.clone());
         let (epoch, seq, previous) = match self.streams.get(&stream) {
             Some(&(epoch, seq, digest)) if epoch == header.epoch => (epoch, seq, digest),
@@ -282,7 +309,8 @@ mod tests {
 
     fn verify(lines: &[LogLine]) -> Result<LogSummary, BrokenLog> {
         let agent = AgentId::try_from("H57.12/may-1".to_owned()).unwrap();
-        let mut verifier = LogVerifier::new(hub_key().public(), [(agent, key().public())].into());
+        let keys = vec![KeySpan::always(key().public())];
+        let mut verifier = LogVerifier::new(vec![hub_key().public()], [(agent, keys)].into());
         lines.iter().try_for_each(|line| verifier.add(line))?;
         Ok(verifier.summary())
     }
@@ -294,6 +322,23 @@ mod tests {
             (summary.entries, summary.accepted, summary.refused, summary.rows),
             (3, 2, 1, 2)
         );
+    }
+
+    #[test]
+    fn a_key_verifies_what_it_may_have_signed_and_nothing_else() {
+        let check = |first: u64, last: Option<u64>, broken_at: Option<u64>| {
+            let agent = AgentId::try_from("H57.12/may-1".to_owned()).unwrap();
+            let other = KeySpan::always(hub_key().public());
+            let keys = vec![other, KeySpan { key: key().public(), first, last }];
+            let hub = vec![key().public(), hub_key().public()];
+            let mut verifier = LogVerifier::new(hub, [(agent, keys)].into());
+            let broken = log().iter().find_map(|line| verifier.add(line).err());
+            assert_eq!(broken.map(|broken| broken.number), broken_at, "{first} {last:?}");
+        };
+        check(10, None, None);
+        check(10, Some(12), None);
+        check(11, None, Some(1));
+        check(10, Some(11), Some(3));
     }
 
     #[test]

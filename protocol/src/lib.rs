@@ -4,7 +4,7 @@
 //! its names ([`ids`]), its fields ([`value`], [`row`]), what happened to it ([`change`]), the
 //! agreement that lets it travel ([`contract`]), the batch it travels in ([`batch`], [`frame`]),
 //! who may send what next ([`hello`], [`delivery`]) and what is written down about it
-//! ([`receipt`], [`entry`]).
+//! ([`receipt`], [`entry`]), and how both ends prove that they hold the same ([`proof`]).
 
 pub mod ids;
 pub mod time;
@@ -22,6 +22,7 @@ pub mod hello;
 pub mod delivery;
 pub mod receipt;
 pub mod entry;
+pub mod proof;
 pub mod fault;
 
 /// The version of the wire protocol this crate speaks; a hub and an agent must share it.

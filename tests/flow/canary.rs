@@ -123,20 +123,38 @@ delete from people where id > 290 and id < 300;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_canary_sings_nowhere_outside_its_cage() {
+    it_sings_nowhere_when_read_by("log").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_sings_nowhere_when_it_is_read_through_functions() {
+    it_sings_nowhere_when_read_by("functions").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_sings_nowhere_when_rows_are_remembered_to_be_compared() {
+    it_sings_nowhere_when_read_by("watermark").await;
+}
+
+async fn it_sings_nowhere_when_read_by(capture: &str) {
     let database = Arc::new(Server::start(Version::V15, "")).database();
     database.psql(TABLE);
     let mut province = Province::new();
     let dataset = Dataset {
         id: DATASET.to_owned(),
         contract: format!("{CONTRACT}{TYPED_CONTRACT}"),
-        mapping: format!("{MAPPING}{TYPED_MAPPING}"),
+        mapping: format!("capture = \"{capture}\"\n{MAPPING}{TYPED_MAPPING}"),
     };
     let key = province.path().join(format!("certs/agents/{AGENCY}__may-1/hmac.key"));
     std::fs::create_dir_all(key.parent().unwrap()).unwrap();
     std::fs::write(&key, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=").unwrap();
     private(&key);
-    let settings = "[batch]\nrow_bytes_max = \"4KiB\"\n";
+    let settings = "[batch]\nrow_bytes_max = \"4KiB\"\n[guard]\nwatermark_interval = \"200ms\"\n\
+                    reconcile_interval = \"2s\"\n";
     province.add_agent(Reader { agency: AGENCY, database: &database, settings }, &[dataset]);
+    if capture != "log" {
+        database.psql(&format!("alter role phusa_{} noreplication", database.name()));
+    }
     let folder = province.agent_folder(AGENCY).to_owned();
     let source = Relay::plain(database.server().port()).await;
     let hub = Relay::inside_tls(province.hub_port(), &province.hub_folder(), &folder).await;

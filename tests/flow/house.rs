@@ -1,6 +1,7 @@
 //! `House`: one agency with one small table, and what agent and hub say when something is wrong.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -151,13 +152,17 @@ impl House {
 
     /// Waits until the running agent shows this fault with its remedy.
     pub(crate) async fn agent_shows(&self, code: Code) -> String {
-        let what = format!("the agent to show {code}");
-        wait_until(&what, SHOWS_WITHIN, async || {
+        self.agent_shows_one_of(&[code]).await
+    }
+
+    /// Waits until the running agent shows one of these faults with its remedy.
+    pub(crate) async fn agent_shows_one_of(&self, codes: &[Code]) -> String {
+        wait_until(&format!("the agent to show {codes:?}"), SHOWS_WITHIN, async || {
             let said = text(&self.province.agent(AGENCY, &["status"]));
-            said.contains(&format!("✗ {}", code.words().name)).then(|| {
-                assert_fault(&said, code);
-                said
-            })
+            let is_shown = |code: &&Code| said.contains(&format!("✗ {}", code.words().name));
+            let code = *codes.iter().find(is_shown)?;
+            assert_fault(&said, code);
+            Some(said)
         })
         .await
     }
@@ -220,6 +225,26 @@ impl SmallDisk {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "no small disk in CI: {why}");
         println!("skipped: a small disk cannot be mounted here: {why}");
         None
+    }
+}
+
+impl SmallDisk {
+    /// The room it has left.
+    pub(crate) fn free_mib(&self) -> u64 {
+        let disk = rustix::fs::statvfs(&self.0).unwrap();
+        (disk.f_bavail * disk.f_frsize) >> 20
+    }
+
+    /// Takes all its room but so many MiB with a file of this name.
+    pub(crate) fn fill_but(&self, mib: u64) -> PathBuf {
+        let free = self.free_mib();
+        let file = self.0.join("filler");
+        let zeros = vec![0; 1 << 20];
+        let mut open = fs::File::create(&file).unwrap();
+        for _ in mib..free {
+            open.write_all(&zeros).unwrap();
+        }
+        file
     }
 }
 

@@ -3,16 +3,20 @@
 
 mod arrival;
 mod canary;
+mod capture;
 mod house;
 mod hub;
 mod log;
 mod login;
 mod mapping;
+mod mysql;
 mod rules;
 mod outage;
+mod proof;
 mod refusals;
 mod schema;
 mod snapshot;
+mod sqlserver;
 mod standby;
 mod types;
 mod world;

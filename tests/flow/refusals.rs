@@ -223,6 +223,25 @@ fn grow(database: &Database, rows: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hub_whose_disk_is_really_full_loses_nothing_and_goes_on_once_there_is_room() {
+    let mut house = House::new("", "disk_reserve = \"1KiB\"");
+    let state = house.province.hub_folder().join("state");
+    let Some(disk) = SmallDisk::mount(&state, 1_200) else { return };
+    house.province.start_hub();
+    house.province.start_agent(AGENCY);
+    assert_eq!(house.settle().await, 200);
+    let filler = disk.fill_but(24);
+    // Digits of digests shrink to half, so 120 MB of them do not fit.
+    grow(&house.database, 120);
+    house.agent_shows_one_of(&[Code::WarehouseUnavailable, Code::HubStorageFull]).await;
+    assert!(disk.free_mib() < 16, "not even a segment of its log fits");
+    fs::remove_file(filler).unwrap();
+    house.nothing_is_lost(320).await;
+    let fleet = text(&house.province.agent(AGENCY, &["status", "--json"]));
+    assert!(fleet.contains("\"epoch\": 1,"), "what was acknowledged was there: {fleet}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hub_without_room_makes_agents_wait() {
     let mut house = House::new("", "disk_reserve = \"900000GiB\"");
     house.province.start_hub();

@@ -159,6 +159,10 @@ async fn rules_decode_convert_look_up_check_and_mask_and_their_counts_stand_in_t
     let rejected = "select count(*) from phusa.transfers
         where (entry::json->>'header')::json->'quality'->>'reject_row/so_dinh_danh/pad_unfit' = '1'";
     world.warehouse_says(rejected, "2").await;
+    let status = said(&world.agent(&["status"]));
+    for line in ["rejected so_dinh_danh:pad_unfit: 2", "sent all the same dien_thoai:phone: 1"] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
     let rejects = world.province.agent_folder(AGENCY).join("state/rejects/thu.dan.jsonl");
     let lines = std::fs::read_to_string(rejects).unwrap();
     assert!(lines.contains("\"on_bad\":\"warn\"") && lines.contains("\"key\":\"id=4\""), "{lines}");
@@ -240,4 +244,28 @@ async fn the_technical_document_has_types_and_no_values() {
     assert!(!html.contains("46199000001") && !html.contains("NguyÔn"), "{html}");
     assert!(said(&world.agent(&["describe", "thu.dan", "--offline"])).contains("<td>cccd</td>"));
     assert!(!world.agent(&["describe", "thu.khac"]).status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_mapping_is_proposed_and_loads() {
+    let world = world();
+    let folder = world.province.agent_folder(AGENCY);
+    let contract = folder.join("contracts/thu.dan.toml");
+    let proposed = world.agent(&["propose", contract.to_str().unwrap(), "public.dan"]);
+    let text = said(&proposed);
+    assert!(proposed.status.success(), "{text}");
+    for line in [
+        "from = \"cccd\"\nto = \"so_dinh_danh\"\nclass = \"N\"\nmask = { hmac = \"hmac.key\" }",
+        "from = \"gt\"\nto = \"gioi_tinh\"",
+        "from = \"tinh\"\nto = \"tinh\"",
+        "# (?) chưa thấy cột cho · no column found for: ho_ten",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(text.contains("ton_giao") && !text.contains("46199000001"), "{text}");
+    std::fs::write(folder.join("datasets/thu.dan.toml"), text).unwrap();
+    let checked = said(&world.agent(&["check", "--offline", "--no-rows"]));
+    assert!(checked.contains("columns of dan are shared"), "{checked}");
+    let missing = world.agent(&["propose", contract.to_str().unwrap(), "public.khong_co"]);
+    assert!(said(&missing).contains("source_table_missing"), "{}", said(&missing));
 }

@@ -8,14 +8,14 @@ use phusa_tests::province::ARRIVES_WITHIN;
 
 use crate::world::{AGENCY, Share, World, said};
 
-fn world(primary: &Arc<Server>, settings: &str) -> (World, Server) {
+fn world(primary: &Arc<Server>, rules: &str) -> (World, Server) {
     let mut world = World::around(primary.database());
     world.source.psql(
         "create table dan (id int primary key, ten text);
          insert into dan select n, 'Dân ' || n from generate_series(1, 500) n",
     );
-    let share = Share { table: "dan", key: "id", fields: &["id int4", "ten text"], rules: "" };
-    world.share(settings, &[share]);
+    let share = Share { table: "dan", key: "id", fields: &["id int4", "ten text"], rules };
+    world.share("", &[share]);
     let standby = primary.standby();
     let port = |server: &Server| format!("port = {}\n", server.port());
     world.edit("agent.toml", &port(primary), &port(&standby));
@@ -72,9 +72,34 @@ async fn the_log_is_read_from_a_hot_standby_of_18_once_the_primary_has_told_it_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn functions_made_at_the_primary_read_the_log_of_its_standby_for_a_login_without_rights() {
+    let primary = Arc::new(Server::start(Version::V18, ""));
+    let (mut world, standby) = world(&primary, "capture = \"functions\"");
+    let login = world.login();
+    primary.psql("postgres", &format!("alter role {login} noreplication"));
+    world.start();
+    wait_until("the slot on the standby", ARRIVES_WITHIN, async || {
+        primary.psql("postgres", "select pg_log_standby_snapshot()");
+        (world.epoch("dan") > 0).then_some(())
+    })
+    .await;
+    assert_eq!(world.identical("dan").await, 500);
+    primary.psql(
+        world.source.name(),
+        "insert into dan values (501, 'Mới'); update dan set id = -id where id < 9; delete from dan where id = 20",
+    );
+    assert_eq!(world.identical("dan").await, 500);
+    assert_eq!(world.slots(), "", "the primary has no slot of the agent");
+    assert!(world.province.agent_process(AGENCY).stop().success());
+    drop(standby);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn on_a_standby_of_15_check_says_what_to_use_and_a_promoted_one_is_a_new_epoch() {
     let primary = Arc::new(Server::start(Version::V15, ""));
     let (mut world, standby) = world(&primary, "");
+    let file = "datasets/thu.dan.toml";
+    world.edit(file, "table = ", "capture = \"log\"\ntable = ");
     let checked = world.agent(&["check", "--offline"]);
     let text = said(&checked);
     assert!(!checked.status.success());

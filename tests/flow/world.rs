@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use phusa_tests::database::{Database, Server, Version};
 use phusa_tests::process::{wait_until, wait_until_blocking};
-use phusa_tests::province::{ARRIVES_WITHIN, Dataset, Province, Reader};
+use phusa_tests::province::{ARRIVES_WITHIN, Dataset, Province, Readable, Reader};
 use serde_json::Value;
 
 /// The agency of every world.
@@ -33,8 +33,13 @@ impl Share<'_> {
         format!("thu.{}", self.table)
     }
 
-    /// Its two files.
+    /// Its two files, of a table in PostgreSQL's usual schema.
     pub(crate) fn dataset(&self) -> Dataset {
+        self.dataset_of("public")
+    }
+
+    /// Its two files, of a table in this schema.
+    pub(crate) fn dataset_of(&self, schema: &str) -> Dataset {
         let id = self.id();
         let key: Vec<_> = self.key.split(' ').map(|name| format!("\"{name}\"")).collect();
         let mut contract = format!(
@@ -45,7 +50,7 @@ impl Share<'_> {
         );
         let mut mapping = format!(
             "dataset = \"{id}\"\ncontract = \"../contracts/{id}.toml\"\n\
-             table = \"public.{}\"\n{}\n",
+             table = \"{schema}.{}\"\n{}\n",
             self.table, self.rules
         );
         for field in self.fields {
@@ -69,9 +74,9 @@ impl Share<'_> {
 
 /// One source, one agent, one hub and a warehouse that a test can ask.
 #[derive(Debug)]
-pub(crate) struct World {
+pub(crate) struct World<S = Database> {
     pub(crate) province: Province,
-    pub(crate) source: Database,
+    pub(crate) source: S,
     pub(crate) warehouse: Database,
 }
 
@@ -82,13 +87,6 @@ impl World {
         Self::around(Arc::new(Server::start(version.or_given(), "")).database())
     }
 
-    /// A world around a source.
-    pub(crate) fn around(source: Database) -> Self {
-        let warehouse = Server::shared(Version::V15).database();
-        let province = Province::with_external(&warehouse);
-        Self::of(province, source, warehouse)
-    }
-
     /// A world whose warehouse takes connections by TLS alone.
     pub(crate) fn with_warehouse_by_tls() -> Self {
         let warehouse = Arc::new(Server::start_with_tls()).database();
@@ -97,21 +95,38 @@ impl World {
         Self::of(province, source, warehouse)
     }
 
-    fn of(province: Province, source: Database, warehouse: Database) -> Self {
-        let migrated = province.hub(&["migrate"]);
-        assert!(migrated.status.success(), "{}", said(&migrated));
-        Self { province, source, warehouse }
-    }
-
     /// The source's version, as `150004` is 15.4.
     pub(crate) fn source_version(&self) -> u32 {
         self.source.psql("show server_version_num").trim().parse().unwrap()
     }
 
+    /// Names of the agent's slots at the source.
+    pub(crate) fn slots(&self) -> String {
+        let sql = "select string_agg(slot_name, ' ' order by slot_name) from pg_replication_slots
+                   where database = current_database()";
+        self.source.psql(sql).trim().to_owned()
+    }
+}
+
+impl<S: Readable> World<S> {
+    /// A world around a source.
+    pub(crate) fn around(source: S) -> Self {
+        let warehouse = Server::shared(Version::V15).database();
+        let province = Province::with_external(&warehouse);
+        Self::of(province, source, warehouse)
+    }
+
+    fn of(province: Province, source: S, warehouse: Database) -> Self {
+        let migrated = province.hub(&["migrate"]);
+        assert!(migrated.status.success(), "{}", said(&migrated));
+        Self { province, source, warehouse }
+    }
+
     /// Makes the agent that shares these tables, admitted at the source; `settings` is added to its
     /// `agent.toml`. Nothing runs yet.
     pub(crate) fn share(&mut self, settings: &str, shares: &[Share<'_>]) {
-        let datasets: Vec<_> = shares.iter().map(Share::dataset).collect();
+        let schema = self.source.schema();
+        let datasets: Vec<_> = shares.iter().map(|share| share.dataset_of(schema)).collect();
         let reader = Reader { agency: AGENCY, database: &self.source, settings };
         self.province.add_agent(reader, &datasets);
     }
@@ -196,13 +211,6 @@ impl World {
              from phusa.transfers where kind = 'push' and dataset = 'thu.{table}'"
         );
         self.warehouse.psql(&sql).trim().parse().unwrap()
-    }
-
-    /// Names of the agent's slots at the source.
-    pub(crate) fn slots(&self) -> String {
-        let sql = "select string_agg(slot_name, ' ' order by slot_name) from pg_replication_slots
-                   where database = current_database()";
-        self.source.psql(sql).trim().to_owned()
     }
 }
 

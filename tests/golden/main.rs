@@ -15,8 +15,9 @@ use phusa_protocol::frame;
 use phusa_protocol::hello::{Committed, Hello, Offer, Refusal, Terms, Welcome};
 use phusa_protocol::ids::{AgentId, DatasetId, Epoch, Seq};
 use phusa_protocol::keys::SigningKey;
+use phusa_protocol::proof::{Answer, Named, Print, Proof, Question, Summary};
 use phusa_protocol::receipt::{Receipt, SignedReceipt};
-use phusa_protocol::row::put_tuple;
+use phusa_protocol::row::{Tuple, put_tuple};
 use phusa_protocol::time::Timestamp;
 use phusa_protocol::value::Field;
 
@@ -192,6 +193,41 @@ fn the_first_words_stay() {
         retry_after_ms: None,
     };
     check("hello.golden", &(json(&hello) + &json(&welcome) + &json(&refusal)));
+}
+
+#[test]
+fn the_words_of_a_proof_stay() {
+    let moment = Timestamp::from_micros(1_795_250_600_000_000);
+    let mut row = Vec::new();
+    put_tuple(&mut row, &[Field::Value("Nguyễn".as_bytes()), Field::Value(&7_i64.to_be_bytes())]);
+    let print = Print::of(Tuple::take(&mut row.as_slice()).unwrap(), &[1]).unwrap();
+    let mut summary = Summary::new(12);
+    summary.add(&print);
+    let question = Question {
+        protocol: phusa_protocol::PROTOCOL_VERSION,
+        agent: agent(),
+        dataset: dataset(),
+        contract: Digest::of(b"c"),
+        bits: 12,
+        named: vec![print.part(12)],
+    };
+    let answer = Answer {
+        answered_at: moment,
+        parts: summary.parts(),
+        named: vec![Named::new(&print)],
+        complete: true,
+    };
+    let proof = Proof {
+        protocol: phusa_protocol::PROTOCOL_VERSION,
+        agent: agent(),
+        dataset: dataset(),
+        contract: Digest::of(b"c"),
+        source: summary.total(),
+        warehouse: summary.total(),
+        differing: 0,
+        compared_at: moment,
+    };
+    check("proof.golden", &(json(&question) + &json(&answer) + &json(&proof)));
 }
 
 #[test]

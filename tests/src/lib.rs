@@ -6,8 +6,10 @@
 
 pub mod folder;
 pub mod database;
+pub mod tds;
 pub mod process;
 pub mod province;
+pub mod mysql;
 pub mod canary;
 pub mod forger;
 pub mod relay;

@@ -65,13 +65,58 @@ struct Agent {
     process: Option<Process>,
 }
 
+/// A database that an agent can be pointed at.
+pub trait Readable: std::fmt::Debug {
+    /// `engine` in `agent.toml`.
+    fn engine(&self) -> &'static str;
+    /// The loopback port of its server.
+    fn port(&self) -> u16;
+    /// Its name.
+    fn name(&self) -> &str;
+    /// What stands before the point in a dataset's `table`.
+    fn schema(&self) -> &str;
+    /// Makes a login that may do nothing yet, where there is none of this name.
+    fn make_login(&self, user: &str, password: &str);
+    /// Runs a statement as its administrator.
+    fn administer(&self, sql: &str);
+}
+
+impl Readable for Database {
+    fn engine(&self) -> &'static str {
+        "postgresql"
+    }
+
+    fn port(&self) -> u16 {
+        self.server().port()
+    }
+
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn schema(&self) -> &'static str {
+        "public"
+    }
+
+    fn make_login(&self, user: &str, password: &str) {
+        self.psql(&format!(
+            "do $$ begin create role {user} login replication password '{password}';
+             exception when duplicate_object then null; end $$"
+        ));
+    }
+
+    fn administer(&self, sql: &str) {
+        self.psql(sql);
+    }
+}
+
 /// Whose data an agent reads.
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {
     /// The agency, such as `H57.12`.
     pub agency: &'a str,
     /// The database it reads.
-    pub database: &'a Database,
+    pub database: &'a dyn Readable,
     /// Added to `agent.toml`: `[batch]`, `[guard]` and the like.
     pub settings: &'a str,
 }
@@ -198,7 +243,24 @@ impl Province {
     /// # Panics
     /// When that cannot be done.
     pub fn add_agent(&mut self, reader: Reader<'_>, datasets: &[Dataset]) {
-        let agency = reader.agency;
+        let Reader { agency, database, settings } = reader;
+        let (engine, port) = (database.engine(), database.port());
+        let (name, user) = (database.name(), login(database));
+        let source = format!(
+            "engine = \"{engine}\"\nhost = \"127.0.0.1\"\nport = {port}\n\
+             database = \"{name}\"\nuser = \"{user}\"\npassword_file = \"source.password\"\n\
+             tls = \"off\"\n\n{settings}"
+        );
+        self.place_agent(agency, &source, datasets);
+        self.admit(reader);
+    }
+
+    /// Writes the files of an agent that shares `datasets` and lets the hub know it. `source` is its
+    /// section of that name, and what comes after; the password is `bi-mat`.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    pub fn place_agent(&mut self, agency: &str, source: &str, datasets: &[Dataset]) {
         self.make_certificates(&[agency]);
         let folder = self.path().join(format!("certs/agents/{agency}__may-1"));
         for part in ["datasets", "contracts", "state"] {
@@ -210,25 +272,19 @@ impl Province {
             fs::write(file("datasets"), &dataset.mapping).expect("a mapping");
         }
         fs::write(folder.join("source.password"), "bi-mat").expect("a password file");
-        fs::write(folder.join("agent.toml"), self.agent_text(reader)).expect("agent.toml");
+        fs::write(folder.join("agent.toml"), self.agent_text(agency, source)).expect("agent.toml");
         private(&folder.join("source.password"));
         self.agents.insert(agency.to_owned(), Agent { folder, process: None });
-        self.admit(reader);
     }
 
-    fn agent_text(&self, reader: Reader<'_>) -> String {
-        let Reader { agency, database, settings } = reader;
-        let (port, name, user) = (database.server().port(), database.name(), login(database));
+    fn agent_text(&self, agency: &str, source: &str) -> String {
         format!(
             "agency = \"{agency}\"\nagent = \"may-1\"\nstate_dir = \"state\"\n\
              datasets_dir = \"datasets\"\nallowed_networks = [\"127.0.0.0/8\"]\n\n\
              [hub]\nurl = \"https://127.0.0.1:{}\"\nca_file = \"ca.pem\"\n\
              certificate_file = \"agent.pem\"\nkey_file = \"agent.key\"\n\
              signing_key_file = \"signing.key\"\nhub_key_file = \"hub.pub\"\n\n\
-             [spool]\nkey_file = \"spool.key\"\n\n\
-             [source]\nengine = \"postgresql\"\nhost = \"127.0.0.1\"\nport = {port}\n\
-             database = \"{name}\"\nuser = \"{user}\"\npassword_file = \"source.password\"\n\
-             tls = \"off\"\n\n{settings}",
+             [spool]\nkey_file = \"spool.key\"\n\n[source]\n{source}",
             self.listen
         )
     }
@@ -236,10 +292,7 @@ impl Province {
     /// Runs what `check` prints as the administrator of the source would, until nothing is missing.
     fn admit(&self, reader: Reader<'_>) {
         let (database, user) = (reader.database, login(reader.database));
-        database.psql(&format!(
-            "do $$ begin create role {user} login replication password 'bi-mat';
-             exception when duplicate_object then null; end $$"
-        ));
+        database.make_login(&user, "bi-mat");
         for _ in 0..3 {
             let checked = self.agent(reader.agency, &["check", "--offline"]);
             if checked.status.success() {
@@ -250,7 +303,7 @@ impl Province {
             let errors = String::from_utf8_lossy(&checked.stderr);
             assert!(!wanted.is_empty(), "check failed:\n{said}{errors}");
             for statement in wanted {
-                database.psql(statement);
+                database.administer(statement);
             }
         }
     }
@@ -361,7 +414,7 @@ impl Province {
     #[must_use]
     pub fn both_ends(&self, agency: &str, dataset: &str) -> [Option<RowsDigest>; 2] {
         [
-            counted(&self.agent(agency, &["verify", dataset, "--json"]), dataset),
+            counted(&self.agent(agency, &["verify", dataset, "--json", "--offline"]), dataset),
             counted(&self.hub(&["warehouse", "digest", dataset, "--json"]), dataset),
         ]
     }
@@ -430,7 +483,7 @@ fn agent_command(config: &Path) -> Command {
 }
 
 /// The agent's login at the source; logins are shared by all databases of a server.
-fn login(database: &Database) -> String {
+fn login(database: &dyn Readable) -> String {
     format!("phusa_{}", database.name())
 }
 
@@ -444,7 +497,8 @@ pub fn private(file: &Path) {
 }
 
 /// The SQL statements among the lines that `check` prints; some end with a remark.
-fn statements(said: &str) -> Vec<&str> {
+#[must_use]
+pub fn statements(said: &str) -> Vec<&str> {
     let is_statement = |line: &&str| {
         let first = line.split_whitespace().next().unwrap_or_default();
         let code = line.split(" -- ").next().unwrap_or_default().trim_end();

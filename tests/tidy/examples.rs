@@ -127,3 +127,11 @@ fn the_example_datasets_fit_their_contracts() {
         assert!(contract.key.iter().all(shared), "{path}: a key field is not mapped");
     }
 }
+
+#[test]
+fn the_example_configuration_loads_whole() {
+    let path = crate::files::root().join("configs/agent.toml");
+    let plan = phusa_agent::config::plan::Plan::load(&path);
+    let plan = plan.unwrap_or_else(|faults| panic!("{faults:#?}"));
+    assert_eq!(plan.datasets.len(), below("configs/datasets", ".toml").len());
+}

@@ -5,4 +5,5 @@ mod files;
 mod rooms;
 mod documents;
 mod examples;
+mod schema;
 mod ratchet;

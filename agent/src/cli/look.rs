@@ -1,4 +1,4 @@
-//! Looking without sending: check and verify.
+//! Looking without sending: check, and counting the source.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use phusa_protocol::time::Timestamp;
 use serde_json::json;
 
 use super::{exit_code, meaning, report, say};
+use crate::config::Engine;
 use crate::config::plan::{DatasetPlan, Plan};
 use crate::mapping::decode::Encoding;
 use crate::mapping::field::Decode;
@@ -51,9 +52,8 @@ async fn check_source(plan: &Plan) -> Result<Vec<Fault>, Fault> {
     let found = source.probe(&selections).await;
     if found.as_ref().is_err_and(|fault| fault.code == Code::SourceLogin) {
         // A login that does not exist cannot ask what else is missing.
-        let user = plan.source.user.replace('"', "\"\"");
         say(FOR_THE_ADMINISTRATOR);
-        say(&format!("create role \"{user}\" login replication password '…';"));
+        say(&new_login(plan));
     }
     let Findings { server, facts, mut faults, statements, columns, unread } = found?;
     say(&format!("Nguồn · source: {server}"));
@@ -70,6 +70,27 @@ async fn check_source(plan: &Plan) -> Result<Vec<Fault>, Fault> {
         statements.iter().for_each(|statement| say(statement));
     }
     Ok(faults)
+}
+
+/// The statement that makes the login the file names.
+fn new_login(plan: &Plan) -> String {
+    let user = &plan.source.user;
+    match plan.source.engine {
+        Engine::Postgresql => {
+            let user = user.replace('"', "\"\"");
+            format!("create role \"{user}\" login replication password '…';")
+        }
+        Engine::Mysql => {
+            let user = user.replace('`', "``");
+            format!("create user `{user}` identified by '…';")
+        }
+        Engine::Sqlserver => {
+            let user = user.replace(']', "]]");
+            format!(
+                "create login [{user}] with password = N'…'; create user [{user}] for login [{user}];"
+            )
+        }
+    }
 }
 
 /// Whether the rules fit the columns; an encoding that a sample is to settle fits as any other.
@@ -121,8 +142,8 @@ pub(super) fn refusals(welcome: Welcome) -> impl Iterator<Item = Fault> {
     })
 }
 
-/// `phusa-agent verify`: rows and digest of the source as mapping lets it through.
-pub(super) async fn verify(
+/// `phusa-agent verify --offline`: rows and digest of the source as mapping lets it through.
+pub(super) async fn count(
     plan: &Plan,
     wanted: Option<&str>,
     as_json: bool,

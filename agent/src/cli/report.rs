@@ -95,6 +95,9 @@ fn print_dataset(dataset: &DatasetStatus, at: Timestamp) {
     for (rule, count) in &dataset.rejects {
         say(&format!("  bị loại · rejected {rule}: {count}"));
     }
+    for (rule, count) in &dataset.noted {
+        say(&format!("  vẫn gửi · sent all the same {rule}: {count}"));
+    }
     for trouble in [&dataset.reading_trouble, &dataset.delivery_trouble].into_iter().flatten() {
         print_trouble(trouble, at);
     }

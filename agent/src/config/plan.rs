@@ -26,13 +26,14 @@ use phusa_protocol::units::{ByteSize, Span};
 use toml::Spanned;
 
 use self::address::HubAddress;
+use self::dataset::Common;
 use self::place::Place;
 use super::secret::SecretFile;
-use super::{
-    AgentFile, BatchFile, Capture, Engine, GuardFile, HubFile, SourceFile, SpoolFile, TlsMode,
-};
+use super::{AgentFile, BatchFile, Engine, GuardFile, HubFile, SourceFile, SpoolFile, TlsMode};
 use crate::mapping::field::Rules;
+use crate::mapping::filter::Dialect;
 use crate::source::Selection;
+use crate::source::guard::Hours;
 
 /// Everything a run needs, checked; all paths absolute or relative to the working folder.
 #[derive(Debug, Clone)]
@@ -130,7 +131,7 @@ pub struct SourcePlan {
 }
 
 /// The checked `[guard]`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct GuardPlan {
     /// Rows a second in a full read; `None` sets no cap.
     pub rows_per_second_max: Option<u64>,
@@ -142,6 +143,14 @@ pub struct GuardPlan {
     pub statement_timeout: Duration,
     /// How long a statement may wait for a lock at the source.
     pub lock_timeout: Duration,
+    /// When a full read may run.
+    pub allowed_hours: Hours,
+    /// How long a trivial answer may take before a full read slows down; zero is any time.
+    pub latency_max: Duration,
+    /// How long to wait between two comparisons of all rows.
+    pub reconcile_interval: Duration,
+    /// How long to wait between two looks for what was written.
+    pub watermark_interval: Duration,
 }
 
 /// One checked dataset file with its contract.
@@ -157,8 +166,6 @@ pub struct DatasetPlan {
     pub rules: Rules,
     /// SHA-256 of the canonical JSON of the file as written.
     pub mapping: Digest,
-    /// How changes are found.
-    pub capture: Capture,
 }
 
 impl DatasetPlan {
@@ -176,10 +183,23 @@ impl Plan {
     /// # Errors
     /// Every fault found, in the order of files and lines; never empty.
     pub fn load(path: &Path) -> Result<Self, Vec<Fault>> {
+        Self::read(path, true)
+    }
+
+    /// As [`Plan::load`], without looking for dataset files: before there are any.
+    ///
+    /// # Errors
+    /// As [`Plan::load`].
+    pub fn load_without_datasets(path: &Path) -> Result<Self, Vec<Fault>> {
+        Self::read(path, false)
+    }
+
+    fn read(path: &Path, with_datasets: bool) -> Result<Self, Vec<Fault>> {
         let text = place::read(path, Code::ConfigInvalid).map_err(|fault| vec![fault])?;
         let file: AgentFile =
             place::parse(path, &text, Code::ConfigInvalid).map_err(|fault| vec![fault])?;
-        let mut check = Check { place: Place::new(path, &text), faults: Vec::new() };
+        let place = Place::new(path, &text);
+        let mut check = Check { place, with_datasets, faults: Vec::new() };
         let plan = check.agent(file);
         match plan {
             Some(plan) if check.faults.is_empty() => Ok(plan),
@@ -191,6 +211,7 @@ impl Plan {
 /// A walk through `agent.toml` that gathers what is wrong.
 struct Check<'a> {
     place: Place<'a>,
+    with_datasets: bool,
     faults: Vec<Fault>,
 }
 
@@ -204,7 +225,8 @@ impl Check<'_> {
         let batch = self.batch(&file.batch);
         let source = self.source(file.source, &folder);
         let guard = self.guard(&file.guard);
-        let datasets = self.datasets(&file.datasets_dir, &folder, batch.row_bytes_max);
+        let common = Common { row_bytes_max: batch.row_bytes_max, dialect: dialect(source.engine) };
+        let datasets = self.datasets(&file.datasets_dir, &folder, common);
         let agent = AgentId::new(file.agency, file.agent.get_ref().as_str());
         let agent = agent.map_err(|bad| self.wrong(&file.agent, bad.to_string())).ok()?;
         let state_dir = folder.join(file.state_dir);
@@ -325,26 +347,57 @@ impl Check<'_> {
     }
 
     fn source(&mut self, file: SourceFile, folder: &Path) -> SourcePlan {
+        let engine = file.engine;
+        self.is_reached_by_name(&file);
+        let slot_wal_max = file.slot_wal_max.unwrap_or(Spanned::new(0..0, ByteSize::mib(8_192)));
+        let slot_wait = file.slot_wait.unwrap_or(Spanned::new(0..0, seconds(60)));
+        let catch_up_bytes =
+            file.catch_up_bytes.unwrap_or(Spanned::new(0..0, ByteSize::mib(1_024)));
+        self.is_for(&slot_wal_max, "slot_wal_max", engine, Engine::Postgresql);
+        self.is_for(&slot_wait, "slot_wait", engine, Engine::Postgresql);
+        self.is_for(&catch_up_bytes, "catch_up_bytes", engine, Engine::Postgresql);
         let wal = (ByteSize::mib(64), ByteSize(u64::MAX));
         let wal_rule = "`slot_wal_max` is at least 64MiB";
-        let slot_wal_max = self.within(&file.slot_wal_max, wal, wal_rule);
+        let slot_wal_max = self.within(&slot_wal_max, wal, wal_rule);
         if *file.tls.get_ref() == TlsMode::Off && !stays_on_this_machine(file.host.get_ref()) {
             self.wrong(&file.tls, "`tls = \"off\"` is for loopback or a socket folder only");
         }
         let tls = *file.tls.get_ref() == TlsMode::Verify && !file.host.get_ref().starts_with('/');
         let reason = file.login_may_write_because.trim();
         SourcePlan {
-            engine: file.engine,
-            port: file.port,
+            engine,
+            port: file.port.unwrap_or(engine.port()),
             database: file.database,
             user: file.user,
             password_file: password_file(file.password_file.as_deref(), folder),
             tls_ca_file: tls.then(|| folder.join(file.tls_ca_file)),
             login_may_write_because: (!reason.is_empty()).then(|| reason.to_owned()),
             slot_wal_max,
-            slot_wait: file.slot_wait.0,
-            catch_up_bytes: file.catch_up_bytes,
+            slot_wait: slot_wait.get_ref().0,
+            catch_up_bytes: *catch_up_bytes.get_ref(),
             host: file.host.into_inner(),
+        }
+    }
+
+    /// SQL Server is reached over TCP alone, and an instance by its own port.
+    fn is_reached_by_name(&mut self, file: &SourceFile) {
+        let host = file.host.get_ref();
+        if file.engine == Engine::Sqlserver && (host.starts_with('/') || host.contains('\\')) {
+            let rule = "`host` is the machine alone; a named instance is reached by its own `port` \
+                        (SQL Server Configuration Manager shows it), written without the name";
+            self.wrong(&file.host, rule);
+        }
+    }
+
+    /// Notes a fault where a key was written that means something to another engine alone; a key
+    /// that was not written stands nowhere in the file.
+    fn is_for<T>(&mut self, key: &Spanned<T>, name: &str, engine: Engine, only: Engine) {
+        if engine != only && !key.span().is_empty() {
+            let (engine, only) = (engine.name(), only.name());
+            self.wrong(
+                key,
+                format!("`{name}` is for engine \"{only}\" and means nothing to \"{engine}\""),
+            );
         }
     }
 
@@ -354,21 +407,40 @@ impl Check<'_> {
         let timeouts = (Span(Duration::from_millis(100)), seconds(86_400));
         let statement_rule = "`statement_timeout` is 100ms to 1d";
         let lock_rule = "`lock_timeout` is 100ms to 1d";
+        let months = (Span(Duration::from_millis(100)), seconds(30 * 86_400));
+        let reconcile_rule = "`reconcile_interval` is 100ms to 30d";
+        let watermark_rule = "`watermark_interval` is 100ms to 1d";
         GuardPlan {
             rows_per_second_max: Some(file.rows_per_second_max).filter(|&rows| rows > 0),
             snapshot_workers: self.within(&file.snapshot_workers, (1, 16), workers_rule),
             chunk_rows: self.within(&file.chunk_rows, (100, 10_000_000), chunk_rule),
             statement_timeout: self.within(&file.statement_timeout, timeouts, statement_rule).0,
             lock_timeout: self.within(&file.lock_timeout, timeouts, lock_rule).0,
+            allowed_hours: self.hours(&file.allowed_hours),
+            latency_max: file.latency_max.0,
+            reconcile_interval: self.within(&file.reconcile_interval, months, reconcile_rule).0,
+            watermark_interval: self.within(&file.watermark_interval, timeouts, watermark_rule).0,
         }
+    }
+
+    fn hours(&mut self, texts: &[Spanned<String>]) -> Hours {
+        for text in texts {
+            if let Err(bad) = Hours::read([text.get_ref().as_str()]) {
+                self.wrong(text, format!("{:?}: {bad}", text.get_ref()));
+            }
+        }
+        Hours::read(texts.iter().map(|text| text.get_ref().as_str())).unwrap_or_default()
     }
 
     fn datasets(
         &mut self,
         written: &Spanned<String>,
         folder: &Path,
-        row_bytes_max: ByteSize,
+        common: Common,
     ) -> Vec<DatasetPlan> {
+        if !self.with_datasets {
+            return Vec::new();
+        }
         let folder = folder.join(written.get_ref());
         let files = match toml_files(&folder) {
             Ok(files) => files,
@@ -384,7 +456,7 @@ impl Check<'_> {
         let mut seen = BTreeMap::new();
         let mut datasets = Vec::new();
         for file in files {
-            match dataset::load(&file, row_bytes_max, &mut seen) {
+            match dataset::load(&file, common, &mut seen) {
                 Ok(dataset) => datasets.push(dataset),
                 Err(faults) => self.faults.extend(faults),
             }
@@ -395,6 +467,14 @@ impl Check<'_> {
 
 fn seconds(count: u64) -> Span {
     Span(Duration::from_secs(count))
+}
+
+fn dialect(engine: Engine) -> Dialect {
+    match engine {
+        Engine::Postgresql => Dialect::PostgreSql,
+        Engine::Mysql => Dialect::MySql,
+        Engine::Sqlserver => Dialect::SqlServer,
+    }
 }
 
 fn stays_on_this_machine(host: &str) -> bool {

@@ -67,7 +67,7 @@ pub struct CodeList {
 
 /// What became of a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Became<'l> {
+pub(crate) enum Became<'l> {
     /// It is in force as it is.
     Itself,
     /// It is this one now.
@@ -142,7 +142,7 @@ impl CodeList {
 
     /// What `code` is on `day`. A crosswalk is looked at first: the number of an old province may
     /// be that of a new one with another name.
-    pub(super) fn became(&self, code: &str, day: i64) -> Became<'_> {
+    pub(crate) fn became(&self, code: &str, day: i64) -> Became<'_> {
         let ways = self.becomes.get(code).into_iter().flatten();
         let way = ways.into_iter().find(|(period, _)| period.holds(day));
         match way {

@@ -5,6 +5,8 @@
 //! | any contract type | itself |
 //! | int2, int4, int8 | every wider integer, numeric |
 //! | float4 | float8 |
+//! | time and timestamp in tenths of a microsecond | the same in microseconds, where the tenth is 0 |
+//! | interval of microseconds within a day (MySQL's time) | time |
 //! | text, and every type that has an exact text ([`super::text`]) | text, in NFC |
 //! | a list of any of those | `text[]` |
 //!
@@ -13,6 +15,7 @@
 
 use phusa_protocol::value::Kind;
 
+use super::moment;
 use super::nfc;
 use super::number;
 use super::quality::Rule;
@@ -32,6 +35,10 @@ pub(super) enum Conversion {
     ToNumeric,
     /// A float with twice the bits.
     ToFloat8,
+    /// Microseconds out of tenths of them; what else stands after the count is left out.
+    ToMicros,
+    /// An interval that is a time of day.
+    ToTime,
     /// The exact text.
     ToText(Native),
     /// The exact text of each element.
@@ -53,6 +60,9 @@ impl Conversion {
             }
             (Native::Int2 | Native::Int4 | Native::Int8, Kind::Numeric) => Ok(Self::ToNumeric),
             (Native::Float4, Kind::Float8) => Ok(Self::ToFloat8),
+            (Native::Tenths(of), kind) if own_kind(of) == Some(kind) => Ok(Self::ToMicros),
+            (Native::OffsetTenths, Kind::Timestamptz) => Ok(Self::ToMicros),
+            (Native::Interval, Kind::Time) => Ok(Self::ToTime),
             (Native::Array(element), Kind::TextArray) if text::exists(element) => {
                 Ok(Self::ToTextArray(Native::clone(element)))
             }
@@ -68,7 +78,7 @@ impl Conversion {
     pub(super) fn put(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Rule> {
         match self {
             Self::Same(kind) if kind.fits(bytes) => out.extend_from_slice(bytes),
-            Self::Same(_) => return Err(Rule::Malformed),
+            Self::Same(kind) => return Err(misfit(*kind, bytes)),
             Self::Text => nfc::put(bytes, out)?,
             Self::Widen(Kind::Int4) => {
                 out.extend_from_slice(&i32::from(i16::from_be_bytes(exact(bytes)?)).to_be_bytes());
@@ -78,11 +88,29 @@ impl Conversion {
             Self::ToFloat8 => {
                 out.extend_from_slice(&f64::from(f32::from_be_bytes(exact(bytes)?)).to_be_bytes());
             }
+            Self::ToMicros => out.extend_from_slice(&micros(bytes)?.to_be_bytes()),
+            Self::ToTime => out.extend_from_slice(&time_of_day(bytes)?.to_be_bytes()),
             Self::ToText(native) => text::put(native, bytes, out)?,
             Self::ToTextArray(element) => put_text_array(element, bytes, out)?,
         }
         Ok(())
     }
+}
+
+/// Why bytes do not fit their own type.
+fn misfit(kind: Kind, bytes: &[u8]) -> Rule {
+    let is_dated = matches!(kind, Kind::Date | Kind::Timestamp | Kind::Timestamptz);
+    if is_dated && moment::partial(bytes).is_some() { Rule::DatePartial } else { Rule::Malformed }
+}
+
+/// Microseconds since midnight of an interval without days and months.
+fn time_of_day(bytes: &[u8]) -> Result<i64, Rule> {
+    const DAY_MICROS: i64 = 86_400_000_000;
+    let (micros, rest) = bytes.split_first_chunk::<8>().ok_or(Rule::Malformed)?;
+    let micros = i64::from_be_bytes(*micros);
+    let days_and_months: [u8; 8] = exact(rest)?;
+    let fits = days_and_months == [0; 8] && (0..=DAY_MICROS).contains(&micros);
+    if fits { Ok(micros) } else { Err(Rule::TimeOutOfRange) }
 }
 
 /// The contract type whose bytes are the source's own.
@@ -110,7 +138,9 @@ fn own_kind(native: &Native) -> Option<Kind> {
         | Native::Cidr
         | Native::Macaddr
         | Native::Range(_)
-        | Native::Array(_) => return None,
+        | Native::Array(_)
+        | Native::Tenths(_)
+        | Native::OffsetTenths => return None,
     })
 }
 
@@ -120,6 +150,12 @@ fn proposal(native: &Native) -> Option<Kind> {
         return text::exists(element).then_some(Kind::TextArray);
     }
     own_kind(native).or_else(|| text::exists(native).then_some(Kind::Text))
+}
+
+/// Microseconds of a count of tenths of them. None is dropped: a value that is finer breaks a rule.
+fn micros(bytes: &[u8]) -> Result<i64, Rule> {
+    let tenths = i64::from_be_bytes(*bytes.first_chunk().ok_or(Rule::Malformed)?);
+    if tenths % 10 == 0 { Ok(tenths / 10) } else { Err(Rule::FinerThanMicroseconds) }
 }
 
 /// An integer of 2, 4 or 8 bytes.
@@ -210,8 +246,30 @@ mod tests {
         check(Native::Int8, Kind::Numeric, &[0; 8], Ok(&[0; 8]));
         check(Native::Float4, Kind::Float8, &1.5_f32.to_be_bytes(), Ok(&1.5_f64.to_be_bytes()));
         check(Native::Int4, Kind::Int4, &[0; 3], Err(Rule::Malformed));
+        let tenths = Native::Tenths(Box::new(Native::Timestamp));
+        let count = |tenths: i64| tenths.to_be_bytes();
+        let finer = Err(Rule::FinerThanMicroseconds);
+        check(tenths.clone(), Kind::Timestamp, &count(-70), Ok(&count(-7)));
+        check(tenths.clone(), Kind::Timestamp, &count(71), finer);
+        check(tenths, Kind::Text, &count(71), Ok(b"2000-01-01 00:00:00.0000071"));
+        let there = [count(10).as_slice(), &420_i16.to_be_bytes()].concat();
+        check(Native::OffsetTenths, Kind::Timestamptz, &there, Ok(&count(1)));
+        let shown = b"2000-01-01 07:00:00.000001+07";
+        check(Native::OffsetTenths, Kind::Text, &there, Ok(shown));
         check(Native::Json, Kind::Text, b"{\"a\" :1}", Ok(b"{\"a\" :1}"));
         check(Native::Text, Kind::Text, "e\u{301}".as_bytes(), Ok("é".as_bytes()));
+        let zero: &[u8] = b"0000-00-00";
+        check(Native::Date, Kind::Date, zero, Err(Rule::DatePartial));
+        check(Native::Date, Kind::Text, zero, Ok(zero));
+        check(Native::Timestamp, Kind::Timestamp, b"2026-00-15 08:30:00", Err(Rule::DatePartial));
+        check(Native::Date, Kind::Date, b"2026-00-1x", Err(Rule::Malformed));
+        let span = |micros: i64, days: i32| {
+            [&micros.to_be_bytes()[..], &days.to_be_bytes(), &[0; 4]].concat()
+        };
+        check(Native::Interval, Kind::Time, &span(7, 0), Ok(&7_i64.to_be_bytes()));
+        check(Native::Interval, Kind::Time, &span(-1, 0), Err(Rule::TimeOutOfRange));
+        check(Native::Interval, Kind::Time, &span(86_400_000_001, 0), Err(Rule::TimeOutOfRange));
+        check(Native::Interval, Kind::Time, &span(7, 1), Err(Rule::TimeOutOfRange));
         let list = |element: Native| Native::Array(Box::new(element));
         let names = [Some("ê".as_bytes()), None];
         check(list(Native::Text), Kind::TextArray, &array(211, &names), Ok(&array(25, &names)));
@@ -228,6 +286,7 @@ mod tests {
         check(Native::Int8, Kind::Int4, Some(Kind::Int8));
         check(Native::Numeric, Kind::Float8, Some(Kind::Numeric));
         check(Native::Json, Kind::Jsonb, Some(Kind::Text));
+        check(Native::Tenths(Box::new(Native::Time)), Kind::Timestamp, Some(Kind::Text));
         check(Native::Interval, Kind::Int8, Some(Kind::Text));
         check(Native::Float8, Kind::Text, Some(Kind::Float8));
         check(Native::Bytea, Kind::Text, Some(Kind::Bytea));

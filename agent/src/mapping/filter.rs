@@ -16,9 +16,9 @@
 //! `'2026-11-21'`, `'2026-11-21 08:30:00'`; moments name their zone, `'2026-11-21 08:30:00+07:00'`.
 
 mod parse;
+mod sql;
 
 use std::cmp::Ordering;
-use std::fmt::Write as _;
 
 use phusa_protocol::value::Field;
 
@@ -29,6 +29,7 @@ use super::uuid;
 use crate::source::{Column, Native};
 
 pub use self::parse::BadFilter;
+pub use self::sql::Dialect;
 
 /// A parsed row filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,12 +94,11 @@ impl Filter {
         self.columns.iter().map(String::as_str)
     }
 
-    /// The same condition as SQL, for the source to evaluate first.
+    /// The condition as SQL for the source to evaluate first: it lets every row through that the
+    /// agent shares, and perhaps more.
     #[must_use]
-    pub fn to_sql(&self) -> String {
-        let mut sql = String::new();
-        put_condition(&self.condition, &self.columns, &mut sql);
-        sql
+    pub fn to_sql(&self, dialect: Dialect) -> String {
+        sql::over(dialect, &self.condition, &self.columns)
     }
 
     /// Joins it to the columns of a block.
@@ -113,44 +113,6 @@ impl Filter {
         let found = self.columns.iter().map(find).collect::<Result<Vec<_>, _>>()?;
         let condition = bind_condition(&self.condition, &found)?;
         Ok(BoundFilter { condition, columns: found.into_iter().map(|(index, _)| index).collect() })
-    }
-}
-
-fn put_condition(condition: &Condition<Test>, columns: &[String], sql: &mut String) {
-    let mut joined = |parts: &[Condition<Test>], word: &str| {
-        sql.push('(');
-        for (index, part) in parts.iter().enumerate() {
-            sql.push_str(if index == 0 { "" } else { word });
-            put_condition(part, columns, sql);
-        }
-        sql.push(')');
-    };
-    match condition {
-        Condition::And(parts) => joined(parts, " and "),
-        Condition::Or(parts) => joined(parts, " or "),
-        Condition::Not(part) => {
-            sql.push_str("(not ");
-            put_condition(part, columns, sql);
-            sql.push(')');
-        }
-        Condition::Test(test) => {
-            let name = columns.get(test.column).map(String::as_str).unwrap_or_default();
-            let _ = write!(sql, "\"{}\"", name.replace('"', "\"\""));
-            put_asks(&test.asks, sql);
-        }
-    }
-}
-
-fn put_asks(asks: &Asks<Literal>, sql: &mut String) {
-    match asks {
-        Asks::IsNull => sql.push_str(" is null"),
-        Asks::Compare(comparison, literal) => {
-            let _ = write!(sql, " {} {}", comparison.sign(), literal.to_sql());
-        }
-        Asks::In(literals) => {
-            let list: Vec<String> = literals.iter().map(Literal::to_sql).collect();
-            let _ = write!(sql, " in ({})", list.join(", "));
-        }
     }
 }
 
@@ -178,20 +140,6 @@ impl Comparison {
             Self::LessOrEqual => order.is_le(),
             Self::Greater => order.is_gt(),
             Self::GreaterOrEqual => order.is_ge(),
-        }
-    }
-}
-
-impl Literal {
-    fn to_sql(&self) -> String {
-        match self {
-            // A backslash means itself only in the `E''` form, whatever the server's settings.
-            Self::Text(text) if text.contains('\\') => {
-                format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
-            }
-            Self::Text(text) => format!("'{}'", text.replace('\'', "''")),
-            Self::Number(text) => text.clone(),
-            Self::Bool(value) => value.to_string(),
         }
     }
 }
@@ -293,11 +241,12 @@ fn reads(column: &Column) -> Reads {
         | Native::Date
         | Native::Time
         | Native::Timestamp
-        | Native::Timestamptz => Reads::Integer,
+        | Native::Timestamptz
+        | Native::Tenths(_) => Reads::Integer,
         Native::Numeric => Reads::Decimal,
         Native::Uuid => Reads::Bytes,
         Native::Text => match column.type_name.split(['(', ' ']).next() {
-            Some("bpchar" | "char") => Reads::Padded,
+            Some("bpchar" | "char" | "nchar") => Reads::Padded,
             Some("character") if !column.type_name.starts_with("character varying") => {
                 Reads::Padded
             }
@@ -316,7 +265,8 @@ fn reads(column: &Column) -> Reads {
         | Native::Cidr
         | Native::Macaddr
         | Native::Range(_)
-        | Native::Array(_) => Reads::Nothing,
+        | Native::Array(_)
+        | Native::OffsetTenths => Reads::Nothing,
     }
 }
 
@@ -337,6 +287,13 @@ fn operand(column: &Column, literal: &Literal) -> Result<Operand, String> {
         (Native::Timestamptz, Literal::Text(text)) => {
             moment::parse_timestamptz(text).map(Operand::Integer)
         }
+        (Native::Tenths(of), Literal::Text(text)) => {
+            let micros = match **of {
+                Native::Time => moment::parse_time(text),
+                _ => moment::parse_timestamp(text),
+            };
+            micros.map(|micros| Operand::Integer(micros * 10))
+        }
         (Native::Uuid, Literal::Text(text)) => uuid::parse(text).map(Operand::Bytes),
         (Native::Text, Literal::Text(text)) => match reads(column) {
             Reads::Padded => Some(Operand::Bytes(text.trim_end_matches(' ').into())),
@@ -347,7 +304,7 @@ fn operand(column: &Column, literal: &Literal) -> Result<Operand, String> {
     };
     found.ok_or_else(|| {
         let Column { name, type_name, .. } = column;
-        let literal = literal.to_sql();
+        let literal = sql::literal(Dialect::PostgreSql, literal);
         format!("`where` cannot compare column `{name}` ({type_name}) with {literal}")
     })
 }

@@ -8,6 +8,8 @@ const DAYS_TO_2000: i64 = 730_425;
 const DAYS_PER_ERA: i64 = 146_097;
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const MICROS_PER_MINUTE: i64 = 60 * MICROS_PER_SECOND;
+/// Tenths of a microsecond in a minute.
+pub(super) const TENTHS_PER_MINUTE: i64 = 10 * MICROS_PER_MINUTE;
 const MICROS_PER_HOUR: i64 = 60 * MICROS_PER_MINUTE;
 /// A day that no clock changes.
 const MICROS_PER_DAY: i64 = 24 * MICROS_PER_HOUR;
@@ -34,6 +36,18 @@ pub(super) fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
     let days = era * DAYS_PER_ERA + day_of_era - DAYS_TO_2000;
     (civil(days) == (year, month, day)).then_some(days)
+}
+
+/// The text of what stands in a date's place and is none, as MySQL allows: `0000-00-00`,
+/// `2026-00-15`, perhaps with a time. No date, timestamp or moment has bytes of this length.
+pub(super) fn partial(bytes: &[u8]) -> Option<&[u8]> {
+    let (day, time) = bytes.split_at_checked("0000-00-00".len())?;
+    let is_day = day.iter().enumerate().all(|(at, byte)| match at {
+        4 | 7 => *byte == b'-',
+        _ => byte.is_ascii_digit(),
+    });
+    let of_time = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b' ' | b':' | b'.');
+    (is_day && time.iter().all(of_time)).then_some(bytes)
 }
 
 /// The year as PostgreSQL's `extract` gives it: 1 BC is -1. `None` for an infinite date.
@@ -112,6 +126,29 @@ fn put_fraction(micros: i64, out: &mut Vec<u8>) {
     while out.last() == Some(&b'0') {
         out.pop();
     }
+}
+
+/// As [`put_time`], one digit finer.
+pub(super) fn put_time_tenths(tenths: i64, out: &mut Vec<u8>) {
+    let micros = tenths / 10;
+    put_time(micros, out);
+    if tenths % 10 == 0 {
+        return;
+    }
+    // What stood after the seconds may have been cut short.
+    while out.last().is_some_and(|&byte| byte != b':') {
+        out.pop();
+    }
+    let seconds = micros / MICROS_PER_SECOND % 60;
+    put(out, format_args!("{seconds:02}.{:07}", tenths % (10 * MICROS_PER_SECOND)));
+}
+
+/// As [`put_timestamp`], one digit finer; no source has infinite ones.
+pub(super) fn put_timestamp_tenths(tenths: i64, out: &mut Vec<u8>) {
+    let year = put_day(tenths.div_euclid(10 * MICROS_PER_DAY), out);
+    out.push(b' ');
+    put_time_tenths(tenths.rem_euclid(10 * MICROS_PER_DAY), out);
+    put_era(year, out);
 }
 
 /// Appends a zone as PostgreSQL prints it, `+07`, `+05:30` or `-00:00:15`.
@@ -232,6 +269,15 @@ mod tests {
         assert_eq!(timestamp(-1), "1999-12-31 23:59:59.999999+00");
         assert_eq!(timestamp(500_000), "2000-01-01 00:00:00.5+00");
         assert_eq!(timestamp(i64::MAX), "infinity");
+        let time = |tenths| shown(|out| put_time_tenths(tenths, out));
+        let times = [time(5), time(15_000_000), time(10_000_001), time(863_999_999_999)];
+        assert_eq!(
+            times,
+            ["00:00:00.0000005", "00:00:01.5", "00:00:01.0000001", "23:59:59.9999999"]
+        );
+        let timestamp = |tenths| shown(|out| put_timestamp_tenths(tenths, out));
+        assert_eq!(timestamp(-1), "1999-12-31 23:59:59.9999999");
+        assert_eq!(timestamp(-10), "1999-12-31 23:59:59.999999");
         let zone = |west| shown(|out| put_zone(west, out));
         let zones = [zone(-25_200), zone(-19_800), zone(15), zone(0)];
         assert_eq!(zones, ["+07", "+05:30", "-00:00:15", "+00"]);

@@ -3,6 +3,7 @@
 use phusa_protocol::value::Kind;
 
 use super::moment;
+use super::nfc;
 use super::number;
 use super::quality::Rule;
 use super::uuid;
@@ -36,7 +37,10 @@ pub(super) fn put(kind: Kind, words: &str, out: &mut Vec<u8>) -> Result<(), Rule
 
 fn put_if_so(kind: Kind, words: &str, out: &mut Vec<u8>) -> Option<()> {
     match kind {
-        Kind::Text => out.extend_from_slice(words.as_bytes()),
+        // Old bytes may hold U+0000, which no text of the warehouse can; capitals of a letter in NFC
+        // need not be in NFC.
+        Kind::Text if words.contains('\0') => return None,
+        Kind::Text => nfc::put(words.as_bytes(), out).ok()?,
         Kind::Bool => out.push(match words {
             "true" => 1,
             "false" => 0,
@@ -74,6 +78,8 @@ mod tests {
             assert_eq!(found, expected, "{kind} {words}");
         };
         check(Kind::Text, "Huế", Ok("Huế".as_bytes()));
+        check(Kind::Text, "Hue\u{302}\u{301}", Ok("Huế".as_bytes()));
+        check(Kind::Text, "a\0", Err(Rule::Unconvertible));
         check(Kind::Bool, "true", Ok(&[1]));
         check(Kind::Bool, "1", Err(Rule::Unconvertible));
         check(Kind::Int2, "-2", Ok(&[0xff, 0xfe]));

@@ -31,6 +31,12 @@ pub enum Rule {
     YearUnknown,
     /// A year does not fit the contract's type.
     YearOutOfRange,
+    /// A time is finer than the microseconds that the contract's type counts.
+    FinerThanMicroseconds,
+    /// A date is zero or lacks its month or day (`2026-00-15`), or no calendar has it.
+    DatePartial,
+    /// A span of time is no time of day.
+    TimeOutOfRange,
     /// The bytes are not what the column's type sends.
     Malformed,
     /// A text holds a byte that its legacy encoding does not define.
@@ -95,6 +101,9 @@ impl Rule {
             Self::TextNotUtf8 => "text_not_utf8",
             Self::YearUnknown => "year_unknown",
             Self::YearOutOfRange => "year_out_of_range",
+            Self::FinerThanMicroseconds => "finer_than_microseconds",
+            Self::DatePartial => "date_partial",
+            Self::TimeOutOfRange => "time_out_of_range",
             Self::Malformed => "malformed",
             Self::Undecodable => "undecodable",
             Self::Unconvertible => "unconvertible",
@@ -184,6 +193,18 @@ impl Quality {
         self.0.values().sum()
     }
 
+    /// How often rows broke a rule and were kept back, or travelled all the same: `field:rule`.
+    pub fn by_rule(&self, kept_back: bool) -> impl Iterator<Item = (String, u64)> {
+        let wanted = self
+            .0
+            .iter()
+            .filter(move |((on_bad, ..), _)| (*on_bad == OnBad::RejectRow) == kept_back);
+        wanted.map(|((_, field, rule), rows)| match field {
+            Some(field) => (format!("{field}:{rule}"), *rows),
+            None => (rule.to_string(), *rows),
+        })
+    }
+
     /// As the header has it: `answer/field/rule` and rows. Past the header's bound the least
     /// frequent are added up under `other`.
     #[must_use]
@@ -224,6 +245,10 @@ mod tests {
         ];
         assert_eq!(shown, expected.map(|(name, rows)| (name.to_owned(), rows)));
         assert_eq!(sum.total(), 4);
+        let noted: Vec<_> = sum.by_rule(false).collect();
+        assert_eq!(noted, [("so:citizen_id_sex".to_owned(), 1)]);
+        let kept: Vec<_> = sum.by_rule(true).collect();
+        assert_eq!(kept, [("row_bytes_max".to_owned(), 1), ("ho_ten:required_null".to_owned(), 2)]);
         let one = reject(None, Rule::Phone, OnBad::Warn);
         assert!(!format!("{one:?} {sum:?}").contains("canary"));
     }

@@ -14,7 +14,7 @@ use super::mask::hexadecimal;
 use super::moment;
 use super::nfc;
 use super::pack;
-use super::quality::Rule;
+use super::quality::{OnBad, Rule};
 use super::text::{self, exact};
 use crate::source::{Column, Native};
 
@@ -72,6 +72,7 @@ enum Work {
 enum YearOf {
     Date,
     Timestamp,
+    Tenths,
 }
 
 impl Step {
@@ -109,7 +110,7 @@ impl Step {
         let needs_text = match rule.mask {
             Mask::Keep | Mask::Hmac(_) => false,
             // A date or moment has its year without being put into words.
-            Mask::Year => year_of(column).is_none(),
+            Mask::Year => year_of(column).is_none() || rule.recipe.on_bad == OnBad::NullField,
             Mask::KeepLast(_)
             | Mask::KeepFirst(_)
             | Mask::Initials
@@ -341,6 +342,9 @@ fn year_of(column: &Column) -> Option<YearOf> {
     if column.native == Native::Date {
         return Some(YearOf::Date);
     }
+    if column.native == Native::Tenths(Box::new(Native::Timestamp)) {
+        return Some(YearOf::Tenths);
+    }
     matches!(column.native, Native::Timestamp | Native::Timestamptz).then_some(YearOf::Timestamp)
 }
 
@@ -348,6 +352,7 @@ fn put_year(of: YearOf, kind: Kind, bytes: &[u8], out: &mut Vec<u8>) -> Result<(
     let year = match of {
         YearOf::Date => moment::year_of_date(i32::from_be_bytes(exact(bytes)?)),
         YearOf::Timestamp => moment::year_of_timestamp(integer(bytes)?),
+        YearOf::Tenths => moment::year_of_timestamp(integer(bytes)?.div_euclid(10)),
     };
     let year = year.ok_or(Rule::YearUnknown)?;
     if kind == Kind::Text {

@@ -18,7 +18,9 @@ pub(super) fn exists(native: &Native) -> bool {
     match native {
         Native::Float4 | Native::Float8 | Native::Bytea | Native::Array(_) => false,
         Native::Range(bound) => is_bound(bound),
-        Native::Bool
+        Native::Tenths(of) => matches!(**of, Native::Time | Native::Timestamp),
+        Native::OffsetTenths
+        | Native::Bool
         | Native::Int2
         | Native::Int4
         | Native::Int8
@@ -60,6 +62,11 @@ fn is_bound(native: &Native) -> bool {
 /// # Errors
 /// [`Rule::Malformed`] or [`Rule::TextNotUtf8`]; `out` may then hold a part.
 pub(super) fn put(native: &Native, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Rule> {
+    let is_dated = matches!(native, Native::Date | Native::Timestamp | Native::Timestamptz);
+    if let Some(text) = moment::partial(bytes).filter(|_| is_dated) {
+        out.extend_from_slice(text);
+        return Ok(());
+    }
     match native {
         Native::Bool => {
             let [value] = exact(bytes)?;
@@ -84,6 +91,8 @@ pub(super) fn put(native: &Native, bytes: &[u8], out: &mut Vec<u8>) -> Result<()
         Native::Inet | Native::Cidr => put_network(bytes, out)?,
         Native::Macaddr => put_macaddr(exact(bytes)?, out),
         Native::Range(bound) => put_range(bound, bytes, out)?,
+        Native::Tenths(of) => put_tenths(of, i64::from_be_bytes(exact(bytes)?), out),
+        Native::OffsetTenths => put_offset_tenths(exact(bytes)?, out),
         Native::Float4 | Native::Float8 | Native::Bytea | Native::Array(_) => {
             return Err(Rule::Malformed);
         }
@@ -99,6 +108,22 @@ pub(super) fn exact<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Rule> {
 fn show(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     // Writing into a Vec cannot fail.
     let _ = out.write_fmt(text);
+}
+
+fn put_tenths(of: &Native, tenths: i64, out: &mut Vec<u8>) {
+    match of {
+        Native::Time => moment::put_time_tenths(tenths, out),
+        _ => moment::put_timestamp_tenths(tenths, out),
+    }
+}
+
+/// The local time and its zone, as the source's owner wrote it.
+fn put_offset_tenths(bytes: [u8; 10], out: &mut Vec<u8>) {
+    let [a, b, c, d, e, f, g, h, minutes @ ..] = bytes;
+    let east = i64::from(i16::from_be_bytes(minutes));
+    let utc = i64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    moment::put_timestamp_tenths(utc.saturating_add(east * moment::TENTHS_PER_MINUTE), out);
+    moment::put_zone(-60 * i32::from(i16::from_be_bytes(minutes)), out);
 }
 
 fn put_timetz(bytes: [u8; 12], out: &mut Vec<u8>) {

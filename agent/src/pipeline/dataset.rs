@@ -20,9 +20,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::sample;
+use super::{repair, sample};
 use crate::config::plan::{DatasetPlan, Plan};
-use crate::mapping::{Bound, Mapping, OnBad, Reject};
+use crate::mapping::{Bound, Mapping, Quality, Reject};
 use crate::rejects::RejectsFile;
 use crate::source::{Block, Column, Intake, Progress, Resume, Source, Start};
 use crate::spool::{BatchIdentity, Packed, Recovered, Recovery, Spool, Tail, Writer};
@@ -80,6 +80,9 @@ impl Shown {
             status.snapshot_rows_estimated = progress.snapshot_rows_estimated;
             (status.lag_bytes, status.retained_bytes) =
                 (progress.lag_bytes, progress.retained_bytes);
+            let millis = |pause: Duration| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+            status.poll_pause_ms = progress.poll_pause.map(millis);
+            status.passes = progress.passes;
             if progress.snapshot_done && status.state == State::Reading {
                 status.state = State::Following;
             }
@@ -189,6 +192,7 @@ impl<S: Source> Dataset<S> {
         tracing::info!(dataset = %dataset.dataset(), epoch = epoch.0, why, "Reading {} anew in epoch {epoch}: {why}", dataset.dataset());
         let (spool, id) = (self.spool.clone(), dataset.dataset().clone());
         let stream = on_blocking_thread(&self.tasks, move || spool.open_epoch(&id, epoch)).await?;
+        repair::done(&self.plan.state_dir, dataset.dataset());
         Ok(Recovery::fresh(stream))
     }
 
@@ -222,7 +226,7 @@ impl<S: Source> Dataset<S> {
         let delivering = Delivering::from(&recovery);
         let news = News { spooled, standing: seen };
         let capture = Capture::new(self, dataset, recovery, news, stop.clone());
-        let (delivered, captured) = tokio::join!(
+        let (delivered, captured, repair) = tokio::join!(
             async {
                 let ended = deliver(lane, delivering).await;
                 stop.cancel();
@@ -232,11 +236,20 @@ impl<S: Source> Dataset<S> {
                 let ended = capture.repeat().await;
                 stop.cancel();
                 ended
+            },
+            async {
+                let wanted = repair::wait(&self.plan.state_dir, dataset.dataset(), &stop).await;
+                stop.cancel();
+                wanted
             }
         );
         Ok(match (delivered, captured) {
             (Ended::NewEpoch(reason, next), _) => {
                 EpochEnd::Anew { epoch: next.max(epoch.next()), why: words(reason).to_owned() }
+            }
+            (Ended::Stopped, None) if repair && !self.stop.is_cancelled() => {
+                let why = "a comparison with the hub found differences".to_owned();
+                EpochEnd::Anew { epoch: epoch.next(), why }
             }
             (Ended::Stopped, Some(fault)) => {
                 EpochEnd::Anew { epoch: epoch.next(), why: fault.chain() }
@@ -300,6 +313,7 @@ struct Finished {
     packed: Packed,
     resume: Resume,
     rejects: Vec<Reject>,
+    quality: Quality,
 }
 
 impl<'a, S: Source> Capture<'a, S> {
@@ -466,9 +480,8 @@ impl<'a, S: Source> Capture<'a, S> {
                 ("truncate", counts.truncate),
             ];
             add_counts(&mut base.rows, by_op.into_iter().map(|(op, n)| (op.to_owned(), n)));
-            let stayed = block.rejects.iter().filter(|r| r.on_bad == OnBad::RejectRow);
-            let rules = stayed.map(|reject| (broken_rule(reject), 1));
-            add_counts(&mut base.rejects, rules);
+            add_counts(&mut base.rejects, block.quality.by_rule(true));
+            add_counts(&mut base.noted, block.quality.by_rule(false));
         });
     }
 }
@@ -477,13 +490,6 @@ impl<'a, S: Source> Capture<'a, S> {
 fn is_as_agreed(recovery: &Recovery, dataset: &DatasetPlan) -> bool {
     let now = (dataset.contract.fingerprint(), dataset.mapping);
     recovery.agreed.is_none_or(|agreed| agreed == now)
-}
-
-fn broken_rule(reject: &Reject) -> String {
-    match &reject.field {
-        Some(field) => format!("{field}:{}", reject.rule),
-        None => reject.rule.to_string(),
-    }
 }
 
 fn add_counts(sums: &mut BTreeMap<String, u64>, more: impl Iterator<Item = (String, u64)>) {
@@ -522,7 +528,7 @@ fn finish(bound: &Bound, block: Block, compression_level: i32) -> Result<Finishe
     let resume = block.resume.clone();
     let mapped = bound.apply(block)?;
     let packed = Packed::new(mapped.shareable, compression_level)?;
-    Ok(Finished { packed, resume, rejects: mapped.rejects })
+    Ok(Finished { packed, resume, rejects: mapped.rejects, quality: mapped.quality })
 }
 
 fn words(reason: EpochReason) -> &'static str {
@@ -566,11 +572,14 @@ impl DatasetStatus {
             snapshot_rows_estimated: 0,
             lag_bytes: None,
             retained_bytes: None,
+            poll_pause_ms: None,
+            passes: None,
             rows: BTreeMap::new(),
             batches: 0,
             delivered_bytes: 0,
             refusals: 0,
             rejects: BTreeMap::new(),
+            noted: BTreeMap::new(),
             reading_trouble: None,
             delivery_trouble: None,
             hub_skew_ms: None,

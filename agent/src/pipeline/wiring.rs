@@ -8,8 +8,10 @@ use crate::config::plan::Plan;
 use crate::config::secret::SecretFile;
 use crate::source::any::AnySource;
 use crate::source::guard::Guard;
+use crate::source::mysql::{self, MySqlSource};
 use crate::source::postgres::{self, PostgresSource};
-use crate::source::settings::{Limits, Password, Tls};
+use crate::source::settings::{Keep, Limits, Password, Tls};
+use crate::source::sqlserver::{self, SqlServerSource};
 use crate::spool::record::SealKey;
 use crate::transport::identity::{Files, client_config};
 use crate::{spool, transport};
@@ -80,7 +82,24 @@ pub fn source(plan: &Plan) -> Result<AnySource, Fault> {
         Engine::Postgresql => {
             Ok(AnySource::Postgres(PostgresSource::new(postgres_settings(plan)?)))
         }
+        Engine::Sqlserver => {
+            Ok(AnySource::SqlServer(SqlServerSource::new(sqlserver_settings(plan)?)))
+        }
+        Engine::Mysql => Ok(AnySource::MySql(MySqlSource::new(mysql_settings(plan)?))),
     }
+}
+
+fn mysql_settings(plan: &Plan) -> Result<mysql::Settings, Fault> {
+    let source = &plan.source;
+    let mut settings =
+        mysql::Settings::new(&source.host, &source.database, &source.user, plan.agent.clone());
+    settings.port = source.port;
+    settings.password = password(plan)?;
+    settings.tls = tls(plan);
+    settings.login_may_write_because.clone_from(&source.login_may_write_because);
+    settings.batch = limits(plan);
+    settings.guard = guard(plan);
+    Ok(settings)
 }
 
 fn postgres_settings(plan: &Plan) -> Result<postgres::Settings, Fault> {
@@ -96,7 +115,27 @@ fn postgres_settings(plan: &Plan) -> Result<postgres::Settings, Fault> {
     settings.catch_up_bytes = source.catch_up_bytes;
     settings.batch = limits(plan);
     settings.guard = guard(plan);
+    settings.keep = keep(plan);
     Ok(settings)
+}
+
+fn sqlserver_settings(plan: &Plan) -> Result<sqlserver::Settings, Fault> {
+    let source = &plan.source;
+    let mut settings = sqlserver::Settings::new(&source.host, &source.database, &source.user);
+    settings.port = source.port;
+    settings.password = password(plan)?;
+    settings.tls = tls(plan);
+    settings.login_may_write_because.clone_from(&source.login_may_write_because);
+    settings.batch = limits(plan);
+    settings.guard = guard(plan);
+    Ok(settings)
+}
+
+/// Where rows are remembered. Only captures need it, and they cannot begin without the spool, which
+/// says what is wrong with its key.
+fn keep(plan: &Plan) -> Option<Keep> {
+    let secret = plan.spool.key_file.load_key().ok()?;
+    Some(Keep::new(plan.state_dir.join("index"), secret))
 }
 
 fn tls(plan: &Plan) -> Tls {
@@ -120,6 +159,10 @@ fn guard(plan: &Plan) -> Guard {
         chunk_rows: plan.guard.chunk_rows,
         statement_timeout: plan.guard.statement_timeout,
         lock_timeout: plan.guard.lock_timeout,
+        allowed_hours: plan.guard.allowed_hours.clone(),
+        latency_max: plan.guard.latency_max,
+        reconcile_interval: plan.guard.reconcile_interval,
+        watermark_interval: plan.guard.watermark_interval,
     }
 }
 

@@ -3,20 +3,36 @@
 use phusa_protocol::fault::Fault;
 use tokio::sync::mpsc;
 
+use super::mysql::MySqlSource;
 use super::postgres::PostgresSource;
-use super::{Block, Findings, Intake, Selection, Source, Start};
+use super::sqlserver::SqlServerSource;
+use super::{Block, Findings, Intake, Offer, Selection, Source, Start};
 
 /// One of the engines.
 #[derive(Debug, Clone)]
 pub enum AnySource {
     /// PostgreSQL.
     Postgres(PostgresSource),
+    /// SQL Server.
+    SqlServer(SqlServerSource),
+    /// MySQL or MariaDB.
+    MySql(MySqlSource),
 }
 
 impl Source for AnySource {
     async fn probe(&self, selections: &[Selection]) -> Result<Findings, Fault> {
         match self {
             Self::Postgres(source) => source.probe(selections).await,
+            Self::SqlServer(source) => source.probe(selections).await,
+            Self::MySql(source) => source.probe(selections).await,
+        }
+    }
+
+    async fn offers(&self, selections: &[Selection]) -> Result<Vec<Offer>, Fault> {
+        match self {
+            Self::Postgres(source) => source.offers(selections).await,
+            Self::SqlServer(source) => source.offers(selections).await,
+            Self::MySql(source) => source.offers(selections).await,
         }
     }
 
@@ -28,6 +44,8 @@ impl Source for AnySource {
     ) -> Result<(), Fault> {
         match self {
             Self::Postgres(source) => source.capture(selection, start, intake).await,
+            Self::SqlServer(source) => source.capture(selection, start, intake).await,
+            Self::MySql(source) => source.capture(selection, start, intake).await,
         }
     }
 
@@ -39,12 +57,16 @@ impl Source for AnySource {
     ) -> Result<(), Fault> {
         match self {
             Self::Postgres(source) => source.scan(selection, rows_max, blocks).await,
+            Self::SqlServer(source) => source.scan(selection, rows_max, blocks).await,
+            Self::MySql(source) => source.scan(selection, rows_max, blocks).await,
         }
     }
 
     async fn release(&self, selection: &Selection) -> Result<(), Fault> {
         match self {
             Self::Postgres(source) => source.release(selection).await,
+            Self::SqlServer(source) => source.release(selection).await,
+            Self::MySql(source) => source.release(selection).await,
         }
     }
 }

@@ -1,20 +1,26 @@
 //! PostgreSQL 12 to 18: connect, full read by binary COPY, changes by logical decoding.
 //!
 //! Reading order: the settings here; what the server is and what the login may do (`probe`,
-//! `login`, `catalogue`); the slot (`slot`); the full read (`read`); the log (`follow`,
+//! `login`, `catalogue`, `publication`); which way is taken (`choose`); the slot (`slot`) and the
+//! functions that may stand in for rights (`functions`); the full read (`read`); the log (`follow`,
 //! with `decode`, `text` and `assemble`, which are pure). Everything a restart needs is in
 //! `place`.
 
 mod assemble;
 mod catalogue;
+mod choose;
+mod compare;
 pub mod decode;
 mod drift;
 mod follow;
+mod functions;
 mod keys;
 mod login;
+mod offers;
 mod oversize;
 mod place;
 mod probe;
+mod publication;
 mod read;
 mod said;
 mod session;
@@ -36,17 +42,20 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::assemble::Assembler;
+use self::compare::InKeyOrder;
 use self::follow::Follower;
+use self::functions::Functions;
 use self::place::{Following, Identity, Lsn, Place, Stage};
-use self::probe::Server;
+use self::probe::{Admitted, Server};
 use self::read::FullRead;
 use self::session::Session;
 use self::target::Target;
 use super::guard::Guard;
 use super::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
-use super::settings::{Limits, Password, Tls};
+use super::reconcile::{self, Job};
+use super::settings::{Keep, Limits, Password, Tls};
 use super::snapshot::Reading;
-use super::{Block, Findings, Intake, Resume, Selection, Source, Start};
+use super::{Block, Findings, Intake, Offer, Resume, Selection, Source, Start};
 
 /// Everything the engine needs to know.
 #[derive(Debug, Clone)]
@@ -71,7 +80,7 @@ pub struct Settings {
     pub slot_wal_max: ByteSize,
     /// How long making a slot may take. Default 60 s.
     pub slot_wait: Duration,
-    /// Lag above which the log is read through the slot functions. Default 64 MiB.
+    /// Lag above which the log is read through the slot functions. Default 1 GiB.
     pub catch_up_bytes: ByteSize,
     /// When a block is closed.
     pub batch: Limits,
@@ -80,6 +89,8 @@ pub struct Settings {
     /// Asks for the log in text form although the server has the binary one. Default false; both
     /// forms give the same bytes, and servers before 14 have text only.
     pub log_as_text: bool,
+    /// Where rows are remembered by a capture that compares them; without it there is none.
+    pub keep: Option<Keep>,
 }
 
 impl Settings {
@@ -97,10 +108,11 @@ impl Settings {
             login_may_write_because: None,
             slot_wal_max: ByteSize(8 << 30),
             slot_wait: Duration::from_secs(60),
-            catch_up_bytes: ByteSize::mib(64),
+            catch_up_bytes: ByteSize::mib(1_024),
             batch: Limits::default(),
             guard: Guard::default(),
             log_as_text: false,
+            keep: None,
         }
     }
 
@@ -175,6 +187,10 @@ impl Source for PostgresSource {
         probe::probe(&self.settings, selections).await
     }
 
+    async fn offers(&self, selections: &[Selection]) -> Result<Vec<Offer>, Fault> {
+        offers::offers(&self.settings, selections).await
+    }
+
     async fn capture(
         &self,
         selection: &Selection,
@@ -190,7 +206,9 @@ impl Source for PostgresSource {
         // From here on nobody takes blocks, and the stop that follows must not interrupt this.
         match ended {
             Err(fault) if fault.code == Code::SourceSlotGivenUp => {
-                self.release(selection).await?;
+                let through = target.as_ref().and_then(|target| target.through.as_ref());
+                let slots = settings.slots(&selection.dataset);
+                slot::give_up(settings, &slots, through).await?;
                 Err(fault)
             }
             Err(fault) if fault.code == Code::SourceSchema => {
@@ -210,7 +228,11 @@ impl Source for PostgresSource {
     }
 
     async fn release(&self, selection: &Selection) -> Result<(), Fault> {
-        slot::give_up(&self.settings, &self.settings.slots(&selection.dataset)).await
+        let slots = self.settings.slots(&selection.dataset);
+        let [slot, _] = &slots;
+        let functions = Functions::new(slot);
+        let through = (selection.capture == super::Capture::Functions).then_some(&functions);
+        slot::give_up(&self.settings, &slots, through).await
     }
 }
 
@@ -231,8 +253,8 @@ async fn past_or_present(settings: &Settings, target: Option<&Target>, fault: Fa
     let Some(target) = target else { return fault };
     let now = async {
         let session = Session::open(settings).await?;
-        let (_, table) = probe::admit(&session, settings, &target.selection).await?;
-        Target::new(target.selection.clone(), &table)
+        let admitted = probe::admit(&session, settings, &target.selection).await?;
+        Target::new(target.selection.clone(), &admitted.table)
     };
     match now.await {
         Ok(now) if now.columns == target.columns => {
@@ -251,9 +273,17 @@ async fn capture(
     target: &mut Option<Arc<Target>>,
 ) -> Result<(), Fault> {
     let session = Session::open(settings).await?;
-    let (server, table) = probe::admit(&session, settings, selection).await?;
-    let target = Arc::clone(target.insert(Arc::new(Target::new(selection.clone(), &table)?)));
+    let Admitted { server, table, capture } = probe::admit(&session, settings, selection).await?;
     let [slot, _] = settings.slots(&selection.dataset);
+    let through = (capture == super::Capture::Functions).then(|| Functions::new(&slot));
+    let found = Target::new(selection.clone(), &table)?.through(through);
+    let target = Arc::clone(target.insert(Arc::new(found)));
+    if matches!(capture, super::Capture::Watermark | super::Capture::Reconcile) {
+        let job = comparison(settings, &target, capture)?;
+        let settings = Arc::clone(settings);
+        return reconcile::follow(InKeyOrder { settings, target, session }, job, start, intake)
+            .await;
+    }
     let identity = slot::identify(settings, &session, &target).await?;
     let (seen_identity, identity) = watch::channel(identity);
     let mut capture = Capture { settings: Arc::clone(settings), target, server, identity, slot };
@@ -278,6 +308,22 @@ async fn capture(
     }
 }
 
+/// What the comparison of rows has to know.
+fn comparison(settings: &Settings, target: &Target, capture: super::Capture) -> Result<Job, Fault> {
+    let no_place = || Fault::new(Code::Bug, "there is no place to remember rows in");
+    Ok(Job {
+        dataset: target.selection.dataset.clone(),
+        keep: settings.keep.clone().ok_or_else(no_place)?,
+        columns: Arc::clone(&target.columns),
+        key: target.selection.key.clone(),
+        walk: target.walk.clone(),
+        watermark: capture == super::Capture::Watermark,
+        limits: settings.batch,
+        guard: settings.guard.clone(),
+        rows_estimated: target.rows_estimated,
+    })
+}
+
 impl Capture {
     /// Where to go on: at the place to resume from, if the source still reaches back to it, or
     /// with a new slot and its snapshot.
@@ -288,9 +334,16 @@ impl Capture {
     ) -> Result<(Stage, Option<slot::Exported>), Fault> {
         let Some(resume) = resume else {
             let standby = self.server.standby;
+            if let Some(functions) = &self.target.through {
+                let slot = (self.slot.as_str(), standby);
+                let start = slot::create_through(&self.settings, session, functions, slot).await?;
+                let reading = Reading::new(false);
+                return Ok((Stage::Reading { start, reading }, None));
+            }
             for former in self.settings.slots(&self.target.selection.dataset) {
                 slot::remove(session, &former).await?;
             }
+            read::wait_for_hours(&self.settings, &self.target).await;
             let exported = slot::create(&self.settings, session, &self.slot, standby).await?;
             let (start, reading) = (exported.start, Reading::new(true));
             return Ok((Stage::Reading { start, reading }, Some(exported)));
@@ -324,11 +377,10 @@ impl Capture {
                     standby: self.server.standby,
                     start,
                     reading,
-                    snapshot: exported.as_ref().map(|exported| exported.snapshot.clone()),
+                    exported,
                     progress: intake.progress.clone(),
                 };
                 let reading = read.run(&mut outbox).await?;
-                drop(exported);
                 self.end_read(start, &reading, &mut outbox).await?
             }
         };
@@ -399,8 +451,11 @@ async fn scan(
     blocks: mpsc::Sender<Block>,
 ) -> Result<(), Fault> {
     let session = Session::open(settings).await?;
-    let (_, table) = probe::admit_to_read(&session, settings, selection).await?;
-    let target = Target::new(selection.clone(), &table)?;
+    let admitted = probe::admit_to_read(&session, settings, selection).await?;
+    let [name, _] = settings.slots(&selection.dataset);
+    let is_through = admitted.capture == super::Capture::Functions;
+    let through = is_through.then(|| Functions::new(&name));
+    let target = Target::new(selection.clone(), &admitted.table)?.through(through);
     session.run(&target.doing(), "set statement_timeout = 0").await?;
     let mut rows = session.copy(&target.doing(), &target.scan_query(rows_max)).await?;
     let mut scanned = Scanned { blocks, columns: Arc::clone(&target.columns), number: 0 };

@@ -2,7 +2,7 @@
 //! closed.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use phusa_protocol::units::ByteSize;
@@ -40,6 +40,35 @@ pub enum Tls {
         /// The file with the CA certificates.
         ca_file: PathBuf,
     },
+}
+
+/// Where a capture keeps what it must remember of the rows themselves, and what seals that.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Keep {
+    folder: PathBuf,
+    secret: [u8; 32],
+}
+
+impl Keep {
+    /// Files in `folder`, sealed with keys made from `secret`.
+    #[must_use]
+    pub fn new(folder: PathBuf, secret: [u8; 32]) -> Self {
+        Self { folder, secret }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn secret(&self) -> &[u8; 32] {
+        &self.secret
+    }
+}
+
+impl fmt::Debug for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keep({})", self.folder.display())
+    }
 }
 
 /// When a block is closed.

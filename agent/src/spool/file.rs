@@ -240,10 +240,7 @@ impl Stream {
             Fault::because(Code::DiskFailed, format!("cannot delete {}", file.display()), error)
         };
         let disk = &self.spool.inner.disk;
-        let names = disk.list(&self.folder).map_err(what)?;
-        let Some((_, size)) = names.into_iter().find(|(name, _)| *name == batch_name(seq)) else {
-            return Ok(());
-        };
+        let Some(size) = disk.length(&file).map_err(what)? else { return Ok(()) };
         disk.remove_file(&file).map_err(what)?;
         self.spool.give_back(size);
         Failpoint::AfterSpoolDelete.pass();

@@ -66,6 +66,9 @@ impl Disk for FaultyDisk {
     fn list(&self, folder: &Path) -> io::Result<Vec<(String, u64)>> {
         RealDisk.list(folder)
     }
+    fn length(&self, file: &Path) -> io::Result<Option<u64>> {
+        RealDisk.length(file)
+    }
     fn remove_file(&self, file: &Path) -> io::Result<()> {
         RealDisk.remove_file(file)
     }
@@ -148,7 +151,7 @@ impl Lab {
             committed_at: Timestamp::UNIX_EPOCH,
         };
         let receipt = SignedReceipt::sign(receipt, &identity().key);
-        spool.ledger(&self.dataset, Epoch(1)).record(&receipt).unwrap();
+        spool.ledger(&self.dataset, Epoch(1)).record(&[receipt]).unwrap();
     }
 
     fn whole_header(&self, spool: &Spool, seq: u64) -> Digest {

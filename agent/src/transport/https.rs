@@ -7,13 +7,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use phusa_protocol::delivery::Answer;
+use phusa_protocol::delivery;
 use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::frame::FRAME_BYTES_MAX;
 use phusa_protocol::hello::{Hello, Refusal, Welcome};
 use phusa_protocol::keys::PublicKey;
 use phusa_protocol::network::Network;
+use phusa_protocol::proof::{Answer, Proof, Question};
 use phusa_protocol::receipt::SignedReceipt;
 use reqwest::StatusCode;
 
@@ -21,6 +22,9 @@ use crate::transport::identity::connection_code;
 
 /// Answers are small; whatever is longer is not from a hub.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// How long the hub may take to read a whole table for a comparison.
+const COMPARISON_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,6 +50,8 @@ pub struct Hub {
     client: reqwest::Client,
     hello: reqwest::Url,
     batch: reqwest::Url,
+    digest: reqwest::Url,
+    proof: reqwest::Url,
     hub_key: PublicKey,
 }
 
@@ -53,7 +59,7 @@ pub struct Hub {
 #[derive(Debug)]
 pub struct Delivered {
     /// For the sender.
-    pub answer: Answer,
+    pub answer: delivery::Answer,
     /// The receipt, when `answer` is one; it has been verified.
     pub receipt: Option<SignedReceipt>,
     /// For people, when it went wrong.
@@ -97,6 +103,7 @@ impl Hub {
             })
         };
         let (hello, batch) = (join("/v1/hello")?, join("/v1/batch")?);
+        let (digest, proof) = (join("/v1/digest")?, join("/v1/proof")?);
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(settings.tls)
             .dns_resolver(Resolver { allowed: settings.allowed_networks })
@@ -109,7 +116,7 @@ impl Hub {
             .timeout(settings.request_timeout)
             .build()
             .map_err(bad)?;
-        Ok(Self { client, hello, batch, hub_key: settings.hub_key })
+        Ok(Self { client, hello, batch, digest, proof, hub_key: settings.hub_key })
     }
 
     /// Says hello.
@@ -132,28 +139,64 @@ impl Hub {
         Err(NotWelcome { fault: Fault::new(refusal.code, what), wait })
     }
 
+    /// Asks for digests of the warehouse's rows.
+    ///
+    /// # Errors
+    /// The fault the hub named, or why it could not be asked.
+    pub async fn digest(&self, question: &Question) -> Result<Answer, Fault> {
+        let what = "cannot ask the hub for digests";
+        let answer = self.ask(&self.digest, question, what).await?;
+        serde_json::from_slice(&answer)
+            .map_err(|error| Fault::because(Code::ProtocolVersion, what, error))
+    }
+
+    /// Reports what a comparison came to.
+    ///
+    /// # Errors
+    /// The fault the hub named, or why it could not be told.
+    pub async fn report(&self, proof: &Proof) -> Result<(), Fault> {
+        self.ask(&self.proof, proof, "cannot report a comparison to the hub").await.map(drop)
+    }
+
+    async fn ask(
+        &self,
+        url: &reqwest::Url,
+        question: &impl serde::Serialize,
+        what: &str,
+    ) -> Result<Vec<u8>, Fault> {
+        let body =
+            serde_json::to_vec(question).map_err(|error| Fault::because(Code::Bug, what, error))?;
+        let sent = self.client.post(url.clone()).timeout(COMPARISON_TIMEOUT).body(body);
+        let (status, answer) = read(sent.send().await, what).await?;
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let refusal = refusal(status, &answer);
+        Err(Fault::new(refusal.code, format!("{what}: the hub answered: {}", refusal.what)))
+    }
+
     /// Sends one frame and waits for what becomes of it. `header` is the digest of its header,
     /// which the receipt must name.
     pub async fn deliver(&self, frame: Vec<u8>, header: Digest) -> Delivered {
         if frame.len() > FRAME_BYTES_MAX {
             let fault = Fault::new(Code::BatchTooLarge, "a batch is larger than a frame may be");
-            return failed(Answer::Refused(Code::BatchTooLarge), fault);
+            return failed(delivery::Answer::Refused(Code::BatchTooLarge), fault);
         }
         let sent = self.client.post(self.batch.clone()).body(frame).send().await;
         let (status, answer) = match read(sent, "cannot send a batch").await {
             Ok(read) => read,
-            Err(fault) => return failed(Answer::Unreachable, fault),
+            Err(fault) => return failed(delivery::Answer::Unreachable, fault),
         };
         if status != StatusCode::OK {
             return refused(&refusal(status, &answer));
         }
         match serde_json::from_slice::<SignedReceipt>(&answer) {
             Ok(receipt) if receipt.covers(header, &self.hub_key) => {
-                Delivered { answer: Answer::Receipt, receipt: Some(receipt), fault: None }
+                Delivered { answer: delivery::Answer::Receipt, receipt: Some(receipt), fault: None }
             }
             Ok(_) | Err(_) => {
                 let what = "the receipt is not signed with the hub's key or is for another batch";
-                failed(Answer::Unreachable, Fault::new(Code::HubCertificate, what))
+                failed(delivery::Answer::Unreachable, Fault::new(Code::HubCertificate, what))
             }
         }
     }
@@ -188,15 +231,15 @@ fn refusal(status: StatusCode, answer: &[u8]) -> Refusal {
 fn refused(refusal: &Refusal) -> Delivered {
     let wait = refusal.retry_after_ms.map(Duration::from_millis);
     let answer = match (refusal.code, wait) {
-        (Code::BatchOutOfTurn, _) => Answer::OutOfTurn,
-        (Code::HubUnreachable, _) => Answer::Unreachable,
-        (Code::HubBusy, wait) => Answer::Wait(wait.unwrap_or(Duration::from_secs(1))),
-        (code, _) => Answer::Refused(code),
+        (Code::BatchOutOfTurn, _) => delivery::Answer::OutOfTurn,
+        (Code::HubUnreachable, _) => delivery::Answer::Unreachable,
+        (Code::HubBusy, wait) => delivery::Answer::Wait(wait.unwrap_or(Duration::from_secs(1))),
+        (code, _) => delivery::Answer::Refused(code),
     };
     failed(answer, Fault::new(refusal.code, format!("the hub answered: {}", refusal.what)))
 }
 
-fn failed(answer: Answer, fault: Fault) -> Delivered {
+fn failed(answer: delivery::Answer, fault: Fault) -> Delivered {
     Delivered { answer, receipt: None, fault: Some(fault) }
 }
 

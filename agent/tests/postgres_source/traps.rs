@@ -1,5 +1,8 @@
 //! What a log does not tell, and what another agent on the same server could break.
 
+use phusa_agent::source::guard::Hours;
+use phusa_protocol::time::Timestamp;
+
 use super::*;
 
 /// A server with a table `public.<name>` that a capture has read and follows.
@@ -152,4 +155,34 @@ async fn rows_of_a_commit_that_a_crash_could_take_back_are_not_handed_on() {
         assert!(is_on_disk().await, "round {round}: a block came before its rows were safe");
     }
     assert!(unsure > 0, "the server wrote every commit at once, so that nothing was tested");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_read_keeps_to_its_hours_and_goes_on_in_the_next_ones() {
+    let server = Server::start();
+    let admin = server.admin().await;
+    roles(&admin).await;
+    fill(&admin, "nightly", "id").await;
+    let seconds = |count| Duration::from_secs(count);
+    let opened = Timestamp::now().after(seconds(2));
+    let (closed, opened_again) = (opened.after(seconds(2)), opened.after(seconds(8)));
+    let mut settings = server.settings();
+    settings.guard.rows_per_second_max = 1_000;
+    settings.guard.allowed_hours =
+        Hours::default().and(opened, closed).and(opened_again, opened.after(seconds(3_600)));
+    let mut dataset = Dataset::new(settings, "nightly", &COLUMNS, &[1]);
+    dataset.prepare(&admin).await;
+    let mut read_at = Vec::new();
+    dataset
+        .capture(|block| {
+            read_at.extend((block.phase == Phase::Read).then_some(block.read_at));
+            (block.phase == Phase::Live).then_some(End::After)
+        })
+        .await;
+    dataset.model.assert_same(&dataset.scan().await);
+    assert!(read_at.iter().all(|at| *at >= opened), "nothing is read before the hours");
+    // The ranges that were begun are read to their end.
+    let late = closed.after(seconds(3));
+    assert!(!read_at.iter().any(|at| *at > late && *at < opened_again), "{read_at:?}");
+    assert!(read_at.iter().any(|at| *at < closed) && read_at.iter().any(|at| *at > opened_again));
 }

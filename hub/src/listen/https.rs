@@ -1,4 +1,4 @@
-//! Frames over HTTPS: `POST /v1/hello` and `POST /v1/batch`.
+//! Frames over HTTPS: `POST /v1/hello`, `/v1/batch`, `/v1/digest` and `/v1/proof`.
 //!
 //! A body is read only after its sender was identified and may send. What bodies take in memory is
 //! bounded over all connections, and so is the time a slow sender has for one.
@@ -16,6 +16,7 @@ use http_body_util::BodyExt as _;
 use phusa_protocol::fault::Code;
 use phusa_protocol::frame::FRAME_BYTES_MAX;
 use phusa_protocol::hello::{Hello, Refusal};
+use phusa_protocol::proof::{Proof, Question};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -52,6 +53,8 @@ pub fn router(ingest: Arc<Ingest>) -> Router {
     Router::new()
         .route("/v1/hello", post(hello))
         .route("/v1/batch", post(batch))
+        .route("/v1/digest", post(digest))
+        .route("/v1/proof", post(proof))
         .with_state(Routes { ingest, memory })
 }
 
@@ -107,6 +110,45 @@ async fn batch(
         Ok(receipt) => Json(receipt).into_response(),
         Err(refusal) => answer(&refusal),
     }
+}
+
+async fn digest(
+    State(routes): State<Routes>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let asked = asked::<Question>(&routes, &peer, request).await;
+    let answered = match asked {
+        Ok((caller, question)) => routes.ingest.compare(&caller, &question).await,
+        Err(refusal) => Err(refusal),
+    };
+    answered.map_or_else(|refusal| answer(&refusal), |found| Json(found).into_response())
+}
+
+async fn proof(
+    State(routes): State<Routes>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let asked = asked::<Proof>(&routes, &peer, request).await;
+    let answered = match asked {
+        Ok((caller, proof)) => routes.ingest.proven(&caller, &proof).await,
+        Err(refusal) => Err(refusal),
+    };
+    answered.map_or_else(|refusal| answer(&refusal), |()| StatusCode::NO_CONTENT.into_response())
+}
+
+/// Who asks, and what.
+async fn asked<T: serde::de::DeserializeOwned>(
+    routes: &Routes,
+    peer: &Peer,
+    request: Request,
+) -> Result<(Caller, T), Refusal> {
+    let caller = identify(routes, peer).await?;
+    let body = receive(request, HELLO_BYTES_MAX).await?;
+    let asked = serde_json::from_slice(&body);
+    let asked = asked.map_err(|_| refusal(Code::ProtocolVersion, "the question cannot be read"))?;
+    Ok((caller, asked))
 }
 
 async fn identify(routes: &Routes, peer: &Peer) -> Result<Caller, Refusal> {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::BufRead;
 
-use phusa_protocol::entry::{BrokenLog, Entry, LogLine, LogSummary, LogVerifier};
+use phusa_protocol::entry::{BrokenLog, Entry, KeySpan, LogLine, LogSummary, LogVerifier};
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::AgentId;
 use phusa_protocol::keys::PublicKey;
@@ -35,8 +35,8 @@ pub struct Verified {
 /// [`Code::LogBroken`] naming the first entry that is wrong.
 pub fn verify_file(
     file: impl BufRead,
-    hub: PublicKey,
-    agents: BTreeMap<AgentId, PublicKey>,
+    hub: Vec<PublicKey>,
+    agents: BTreeMap<AgentId, Vec<KeySpan>>,
 ) -> Result<Verified, Fault> {
     let mut verifier = LogVerifier::new(hub, agents);
     for (index, line) in file.lines().enumerate() {
@@ -57,8 +57,8 @@ pub fn verify_file(
 /// [`Code::LogBroken`] naming the first thing that is wrong.
 pub async fn verify_database(
     warehouse: &Warehouse,
-    hub: PublicKey,
-    agents: BTreeMap<AgentId, PublicKey>,
+    hub: Vec<PublicKey>,
+    agents: BTreeMap<AgentId, Vec<KeySpan>>,
     tables: &[Shape],
 ) -> Result<Verified, Fault> {
     let client = warehouse.client().await?;

@@ -17,7 +17,7 @@ use super::tables::Shape;
 use crate::error::{database_fault, statement_fault};
 use staging::Part;
 
-pub use super::digest::digest;
+pub use super::digest::{answer, digest};
 
 mod load;
 mod staging;

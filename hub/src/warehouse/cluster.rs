@@ -68,6 +68,14 @@ impl Cluster {
         }
     }
 
+    /// Starts the server again if it has ended by itself, as it does on a disk that is full.
+    /// Whether it did.
+    pub(super) async fn revive(&self) -> Result<bool, Fault> {
+        let (place, installation) = (self.place.clone(), self.installation.clone());
+        let revived = tokio::task::spawn_blocking(move || revive(&place, &installation)).await;
+        revived.unwrap_or_else(|_| Err(Fault::new(Code::Bug, "the start of PostgreSQL broke off")))
+    }
+
     pub(super) fn disk_free_bytes(&self) -> Option<u64> {
         let disk = rustix::fs::statvfs(&self.place.base).ok()?;
         disk.f_bavail.checked_mul(disk.f_frsize)
@@ -115,6 +123,16 @@ fn start(base: PathBuf, connections_max: usize) -> Result<Cluster, Fault> {
     let users = locked(&place.base.join("users.lock"), FlockOperation::LockShared)?;
     drop(starting);
     Ok(Cluster { place, installation, users: Mutex::new(Some(users)) })
+}
+
+fn revive(place: &Place, installation: &Installation) -> Result<bool, Fault> {
+    let _starting = locked(&place.base.join("start.lock"), FlockOperation::LockExclusive)?;
+    let data_dir = place.data_dir();
+    if installation.is_running(&data_dir, place.user)? {
+        return Ok(false);
+    }
+    installation.start(&data_dir, &place.base.join("server.log"), place.user)?;
+    Ok(true)
 }
 
 fn stop(place: &Place, installation: &Installation, users: Option<File>) -> Result<(), Fault> {

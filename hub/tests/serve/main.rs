@@ -249,6 +249,39 @@ async fn whoever_alters_log_rows_or_streams_in_the_database_is_found_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_verifies_after_an_agent_was_given_another_key_and_no_key_can_be_slipped_in() {
+    let world = World::start().await;
+    let mut agent = world.sender("H57.12/may-1");
+    let first = agent.seal(Phase::Read, false, &[(Op::Snapshot, 1, "An")]);
+    agent.send(&first).await.unwrap();
+    let before = agent.clone();
+    agent.signing_key = SigningKey::generate().unwrap();
+    world.give_key(&agent, &before).await;
+    let second = agent.seal(Phase::Read, false, &[(Op::Snapshot, 2, "Bình")]);
+    agent.send(&second).await.unwrap();
+    let mut former = before;
+    let forged = former.seal(Phase::Read, false, &[(Op::Snapshot, 3, "Cúc")]);
+    assert_eq!(code(&former.send(&forged).await), Some(Code::SignatureWrong));
+    assert_eq!(world.log_verify()["accepted"], 2);
+    let spans = "select count(*) = 2 and count(replaced_at) = 1 and count(last_transfer) = 0 \
+                 from phusa.keys where agent = 'H57.12/may-1'";
+    assert!(world.ask(spans).await, "a batch may still be on its way under the former key");
+    world
+        .ask(
+            "with a as (update phusa.keys set replaced_at = now() - interval '1 h' \
+              where replaced_at is not null returning 1) select true",
+        )
+        .await;
+    world.kill_and_start_again().await;
+    assert!(world.ask(&spans.replace("(last_transfer) = 0", "(last_transfer) = 1")).await);
+    assert_eq!(world.log_verify()["accepted"], 2);
+    let harm = "update phusa.keys set last_transfer = null";
+    let said = world.log_verify_after(harm).await;
+    assert!(said.contains("a key of agent H57.12/may-1 is not signed"), "{said}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_contract_may_widen_and_nothing_else() {
     let world = World::start().await;
     let mut agent = world.sender("H57.12/may-1");

@@ -220,6 +220,31 @@ impl World {
         self.reload_until_refused(agent).await;
     }
 
+    /// Registers the key of `agent` in place of that of `before`; returns once the hub knows.
+    pub(crate) async fn give_key(&self, agent: &Sender, before: &Sender) {
+        let file = self.agent_file(&agent.agent.to_string());
+        let text = fs::read_to_string(&file).unwrap();
+        let [old, new] = [before, agent].map(|sender| sender.signing_key.public().to_string());
+        assert!(text.contains(&old));
+        fs::write(&file, text.replace(&old, &new)).unwrap();
+        self.signal(rustix::process::Signal::HUP);
+        let known = format!("select exists (select from phusa.keys where public_key = '{new}')");
+        let told = async {
+            while !self.ask(&known).await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            // Written down before it is taken over: a batch under the old key is then refused.
+            let mut probe = before.clone();
+            probe.skip(90);
+            let batch = probe.seal(Phase::Read, false, &[]);
+            while !matches!(probe.send(&batch).await, Err(refused) if refused.code == phusa_protocol::fault::Code::SignatureWrong)
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), told).await.unwrap();
+    }
+
     async fn reload_until_refused(&self, agent: &Sender) {
         self.signal(rustix::process::Signal::HUP);
         let refused = async {

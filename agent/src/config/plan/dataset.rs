@@ -18,15 +18,24 @@ use super::lists::Lists;
 use super::place::{self, Place};
 use super::recipe::{Flaw, Reading};
 use crate::config::secret::SecretFile;
-use crate::config::{DatasetFile, FieldFile, MaskFile};
+use crate::config::{self, DatasetFile, FieldFile, MaskFile};
 use crate::mapping::field::{FieldRule, Mask, Recipe, Rules};
-use crate::mapping::filter::Filter;
-use crate::source::Selection;
+use crate::mapping::filter::{Dialect, Filter};
+use crate::source::{Capture, Selection};
+
+/// What `agent.toml` says of every dataset.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Common {
+    /// The largest row that is carried.
+    pub(super) row_bytes_max: ByteSize,
+    /// The SQL in which the source is asked for rows.
+    pub(super) dialect: Dialect,
+}
 
 /// Reads and checks the file at `path`; `seen` holds the datasets of the files before it.
 pub(super) fn load(
     path: &Path,
-    row_bytes_max: ByteSize,
+    common: Common,
     seen: &mut BTreeMap<DatasetId, PathBuf>,
 ) -> Result<DatasetPlan, Vec<Fault>> {
     let one = |fault| vec![fault];
@@ -37,7 +46,7 @@ pub(super) fn load(
     let mut check = Check { folder: place.folder(), place, lists, faults: Vec::new() };
     check.is_the_only_one(&file, seen);
     check.shares_no_secret(&file);
-    let plan = check.dataset(&file, row_bytes_max);
+    let plan = check.dataset(&file, common);
     match plan {
         Some(plan) if check.faults.is_empty() => Ok(plan),
         _ => Err(check.faults),
@@ -78,7 +87,7 @@ impl Check<'_> {
     }
 
     /// `None` leaves at least one fault behind.
-    fn dataset(&mut self, file: &DatasetFile, row_bytes_max: ByteSize) -> Option<DatasetPlan> {
+    fn dataset(&mut self, file: &DatasetFile, common: Common) -> Option<DatasetPlan> {
         let table = file.table.get_ref().split_once('.');
         let table = table.filter(|(schema, table)| !schema.is_empty() && !table.is_empty());
         if table.is_none() {
@@ -100,21 +109,30 @@ impl Check<'_> {
             schema: schema.to_owned(),
             table: table.to_owned(),
             key: self.key_columns(file, &fields, &key, &columns),
-            filter: filter.as_ref().map(Filter::to_sql),
+            filter: filter.as_ref().map(|filter| filter.to_sql(common.dialect)),
             columns,
+            capture: wanted(file.capture),
         };
         self.filter_reads_mapped_columns(file, filter.as_ref(), &selection.columns);
-        let rules = Rules { fields, key, filter, row_bytes_max: row_bytes_max.as_usize() };
+        self.capture_is_offered(file, common.dialect);
+        let rules = Rules { fields, key, filter, row_bytes_max: common.row_bytes_max.as_usize() };
         let mapping = self.fingerprint(file);
         let file_path = self.place.path().to_path_buf();
-        Some(DatasetPlan {
-            file: file_path,
-            contract,
-            selection,
-            rules,
-            mapping,
-            capture: file.capture,
-        })
+        Some(DatasetPlan { file: file_path, contract, selection, rules, mapping })
+    }
+
+    /// Only PostgreSQL offers every way in this version.
+    fn capture_is_offered(&mut self, file: &DatasetFile, dialect: Dialect) {
+        let asked = wanted(file.capture);
+        let everywhere = matches!(asked, Capture::Auto | Capture::Log);
+        if dialect != Dialect::PostgreSql && !everywhere {
+            let rule = format!(
+                "`capture = \"{}\"` is for PostgreSQL only in this version; leave it out, and \
+                 `check` says how this database is followed",
+                asked.name()
+            );
+            self.wrong(file.dataset.span(), rule);
+        }
     }
 
     /// A changed list changes what leaves, so it is part of the mapping; a file without lists has
@@ -321,6 +339,16 @@ impl Check<'_> {
             found.push(position);
         }
         found
+    }
+}
+
+fn wanted(written: config::Capture) -> Capture {
+    match written {
+        config::Capture::Auto => Capture::Auto,
+        config::Capture::Log => Capture::Log,
+        config::Capture::Functions => Capture::Functions,
+        config::Capture::Watermark => Capture::Watermark,
+        config::Capture::Reconcile => Capture::Reconcile,
     }
 }
 

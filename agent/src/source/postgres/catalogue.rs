@@ -23,6 +23,8 @@ pub(super) struct Table {
     pub(super) rows_estimated: u64,
     /// Whether the login may use the schema.
     pub(super) schema_usable: bool,
+    /// Whether the login may read which transaction wrote a row, where rows tell it.
+    pub(super) stamps_readable: bool,
 }
 
 /// What the log says of a row that was changed or removed.
@@ -89,7 +91,8 @@ impl Table {
         let doing = format!("cannot look up table {schema}.{name}");
         let sql = "select c.oid, c.relkind::text, c.relreplident::text, \
                           greatest(c.reltuples, 0)::float8, \
-                          has_schema_privilege(n.oid, 'usage') \
+                          has_schema_privilege(n.oid, 'usage'), \
+                          coalesce(has_column_privilege(c.oid, (-2)::int2, 'select'), false) \
                    from pg_class c join pg_namespace n on n.oid = c.relnamespace \
                    where n.nspname = $1 and c.relname = $2";
         let rows = session.rows(&doing, sql, &[&schema, &name]).await?;
@@ -109,6 +112,8 @@ impl Table {
             unique_keys,
             rows_estimated: whole(get(row, 3)?),
             schema_usable: get(row, 4)?,
+            // The column of this number is xmin; a view has none.
+            stamps_readable: get(row, 5)?,
         }))
     }
 

@@ -41,7 +41,10 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How far behind, as a multiple of `catch_up_bytes`, makes the slot functions worth a change.
 const BEHIND_FACTOR: u64 = 4;
 
-/// Between strides that found nothing: at least the linger, at most this.
+/// Between strides that found nothing: at least the linger, and never less than this.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+
+/// And at most this.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// A stride costs what lies between restart and end; the pause is this many times as long.
@@ -85,7 +88,7 @@ impl Follower {
             self.cut(outbox).await?;
         }
         loop {
-            if self.version < VERSION_WALSENDER {
+            if self.version < VERSION_WALSENDER || self.target.through.is_some() {
                 self.stride(outbox, false).await?;
             } else {
                 if self.lag().await? > self.settings.catch_up_bytes.0 {
@@ -299,16 +302,23 @@ impl Follower {
             if until_caught_up && lag <= self.settings.catch_up_bytes.0 {
                 return self.release(&session, outbox).await;
             }
-            if messages == 0 {
-                let pause = begun.elapsed().saturating_mul(PAUSE_FACTOR);
-                sleep(pause.clamp(self.settings.batch.linger, PAUSE_MAX)).await;
-            }
+            let pause = match messages {
+                0 => pause_after(begun.elapsed(), self.settings.batch.linger),
+                _ => Duration::ZERO,
+            };
+            self.progress.send_modify(|progress| progress.poll_pause = Some(pause));
+            sleep(pause).await;
         }
     }
 
     /// Waits until all that was handed on is durable, and lets the server forget it.
     async fn release(&self, session: &Session, outbox: &mut Outbox<Lsn>) -> Result<(), Fault> {
         let Some(lsn) = outbox.all_durable().await? else { return Ok(()) };
+        if let Some(functions) = &self.target.through {
+            functions.advance(session, lsn).await?;
+            Failpoint::AfterSourceReleased.pass();
+            return Ok(());
+        }
         let doing = format!("cannot release what was read from slot {}", self.slot);
         // Nothing to do where an earlier connection confirmed it already.
         let sql = "select pg_replication_slot_advance(slot_name, $2::text::pg_lsn) \
@@ -325,12 +335,7 @@ impl Follower {
         outbox: &mut Outbox<Lsn>,
     ) -> Result<u64, Fault> {
         let doing = format!("cannot read the log from slot {}", self.slot);
-        let (name, publication) = (literal(&self.slot), literal(&self.publication()));
-        let binary = if self.is_binary() { ", 'binary', 'true'" } else { "" };
-        let query = format!(
-            "select data from pg_logical_slot_peek_binary_changes({name}, null, {STRIDE_MESSAGES}, \
-             'proto_version', '1', 'publication_names', {publication}{binary})"
-        );
+        let query = self.peek_query();
         let broken = |error| Fault::because(Code::Bug, doing.clone(), error);
         let mut rows = session.copy(&doing, &query).await?;
         let mut messages = 0;
@@ -344,5 +349,43 @@ impl Follower {
             self.message(message, outbox).await?;
         }
         Ok(messages)
+    }
+
+    fn peek_query(&self) -> String {
+        if let Some(functions) = &self.target.through {
+            return functions.peek_query(STRIDE_MESSAGES);
+        }
+        let (name, publication) = (literal(&self.slot), literal(&self.publication()));
+        let binary = if self.is_binary() { ", 'binary', 'true'" } else { "" };
+        format!(
+            "select data from pg_logical_slot_peek_binary_changes({name}, null, {STRIDE_MESSAGES}, \
+             'proto_version', '1', 'publication_names', {publication}{binary})"
+        )
+    }
+}
+
+/// How long to wait after a stride that found nothing and took so long: a server that had to decode
+/// much for nothing is asked less often, and soon again once that has passed.
+fn pause_after(empty_stride: Duration, linger: Duration) -> Duration {
+    let least = linger.max(PAUSE_MIN);
+    empty_stride.saturating_mul(PAUSE_FACTOR).clamp(least, PAUSE_MAX.max(least))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_costly_empty_stride_is_followed_by_a_long_pause_within_bounds() {
+        let check = |stride: u64, linger: u64, pause: u64| {
+            let millis = Duration::from_millis;
+            assert_eq!(pause_after(millis(stride), millis(linger)), millis(pause));
+        };
+        check(0, 0, 10);
+        check(1, 50, 50);
+        check(5, 50, 100);
+        check(1_000, 50, 20_000);
+        check(4_000, 50, 30_000);
+        check(4_000, 60_000, 60_000);
     }
 }

@@ -1,22 +1,22 @@
 //! Everything that must hold before a table is read, each finding with its name and its cure.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use phusa_protocol::fault::{Code, Fault};
 
 use super::Settings;
 use super::catalogue::{Attribute, Publication, ReplicaIdentity, Table, ident, idents};
+use super::choose::{self, Choice, Offer, Rights};
+use super::functions::{Script, Standing};
 use super::login::Login;
+use super::publication::{VERSION_COLUMN_LISTS, publication_findings};
 use super::session::{Session, get};
-use crate::source::{Column, Findings, Selection};
+use crate::source::{Capture, Column, Findings, Selection};
 
 /// The oldest server that is read.
 const VERSION_MIN: u32 = 120_000;
 /// From here on a standby can decode its log.
 const VERSION_STANDBY: u32 = 160_000;
-/// From here on a publication can leave columns out.
-const VERSION_COLUMN_LISTS: u32 = 150_000;
 /// From here on a publication can show a partitioned table as one.
 const VERSION_PARTITIONED: u32 = 130_000;
 /// From here on the log can carry generated columns.
@@ -57,12 +57,14 @@ impl Server {
         })
     }
 
-    fn faults(&self) -> Vec<Fault> {
+    fn version_fault(&self) -> Option<Fault> {
+        let what = || format!("{} is older than PostgreSQL 12", self.shown);
+        (self.version < VERSION_MIN).then(|| Fault::new(Code::SourceVersion, what()))
+    }
+
+    /// What stands in the way of decoding its log.
+    pub(super) fn log_faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
-        if self.version < VERSION_MIN {
-            let what = format!("{} is older than PostgreSQL 12", self.shown);
-            faults.push(Fault::new(Code::SourceVersion, what));
-        }
         if self.standby && self.version < VERSION_STANDBY {
             let what = format!(
                 "{} cannot decode its log; connect to the primary, or to a standby of version 16 \
@@ -85,8 +87,20 @@ pub(super) struct Inspection {
     pub(super) table: Option<Table>,
     /// What stands in the way.
     pub(super) faults: Vec<Fault>,
-    facts: Vec<String>,
-    statements: Vec<String>,
+    /// Which way of following it is taken.
+    pub(super) choice: Choice,
+    pub(super) facts: Vec<String>,
+    pub(super) statements: Vec<String>,
+    /// What there was to choose from.
+    pub(super) offer: Offer,
+}
+
+/// What looking at tables goes by.
+pub(super) struct Look<'a> {
+    pub(super) session: &'a Session,
+    pub(super) settings: &'a Settings,
+    pub(super) server: &'a Server,
+    pub(super) login: &'a Login,
 }
 
 /// Looks at everything; only a server that cannot be asked is an error.
@@ -98,24 +112,38 @@ pub(super) async fn probe(
     let server = Server::inspect(&session).await?;
     let login = Login::inspect(&session).await?;
     let mut findings = Findings { server: server.shown.clone(), ..Findings::default() };
-    findings.faults = server.faults();
-    login_findings(settings, &server, &login, &mut findings);
+    findings.faults.extend(server.version_fault());
+    login_findings(settings, &login, &mut findings);
     if server.version < VERSION_MIN {
         findings.columns = vec![None; selections.len()];
         findings.unread = vec![Vec::new(); selections.len()];
         return Ok(findings);
     }
-    let mut slots_needed = 0;
+    let look = Look { session: &session, settings, server: &server, login: &login };
+    let (mut slots_needed, mut log, mut own_log) = (0, false, false);
     for selection in selections {
-        let inspection = inspect(&session, settings, &server, selection).await?;
-        slots_needed += i64::from(!slot_exists(&session, settings, selection).await?);
+        let inspection = look.inspect(selection).await?;
+        let capture = inspection.choice.capture;
+        own_log |= capture == Capture::Log;
+        if matches!(capture, Capture::Log | Capture::Functions) {
+            log = true;
+            slots_needed += i64::from(!slot_exists(&session, settings, selection).await?);
+        }
         findings.columns.push(inspection.columns(selection));
         findings.unread.push(inspection.unread(selection));
         findings.faults.extend(inspection.faults);
         findings.facts.extend(inspection.facts);
         findings.statements.extend(inspection.statements);
     }
-    findings.faults.extend(slot_fault(&server, slots_needed));
+    if own_log && !login.replication {
+        let what = format!("login {} lacks REPLICATION", settings.user);
+        findings.faults.push(Fault::new(Code::SourceRights, what));
+        findings.statements.push(format!("alter role {} replication;", ident(&settings.user)));
+    }
+    if log {
+        findings.faults.extend(server.log_faults());
+        findings.faults.extend(slot_fault(&server, slots_needed));
+    }
     findings.statements.sort_by_key(|statement| !statement.starts_with("create role"));
     findings.statements.dedup();
     Ok(findings)
@@ -142,7 +170,7 @@ async fn slot_exists(
     Ok(get::<i64>(&row, 0)? > 0)
 }
 
-fn login_findings(settings: &Settings, server: &Server, login: &Login, findings: &mut Findings) {
+fn login_findings(settings: &Settings, login: &Login, findings: &mut Findings) {
     let why = settings.login_may_write_because.as_deref();
     let user = &settings.user;
     match login.refusal(user, why) {
@@ -158,21 +186,28 @@ fn login_findings(settings: &Settings, server: &Server, login: &Login, findings:
         }
         None => findings.facts.push(format!("login {user} can change data, and the file says why")),
     }
-    if !login.replication {
-        let what = format!("login {user} lacks REPLICATION");
-        findings.faults.push(Fault::new(Code::SourceRights, what));
-        findings.statements.push(format!("alter role {} replication;", ident(user)));
-    }
     for schema in &login.creates_in {
         let what = format!("login {user} may create objects in schema {schema}");
         findings.facts.push(what);
     }
-    let how = match (server.standby, server.version) {
-        (true, _) => "log of a standby: creating a slot needs pg_log_standby_snapshot() there",
-        (false, ..140_000) => "log through the slot functions, in text form (server before 14)",
-        (false, _) => "log through the walsender, and through the slot functions to catch up",
-    };
-    findings.facts.push(format!("capture: {how}"));
+}
+
+/// How the log is read from this server.
+fn log_way(server: &Server, capture: Capture) -> &'static str {
+    match (capture, server.standby, server.version) {
+        (Capture::Log | Capture::Functions, true, _) => {
+            "; log of a standby: creating a slot needs pg_log_standby_snapshot() there"
+        }
+        (Capture::Log, false, ..140_000) => {
+            "; log through the slot functions, in text form (server before 14)"
+        }
+        (Capture::Log, false, _) => {
+            "; log through the walsender, and through the slot functions to catch up"
+        }
+        (Capture::Functions, false, _) => "; the log is asked for, less often while it is costly",
+        (Capture::Watermark, ..) => "; what was removed is found every reconcile_interval",
+        (Capture::Reconcile | Capture::Auto, ..) => "; all rows every reconcile_interval",
+    }
 }
 
 impl Inspection {
@@ -190,51 +225,134 @@ impl Inspection {
         names.filter(|name| !selection.columns.contains(name)).collect()
     }
 
-    fn fault(&mut self, code: Code, what: String) {
+    pub(super) fn fault(&mut self, code: Code, what: String) {
         self.faults.push(Fault::new(code, what));
+    }
+
+    /// Whether changes come out of the log, which asks more of a table than reading it does.
+    fn reads_log(&self) -> bool {
+        matches!(self.choice.capture, Capture::Log | Capture::Functions)
     }
 }
 
-/// Looks at one table, its key and its publication.
-pub(super) async fn inspect(
-    session: &Session,
-    settings: &Settings,
-    server: &Server,
-    selection: &Selection,
-) -> Result<Inspection, Fault> {
-    let (schema, name) = (&selection.schema, &selection.table);
-    let mut found = Inspection {
-        table: Table::find(session, schema, name).await?,
-        faults: Vec::new(),
-        facts: Vec::new(),
-        statements: Vec::new(),
-    };
-    let Some(table) = found.table.clone() else {
-        found.fault(Code::SourceTableMissing, format!("there is no table {schema}.{name}"));
-        return Ok(found);
-    };
-    if !matches!(table.kind.as_str(), "r" | "p") {
-        let what = format!("{schema}.{name} is not a table: it has no log of its own");
-        found.fault(Code::SourceTableMissing, what);
-        return Ok(found);
+impl Look<'_> {
+    /// Looks at one table, its key and what the chosen way of following it needs.
+    pub(super) async fn inspect(&self, selection: &Selection) -> Result<Inspection, Fault> {
+        let (schema, name) = (&selection.schema, &selection.table);
+        let table = Table::find(self.session, schema, name).await?;
+        let mut found = Inspection {
+            choice: choose::choose(selection.capture, &Offer::default()),
+            table: table.clone(),
+            faults: Vec::new(),
+            facts: Vec::new(),
+            statements: Vec::new(),
+            offer: Offer::default(),
+        };
+        let Some(table) = table else {
+            found.fault(Code::SourceTableMissing, format!("there is no table {schema}.{name}"));
+            return Ok(found);
+        };
+        let script = self.script(selection, &table).await?;
+        let standing = match &script {
+            Some(script) => script.standing(self.session).await?,
+            None => Standing::Absent,
+        };
+        found.offer = self.offer(selection, &table, standing).await?;
+        found.choice = choose::choose(selection.capture, &found.offer);
+        let is_table = matches!(table.kind.as_str(), "r" | "p");
+        if !is_table && (found.reads_log() || table.kind != "m") {
+            let what = format!("{schema}.{name} is not a table: it has no log of its own");
+            found.fault(Code::SourceTableMissing, what);
+            return Ok(found);
+        }
+        if table.kind == "p" && found.reads_log() && self.server.version < VERSION_PARTITIONED {
+            let what = format!("{schema}.{name} is partitioned, which the log shows from 13 on");
+            found.fault(Code::SourceVersion, what);
+            return Ok(found);
+        }
+        self.facts(selection, &table, &mut found);
+        column_findings(self.server, selection, &table, &mut found);
+        if found.choice.capture != Capture::Functions {
+            right_findings(self.settings, selection, &table, &mut found);
+        }
+        key_findings(selection, &table, &mut found);
+        if found.reads_log() {
+            publication_findings(self, (selection, &table), &mut found).await?;
+        }
+        if found.choice.capture == Capture::Functions {
+            self.function_findings(&table, script.as_ref().zip(Some(standing)), &mut found);
+        }
+        Ok(found)
     }
-    if table.kind == "p" && server.version < VERSION_PARTITIONED {
-        let what = format!("{schema}.{name} is partitioned, which the log shows from 13 on");
-        found.fault(Code::SourceVersion, what);
-        return Ok(found);
+
+    async fn script(&self, selection: &Selection, table: &Table) -> Result<Option<Script>, Fault> {
+        let Some(walk) = table.walk_key(selection) else { return Ok(None) };
+        if selection.columns.iter().any(|name| table.column(name).is_none()) {
+            return Ok(None);
+        }
+        let [slot, publication] = self.settings.slots(&selection.dataset);
+        let names = [slot.as_str(), publication.as_str()];
+        Script::new(self.session, names, selection, (table, &walk)).await.map(Some)
     }
-    found.facts.push(format!("{schema}.{name}: about {} rows", table.rows_estimated));
-    if table.kind == "p" {
-        found.facts.push(format!(
-            "{schema}.{name}: truncating, rewriting, attaching, detaching or dropping one partition \
-             is in no log; the table is then read anew"
-        ));
+
+    async fn offer(
+        &self,
+        selection: &Selection,
+        table: &Table,
+        standing: Standing,
+    ) -> Result<Offer, Fault> {
+        let name = self.settings.publication(&selection.dataset);
+        let version = self.server.version;
+        let publication = Publication::find(self.session, version, &name, selection).await?;
+        let readable = |name: &String| table.column(name).is_some_and(|column| column.readable);
+        Ok(Offer {
+            undecodable: self.server.log_faults().into_iter().next().map(|fault| fault.what),
+            rights: Rights {
+                replication: self.login.replication,
+                columns: table.schema_usable && selection.columns.iter().all(readable),
+                xmin: table.stamps_readable,
+            },
+            published: publication.is_some(),
+            functions: standing == Standing::Whole,
+        })
     }
-    column_findings(server, selection, &table, &mut found);
-    right_findings(settings, selection, &table, &mut found);
-    key_findings(selection, &table, &mut found);
-    publication_findings(session, settings, server, (selection, &table), &mut found).await?;
-    Ok(found)
+
+    fn facts(&self, selection: &Selection, table: &Table, found: &mut Inspection) {
+        let place = format!("{}.{}", selection.schema, selection.table);
+        found.facts.push(format!("{place}: about {} rows", table.rows_estimated));
+        let (capture, why) = (found.choice.capture, &found.choice.why);
+        let way = log_way(self.server, capture);
+        found.facts.push(format!("{place}: capture \"{}\", because {why}{way}", capture.name()));
+        if table.kind == "p" && found.reads_log() {
+            found.facts.push(format!(
+                "{place}: truncating, rewriting, attaching, detaching or dropping one partition \
+                 is in no log; the table is then read anew"
+            ));
+        }
+    }
+
+    /// Before 15 a publication shows all columns, and so does one of whole rows: then the functions
+    /// would show more than is mapped.
+    fn function_findings(
+        &self,
+        table: &Table,
+        script: Option<(&Script, Standing)>,
+        found: &mut Inspection,
+    ) {
+        if self.server.version < VERSION_COLUMN_LISTS {
+            let why = "a publication cannot leave columns out before PostgreSQL 15";
+            found.faults.push(choose::impossible(Capture::Functions, why));
+        } else if table.identity == ReplicaIdentity::Full {
+            let why = "with REPLICA IDENTITY FULL the log shows all columns";
+            found.faults.push(choose::impossible(Capture::Functions, why));
+        }
+        let Some((script, standing)) = script else { return };
+        if standing != Standing::Whole {
+            let what = "the functions for reading the log are not there, or of another mapping";
+            found.fault(Code::SourceRights, what.to_owned());
+            found.statements.extend(script.statements(standing, &self.settings.user));
+        }
+    }
 }
 
 fn column_findings(server: &Server, selection: &Selection, table: &Table, found: &mut Inspection) {
@@ -249,7 +367,7 @@ fn column_findings(server: &Server, selection: &Selection, table: &Table, found:
                 format!("column {name} of {place} is {}: {reason}", attribute.column.type_name);
             found.fault(Code::SourceTypeRefused, what);
         }
-        if !carries_generated(server, attribute) {
+        if found.reads_log() && !carries_generated(server, attribute) {
             let what = format!("column {name} of {place} is generated, which the log leaves out");
             found.fault(Code::SourceTypeRefused, what);
         }
@@ -276,19 +394,24 @@ fn right_findings(
         found.fault(Code::SourceRights, format!("login lacks USAGE on schema {schema}"));
         found.statements.push(format!("grant usage on schema {} to {user};", ident(schema)));
     }
-    let unreadable: Vec<&str> = selection
+    let mut wanted = idents(selection.columns.iter().map(String::as_str));
+    let mut unreadable: Vec<&str> = selection
         .columns
         .iter()
         .filter(|name| table.column(name).is_some_and(|column| !column.readable))
         .map(String::as_str)
         .collect();
+    if found.choice.capture == Capture::Watermark {
+        // A right on named columns does not hold the one that says who wrote the row.
+        wanted.push_str(", xmin");
+        unreadable.extend((!table.stamps_readable).then_some("xmin"));
+    }
     if !unreadable.is_empty() {
         let columns = unreadable.join(", ");
         let what = format!("login lacks SELECT on {schema}.{name} ({columns})");
         found.fault(Code::SourceRights, what);
         found.statements.push(format!(
-            "grant select ({}) on {}.{} to {user};",
-            idents(selection.columns.iter().map(String::as_str)),
+            "grant select ({wanted}) on {}.{} to {user};",
             ident(schema),
             ident(name)
         ));
@@ -319,6 +442,9 @@ fn key_findings(selection: &Selection, table: &Table, found: &mut Inspection) {
         let what = format!("the contract's key ({shown}) holds no unique key of {place}");
         found.fault(Code::SourceKeyMissing, what);
     }
+    if !found.reads_log() {
+        return;
+    }
     if table.identity == ReplicaIdentity::Nothing {
         let what = format!("{place} has no replica identity: the log does not say what changed");
         found.fault(Code::SourceKeyMissing, what);
@@ -335,88 +461,12 @@ fn key_findings(selection: &Selection, table: &Table, found: &mut Inspection) {
     }
 }
 
-async fn publication_findings(
-    session: &Session,
-    settings: &Settings,
-    server: &Server,
-    (selection, table): (&Selection, &Table),
-    found: &mut Inspection,
-) -> Result<(), Fault> {
-    let name = settings.publication(&selection.dataset);
-    let place = format!("{}.{}", selection.schema, selection.table);
-    let carried = published_columns(server, selection, table);
-    let target = publication_target(selection, carried.as_deref());
-    let Some(publication) = Publication::find(session, server.version, &name, selection).await?
-    else {
-        found.fault(Code::SourceSetting, format!("there is no publication {name} of {place}"));
-        let mut sql = format!("create publication {} for table {target}", ident(&name));
-        if table.kind == "p" {
-            let _ = write!(sql, " with (publish_via_partition_root = true)");
-        }
-        found.statements.push(format!("{sql};"));
-        return Ok(());
-    };
-    if !publication.complete {
-        let what = format!("publication {name} does not publish all four kinds of change");
-        found.fault(Code::SourceSetting, what);
-        found.statements.push(format!(
-            "alter publication {} set (publish = 'insert, update, delete, truncate');",
-            ident(&name)
-        ));
-    }
-    if table.kind == "p" && !publication.via_root {
-        let what = format!("publication {name} shows the partitions of {place}, not the table");
-        found.fault(Code::SourceSetting, what);
-        found.statements.push(format!(
-            "alter publication {} set (publish_via_partition_root = true);",
-            ident(&name)
-        ));
-    }
-    let wrong = match &publication.table {
-        None => Some(format!("does not hold {place}")),
-        Some(published) if published.filtered => Some(format!("filters the rows of {place}")),
-        Some(published) => wrong_columns(carried.as_deref(), published.columns.as_deref()),
-    };
-    if let Some(wrong) = wrong {
-        found.fault(Code::SourceSetting, format!("publication {name} {wrong}"));
-        found.statements.push(format!("alter publication {} set table {target};", ident(&name)));
-    }
-    Ok(())
-}
-
-/// The columns the publication is to carry: the mapped ones and those of the replica identity,
-/// without which the agency's own updates would fail; `None` where it cannot leave columns out.
-fn published_columns(server: &Server, selection: &Selection, table: &Table) -> Option<Vec<String>> {
-    if server.version < VERSION_COLUMN_LISTS || table.identity == ReplicaIdentity::Full {
-        return None;
-    }
-    let identity = table.identity_columns();
-    let wanted = |name: &str| {
-        identity.contains(&name) || selection.columns.iter().any(|column| column == name)
-    };
-    let names = table.columns.iter().map(|attribute| attribute.column.name.clone());
-    Some(names.filter(|name| wanted(name)).collect())
-}
-
-fn publication_target(selection: &Selection, columns: Option<&[String]>) -> String {
-    let table = format!("{}.{}", ident(&selection.schema), ident(&selection.table));
-    match columns {
-        Some(columns) => format!("{table} ({})", idents(columns.iter().map(String::as_str))),
-        None => table,
-    }
-}
-
-fn wrong_columns(wanted: Option<&[String]>, published: Option<&[String]>) -> Option<String> {
-    let (wanted, published) = (wanted?, published?);
-    let missing = |from: &[String], of: &[String]| -> Vec<String> {
-        of.iter().filter(|name| !from.contains(name)).cloned().collect()
-    };
-    let (lacking, beyond) = (missing(published, wanted), missing(wanted, published));
-    if !lacking.is_empty() {
-        return Some(format!("lacks the columns {}", lacking.join(", ")));
-    }
-    let more = (!beyond.is_empty()).then(|| beyond.join(", "))?;
-    Some(format!("carries columns that are not mapped: {more}"))
+/// A server, a login and a table that may be read.
+pub(super) struct Admitted {
+    pub(super) server: Server,
+    pub(super) table: Table,
+    /// The way its changes are followed.
+    pub(super) capture: Capture,
 }
 
 /// Whether this is a server, a login and a table whose changes may be captured now; the first
@@ -425,10 +475,12 @@ pub(super) async fn admit(
     session: &Session,
     settings: &Settings,
     selection: &Selection,
-) -> Result<(Server, Table), Fault> {
-    let (server, inspection) = admit_login(session, settings, selection).await?;
-    let faults = server.faults().into_iter().chain(inspection.faults);
-    admitted(faults, inspection.table).map(|table| (server, table))
+) -> Result<Admitted, Fault> {
+    let (server, mut inspection) = admit_login(session, settings, selection).await?;
+    if inspection.reads_log() {
+        inspection.faults.splice(0..0, server.log_faults());
+    }
+    admitted(server, inspection)
 }
 
 /// The same for reading the table once, which needs neither slot nor publication.
@@ -436,10 +488,10 @@ pub(super) async fn admit_to_read(
     session: &Session,
     settings: &Settings,
     selection: &Selection,
-) -> Result<(Server, Table), Fault> {
-    let (server, inspection) = admit_login(session, settings, selection).await?;
-    let faults = inspection.faults.into_iter().filter(|fault| fault.code != Code::SourceSetting);
-    admitted(faults, inspection.table).map(|table| (server, table))
+) -> Result<Admitted, Fault> {
+    let (server, mut inspection) = admit_login(session, settings, selection).await?;
+    inspection.faults.retain(|fault| fault.code != Code::SourceSetting);
+    admitted(server, inspection)
 }
 
 async fn admit_login(
@@ -453,37 +505,17 @@ async fn admit_login(
     {
         return Err(fault);
     }
-    let inspection = inspect(session, settings, &server, selection).await?;
+    let look = Look { session, settings, server: &server, login: &login };
+    let mut inspection = look.inspect(selection).await?;
+    inspection.faults.splice(0..0, server.version_fault());
     Ok((server, inspection))
 }
 
-fn admitted(mut faults: impl Iterator<Item = Fault>, table: Option<Table>) -> Result<Table, Fault> {
-    match (faults.next(), table) {
+fn admitted(server: Server, inspection: Inspection) -> Result<Admitted, Fault> {
+    let capture = inspection.choice.capture;
+    match (inspection.faults.into_iter().next(), inspection.table) {
         (Some(fault), _) => Err(fault),
-        (None, Some(table)) => Ok(table),
+        (None, Some(table)) => Ok(Admitted { server, table, capture }),
         (None, None) => Err(Fault::new(Code::SourceTableMissing, "there is no such table")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_publication_carries_what_is_mapped_and_no_more() {
-        let check =
-            |wanted: Option<&[&str]>, published: Option<&[&str]>, expected: Option<&str>| {
-                let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-                let wanted: Option<Vec<String>> = wanted.map(owned);
-                let published: Option<Vec<String>> = published.map(owned);
-                let wrong = wrong_columns(wanted.as_deref(), published.as_deref());
-                assert_eq!(wrong.as_deref(), expected);
-            };
-        check(Some(&["id", "name"]), Some(&["name", "id"]), None);
-        check(Some(&["id", "name"]), Some(&["id"]), Some("lacks the columns name"));
-        let beyond = Some("carries columns that are not mapped: secret");
-        check(Some(&["id"]), Some(&["id", "secret"]), beyond);
-        check(None, Some(&["id", "secret"]), None);
-        check(Some(&["id"]), None, None);
     }
 }

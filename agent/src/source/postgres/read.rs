@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use phusa_protocol::batch::Phase;
@@ -15,6 +16,7 @@ use phusa_protocol::time::Timestamp;
 use phusa_protocol::value::Field;
 use tokio::sync::{Mutex as TurnTaking, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::keys;
 use super::oversize;
@@ -23,7 +25,7 @@ use super::session::{CopiedRows, Session, get};
 use super::target::{Target, after_text};
 use super::{Settings, slot};
 use crate::source::Progress;
-use crate::source::guard::RowBudget;
+use crate::source::guard::{Pace, RowBudget};
 use crate::source::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
 use crate::source::snapshot::{After, Chunk, KeyText, Reading};
 
@@ -38,6 +40,7 @@ struct Work {
     seen: Mutex<Option<String>>,
     queue: TurnTaking<Queue>,
     budget: Mutex<RowBudget>,
+    pace: Mutex<Pace>,
 }
 
 /// Ranges that nobody reads yet.
@@ -67,16 +70,30 @@ pub(super) struct FullRead {
     /// Where the slot starts.
     pub(super) start: Lsn,
     pub(super) reading: Reading,
-    pub(super) snapshot: Option<String>,
+    /// The slot just made, whose snapshot all of it is read in.
+    pub(super) exported: Option<slot::Exported>,
     pub(super) progress: watch::Sender<Progress>,
 }
 
 impl FullRead {
     /// Reads everything that is left, and returns what the read became.
     pub(super) async fn run(mut self, outbox: &mut Outbox<Lsn>) -> Result<Reading, Fault> {
-        if self.reading.is_over() {
-            return Ok(self.reading);
+        while !self.reading.is_over() {
+            self.run_within_hours(outbox).await?;
+            if self.reading.is_over() {
+                break;
+            }
+            // A snapshot that waited for the next allowed hour would keep the server from clearing
+            // up; the rest is read under later ones.
+            self.exported = None;
+            self.reading = self.reading.resumed();
+            wait_for_hours(&self.settings, &self.target).await;
         }
+        Ok(self.reading)
+    }
+
+    /// Reads until nothing is left or the hours are over.
+    async fn run_within_hours(&mut self, outbox: &mut Outbox<Lsn>) -> Result<(), Fault> {
         let worker_count = self.settings.guard.snapshot_workers.max(1);
         let work = self.work();
         let (found, mut founds) = mpsc::channel(worker_count);
@@ -99,7 +116,7 @@ impl FullRead {
         while let Some(ended) = workers.join_next().await {
             ended.map_err(|error| Fault::because(Code::Bug, "a reader broke off", error))??;
         }
-        Ok(self.reading)
+        Ok(())
     }
 
     fn work(&self) -> Arc<Work> {
@@ -113,11 +130,12 @@ impl FullRead {
         Arc::new(Work {
             settings: Arc::clone(&self.settings),
             target: Arc::clone(&self.target),
-            snapshot: self.snapshot.clone(),
+            snapshot: self.exported.as_ref().map(|exported| exported.snapshot.clone()),
             standby: self.standby,
             seen: Mutex::new(None),
             queue: TurnTaking::new(queue),
             budget: Mutex::new(RowBudget::new(rate, Timestamp::now())),
+            pace: Mutex::new(Pace::default()),
         })
     }
 
@@ -151,6 +169,22 @@ impl FullRead {
     }
 }
 
+/// How long at most until the clock is looked at again: it may have been set.
+const HOURS_LOOK_MAX: Duration = Duration::from_secs(60);
+
+/// Waits until a full read may run.
+pub(super) async fn wait_for_hours(settings: &Settings, target: &Target) {
+    let closed = || settings.guard.allowed_hours.closed_for(Timestamp::now());
+    let (schema, table) = (&target.selection.schema, &target.selection.table);
+    if !closed().is_zero() {
+        let minutes = closed().as_secs().div_ceil(60);
+        tracing::info!(minutes, "Reading {schema}.{table} waits {minutes} min for allowed_hours");
+    }
+    while !closed().is_zero() {
+        tokio::time::sleep(closed().min(HOURS_LOOK_MAX)).await;
+    }
+}
+
 /// Rows come in key order out of the key's index. A planner without fresh statistics would rather
 /// gather a range out of order and sort it on the agency's disk (measured: three times the CPU).
 const ALONG_THE_INDEX: &str = "set enable_sort = off; set enable_bitmapscan = off";
@@ -165,6 +199,7 @@ async fn read_ranges(work: Arc<Work>, found: mpsc::Sender<Found>) -> Result<(), 
         None => Some(Session::open(&work.settings).await?),
     };
     while let Some((number, after, upto)) = work.next_range(&session, &found).await? {
+        work.give_way(&session).await?;
         // The server's statement time-out would also count the time for which the spool, not the
         // server, is slow; for rows the agent's own limit on silence takes its place.
         session.run("cannot prepare for reading", "set statement_timeout = 0").await?;
@@ -212,6 +247,9 @@ impl Work {
         session: &Session,
         found: &mpsc::Sender<Found>,
     ) -> Result<Option<(u64, Option<KeyText>, Option<KeyText>)>, Fault> {
+        if !self.settings.guard.allowed_hours.closed_for(Timestamp::now()).is_zero() {
+            return Ok(None);
+        }
         let mut queue = self.queue.lock().await;
         if let Some((number, mut chunk)) = queue.left_over.pop_front() {
             if let After::Row(key) = &chunk.after {
@@ -243,6 +281,21 @@ impl Work {
             .map(|index| get(&row, index))
             .collect::<Result<_, _>>()
             .map(Some)
+    }
+
+    /// Pauses where the server is slow for everyone.
+    async fn give_way(&self, session: &Session) -> Result<(), Fault> {
+        let asked = Instant::now();
+        session.run("cannot ask how fast the server is", "select 1").await?;
+        let pause = {
+            let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+            pace.after(asked.elapsed(), self.settings.guard.latency_max)
+        };
+        if !pause.is_zero() {
+            tracing::info!(seconds = pause.as_secs(), "The source is slow; the full read pauses");
+            tokio::time::sleep(pause).await;
+        }
+        Ok(())
     }
 
     /// The query for a range; where its rows may be larger than is carried, it cuts them.

@@ -14,7 +14,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::drift::{self, Partitions};
+use super::functions::Functions;
 use super::place::{Identity, Lsn, SlotState};
+use super::publication::VERSION_COLUMN_LISTS as VERSION_FUNCTIONS;
 use super::session::{APPLICATION_NAME, Session, get, pinned};
 use super::target::Target;
 use super::{Settings, said};
@@ -110,12 +112,32 @@ impl Gate {
     }
 }
 
-/// Which server this is, from the replication connection: the one place that knows its timeline.
+/// Which server this is, with everything else that a position is worth nothing without.
 pub(super) async fn identify(
     settings: &Settings,
     session: &Session,
     target: &Target,
 ) -> Result<Identity, Fault> {
+    let doing = "cannot ask the server who it is";
+    let (system, timeline) = match &target.through {
+        Some(functions) => {
+            let (system, timeline, _) = functions.who(session).await?;
+            (system, timeline)
+        }
+        None => identify_system(settings).await?,
+    };
+    let sql = "select oid from pg_database where datname = current_database()";
+    let database = get(&session.row(doing, sql, &[]).await?, 0)?;
+    let (table, columns) = (target.oid, target.fingerprint());
+    let name = settings.publication(&target.selection.dataset);
+    let publication = publication(session, &name, table).await?;
+    let partitions = Some(Partitions::find(session, table).await?);
+    Ok(Identity { system, timeline, database, table, columns, publication, partitions })
+}
+
+/// System identifier and timeline, from the replication connection: the one place that tells them
+/// to a login without further rights.
+async fn identify_system(settings: &Settings) -> Result<(String, u32), Fault> {
     let doing = "cannot ask the server who it is";
     let mut gate = Gate::open(settings).await?;
     let silence = |_| Fault::new(Code::SourceUnreachable, format!("{doing}: silence"));
@@ -125,13 +147,7 @@ pub(super) async fn identify(
         return Err(Fault::new(Code::SourceVersion, doing));
     };
     let timeline = timeline.parse().map_err(|_| Fault::new(Code::SourceVersion, doing))?;
-    let sql = "select oid from pg_database where datname = current_database()";
-    let database = get(&session.row(doing, sql, &[]).await?, 0)?;
-    let (system, table, columns) = (system.clone(), target.oid, target.fingerprint());
-    let name = settings.publication(&target.selection.dataset);
-    let publication = publication(session, &name, table).await?;
-    let partitions = Some(Partitions::find(session, table).await?);
-    Ok(Identity { system, timeline, database, table, columns, publication, partitions })
+    Ok((system.clone(), timeline))
 }
 
 /// What changes with every alteration of the publication of this name and of what it carries of
@@ -189,6 +205,33 @@ pub(super) async fn create(
     let start = start.ok_or_else(|| Fault::new(Code::SourceVersion, doing))?;
     Failpoint::AfterSlotCreated.pass();
     Ok(Exported { _gate: gate, snapshot, start })
+}
+
+/// Makes the slot through the functions; the server itself ends a wait beyond `slot_wait`.
+pub(super) async fn create_through(
+    settings: &Settings,
+    session: &Session,
+    functions: &Functions,
+    (slot, standby): (&str, bool),
+) -> Result<Lsn, Fault> {
+    let doing = format!("cannot create replication slot {slot}");
+    wait_until_free(session, slot).await?;
+    let wait = settings.slot_wait.as_millis();
+    // Making a slot waits for every open transaction and locks no table.
+    session.run(&doing, &format!("set lock_timeout = 0; set statement_timeout = {wait}")).await?;
+    let made = functions.renew(session).await;
+    if made.is_ok() {
+        session.run(&doing, "reset lock_timeout; reset statement_timeout").await?;
+        Failpoint::AfterSlotCreated.pass();
+        return made;
+    }
+    let state = state(session, VERSION_FUNCTIONS, slot).await?;
+    match made {
+        Err(fault) if fault.code == Code::SourceUnreachable && state.is_none() => {
+            Err(slot_wait_fault(settings, session, slot, standby).await)
+        }
+        made => made,
+    }
 }
 
 /// Ends the server process that still waits, and drops what it may have made meanwhile. What
@@ -300,8 +343,18 @@ pub(super) async fn wait_until_free(session: &Session, slot: &str) -> Result<(),
 }
 
 /// Drops slots to free what they hold back, ending our own connections to them if need be.
-pub(super) async fn give_up(settings: &Settings, slots: &[String]) -> Result<(), Fault> {
+pub(super) async fn give_up(
+    settings: &Settings,
+    slots: &[String],
+    through: Option<&Functions>,
+) -> Result<(), Fault> {
     let session = Session::open(settings).await?;
+    if let Some(functions) = through {
+        for slot in slots {
+            wait_until_free(&session, slot).await?;
+        }
+        return functions.give_up(&session).await;
+    }
     let sql = "select pg_terminate_backend(active_pid) from pg_replication_slots \
                where slot_name::text = $1 and database = current_database() and active";
     for slot in slots {

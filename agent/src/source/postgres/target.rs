@@ -7,6 +7,7 @@ use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 
 use super::catalogue::{Table, TypeNumbers, ident, idents, literal};
+use super::functions::Functions;
 use super::oversize;
 use crate::source::snapshot::{After, Chunk, KeyText};
 use crate::source::{Column, Native, Selection};
@@ -23,6 +24,8 @@ pub(super) struct Target {
     pub(super) types: Vec<TypeNumbers>,
     /// The unique key along which the table is read: places in `columns`, in index order.
     pub(super) walk: Vec<usize>,
+    /// Through what rows and log are read, where the login may not read them itself.
+    pub(super) through: Option<Functions>,
 }
 
 impl Target {
@@ -40,7 +43,13 @@ impl Target {
             Fault::new(Code::SourceKeyMissing, format!("{} has no usable key", selection.table))
         })?;
         let (oid, rows_estimated) = (table.oid, table.rows_estimated);
-        Ok(Self { selection, oid, rows_estimated, columns: columns.into(), types, walk })
+        let columns = columns.into();
+        Ok(Self { selection, oid, rows_estimated, columns, types, walk, through: None })
+    }
+
+    /// The same, read through these functions.
+    pub(super) fn through(self, through: Option<Functions>) -> Self {
+        Self { through, ..self }
     }
 
     /// Stands for the names and types of the columns: a column that was given another type was
@@ -94,6 +103,9 @@ impl Target {
 
     /// The query for the last key of the next range of `rows` rows.
     pub(super) fn boundary_query(&self, after: Option<&KeyText>, rows: u64) -> String {
+        if let Some(functions) = &self.through {
+            return functions.boundary_query(after, rows, self.walk.len());
+        }
         let names = self.walk_names();
         let texts: Vec<String> =
             self.walk_columns().iter().map(|c| format!("{}::text", ident(&c.name))).collect();
@@ -110,7 +122,7 @@ impl Target {
 
     /// The query for the rows of a range, in key order.
     pub(super) fn chunk_query(&self, after: Option<&KeyText>, upto: Option<&KeyText>) -> String {
-        self.chunk_sql(&self.select_sql(), after, upto)
+        self.chunk_sql(&self.names(), after, upto)
     }
 
     /// The same, where values above `bytes_max` may be met: they are cut, but in the key.
@@ -120,34 +132,48 @@ impl Target {
         upto: Option<&KeyText>,
         bytes_max: u64,
     ) -> String {
-        self.chunk_sql(&self.cut_select_sql(bytes_max), after, upto)
+        self.chunk_sql(&self.cut_names(bytes_max), after, upto)
     }
 
-    fn cut_select_sql(&self, bytes_max: u64) -> String {
-        let column = |(index, column): (usize, &Column)| {
-            let is_key = self.walk.contains(&index) || self.selection.key.contains(&index);
-            if is_key { ident(&column.name) } else { oversize::cut_sql(column, bytes_max) }
-        };
-        let columns: Vec<String> = self.columns.iter().enumerate().map(column).collect();
-        format!("select {} from {}", columns.join(", "), self.table())
-    }
-
-    fn chunk_sql(&self, select: &str, after: Option<&KeyText>, upto: Option<&KeyText>) -> String {
+    fn chunk_sql(&self, names: &str, after: Option<&KeyText>, upto: Option<&KeyText>) -> String {
+        if let Some(functions) = &self.through {
+            // Rows come in key order, and a filter leaves that as it is.
+            let filter = conditions(self.filter_sql().into_iter().collect());
+            return format!("select {names} from {}{filter}", functions.range(after, upto));
+        }
         let mut wanted = self.range_sql(after, upto);
         wanted.extend(self.filter_sql());
-        format!("{select}{} order by {}", conditions(wanted), self.walk_names())
+        let (from, walk) = (self.table(), self.walk_names());
+        format!("select {names} from {from}{} order by {walk}", conditions(wanted))
     }
 
     /// The query for all rows, or the first so many.
     pub(super) fn scan_query(&self, rows_max: Option<u64>) -> String {
         let limit = rows_max.map(|rows| format!(" limit {rows}")).unwrap_or_default();
         let wanted = self.filter_sql().into_iter().collect();
-        format!("{}{}{limit}", self.select_sql(), conditions(wanted))
+        let from = match &self.through {
+            // A function's result is gathered before it is sent: no more than is wanted of it.
+            Some(functions) if self.selection.filter.is_none() => functions.first(rows_max),
+            Some(functions) => functions.range(None, None),
+            None => self.table(),
+        };
+        format!("select {} from {from}{}{limit}", self.names(), conditions(wanted))
+    }
+
+    /// The query for the rows that fulfil a condition on what is not mapped.
+    pub(super) fn written_query(&self, condition: &str) -> String {
+        let wanted = self.filter_sql().into_iter().chain([condition.to_owned()]).collect();
+        format!("select {} from {}{}", self.names(), self.table(), conditions(wanted))
     }
 
     /// The query for the row with this key, values above `bytes_max` cut.
     pub(super) fn row_query(&self, key: &KeyText, bytes_max: u64) -> String {
-        let (names, select) = (self.walk_names(), self.cut_select_sql(bytes_max));
+        let select = format!("select {} from", self.cut_names(bytes_max));
+        if let Some(functions) = &self.through {
+            return format!("{select} {}", functions.only(key));
+        }
+        let (table, names) = (self.table(), self.walk_names());
+        let select = format!("{select} {table}");
         format!("{select} where ({names}) = ({})", self.key_sql(key))
     }
 
@@ -161,9 +187,17 @@ impl Target {
         format!("select {}", parts.join(", "))
     }
 
-    fn select_sql(&self) -> String {
-        let names = idents(self.columns.iter().map(|column| column.name.as_str()));
-        format!("select {names} from {}", self.table())
+    fn names(&self) -> String {
+        idents(self.columns.iter().map(|column| column.name.as_str()))
+    }
+
+    fn cut_names(&self, bytes_max: u64) -> String {
+        let column = |(index, column): (usize, &Column)| {
+            let is_key = self.walk.contains(&index) || self.selection.key.contains(&index);
+            if is_key { ident(&column.name) } else { oversize::cut_sql(column, bytes_max) }
+        };
+        let columns: Vec<String> = self.columns.iter().enumerate().map(column).collect();
+        columns.join(", ")
     }
 
     fn filter_sql(&self) -> Option<String> {
@@ -188,6 +222,7 @@ pub(super) mod tests {
     use phusa_protocol::ids::DatasetId;
 
     use super::*;
+    use crate::source::Capture;
 
     /// A table `public.t (ward text, id int4, name text)` with the key `(id, ward)`.
     pub(in crate::source::postgres) fn sample() -> Target {
@@ -207,6 +242,7 @@ pub(super) mod tests {
                 columns: names.map(str::to_owned).to_vec(),
                 key: vec![0, 1],
                 filter: Some("ward = 'x' or true".to_owned()),
+                capture: Capture::Log,
             },
             oid: 0x4001,
             rows_estimated: 10,
@@ -217,6 +253,7 @@ pub(super) mod tests {
             ]),
             types: vec![number(25), number(23), number(25)],
             walk: vec![1, 0],
+            through: None,
         }
     }
 

@@ -59,6 +59,8 @@ pub fn to_binary(form: Form<'_>, text: &[u8], out: &mut Vec<u8>) -> Result<(), B
         Native::Cidr => network(text, true, out)?,
         Native::Range(bound) => range(Form { native: bound, ..form }, text, out)?,
         Native::Array(element) => array(Form { native: element, ..form }, text, out)?,
+        // No column of PostgreSQL is read so.
+        Native::Tenths(_) | Native::OffsetTenths => return Err(BadText),
     }
     Ok(())
 }

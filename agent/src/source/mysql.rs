@@ -1,0 +1,338 @@
+//! MySQL 5.7 to 9 and MariaDB 10.4 and later: connect, full read by key ranges, changes from the
+//! row binlog.
+//!
+//! Reading order: the settings here; what the server is and what the login may do (`server`,
+//! `grants`, `catalogue`, `probe`); the full read (`read`, with `kind`, `value` and `key`, which
+//! are pure); the log (`stream`, `follow`; `event`, `cell`, `json`, `statement`, `shape` and
+//! `assemble` are pure). Everything a restart needs is in `place`.
+
+mod kind;
+mod value;
+mod cell;
+mod json;
+mod key;
+mod gtid;
+mod place;
+mod event;
+mod statement;
+mod said;
+mod session;
+mod server;
+mod grants;
+mod catalogue;
+mod target;
+mod probe;
+mod read;
+mod shape;
+mod assemble;
+mod stream;
+mod follow;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use phusa_protocol::batch::Phase;
+use phusa_protocol::change::Op;
+use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::ids::AgentId;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use self::assemble::Assembler;
+use self::follow::Follower;
+use self::place::{Following, Identity, Place, Position, Stage};
+use self::read::FullRead;
+use self::server::Server;
+use self::session::Session;
+use self::target::Target;
+use super::guard::Guard;
+use super::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
+use super::settings::{Limits, Password, Tls};
+use super::snapshot::Reading;
+use super::{Block, Findings, Intake, Resume, Selection, Source, Start};
+
+/// Everything the engine needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Host name, address, or the file of a Unix socket (beginning with `/`).
+    pub host: String,
+    /// Port. Default 3306.
+    pub port: u16,
+    /// The database that is current on connecting.
+    pub database: String,
+    /// Login.
+    pub user: String,
+    /// Its password, where the server asks for one.
+    pub password: Option<Password>,
+    /// How the connection is protected.
+    pub tls: Tls,
+    /// Who reads: part of the number under which the log is read.
+    pub agent: AgentId,
+    /// Why the login may be one that can write, in the agency's own words; `None` refuses it.
+    pub login_may_write_because: Option<String>,
+    /// When a block is closed.
+    pub batch: Limits,
+    /// How hard the database may be worked.
+    pub guard: Guard,
+}
+
+impl Settings {
+    /// Settings with every default, for this server, login and agent.
+    #[must_use]
+    pub fn new(host: &str, database: &str, user: &str, agent: AgentId) -> Self {
+        Self {
+            host: host.to_owned(),
+            port: 3306,
+            database: database.to_owned(),
+            user: user.to_owned(),
+            password: None,
+            tls: Tls::Off,
+            agent,
+            login_may_write_because: None,
+            batch: Limits::default(),
+            guard: Guard::default(),
+        }
+    }
+
+    /// The server as it is named in messages.
+    fn server(&self) -> String {
+        format!("{}:{}/{}", self.host, self.port, self.database)
+    }
+}
+
+/// The two families of servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flavour {
+    MySql,
+    MariaDb,
+}
+
+/// A MySQL or MariaDB server.
+#[derive(Debug, Clone)]
+pub struct MySqlSource {
+    settings: Arc<Settings>,
+}
+
+impl MySqlSource {
+    /// A source that connects when it is asked something.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { settings: Arc::new(settings) }
+    }
+}
+
+impl Source for MySqlSource {
+    async fn probe(&self, selections: &[Selection]) -> Result<Findings, Fault> {
+        probe::probe(&self.settings, selections).await
+    }
+
+    async fn capture(
+        &self,
+        selection: &Selection,
+        start: Start,
+        intake: Intake,
+    ) -> Result<(), Fault> {
+        let (stop, settings) = (intake.stop.clone(), &self.settings);
+        let mut target = None;
+        let ended = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            ended = Box::pin(capture(settings, selection, start, intake, &mut target)) => ended,
+        };
+        match ended {
+            Err(fault) if fault.code == Code::SourceSchema => {
+                Err(past_or_present(settings, target.as_deref(), fault).await)
+            }
+            ended => ended,
+        }
+    }
+
+    async fn scan(
+        &self,
+        selection: &Selection,
+        rows_max: Option<u64>,
+        blocks: mpsc::Sender<Block>,
+    ) -> Result<(), Fault> {
+        Box::pin(scan(&self.settings, selection, rows_max, blocks)).await
+    }
+
+    /// Nothing is kept at the source for a reader of its log.
+    async fn release(&self, _: &Selection) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// What is to be done about a log that tells of other columns than were expected: where the table
+/// is just what it was when this capture began, the log is of a time between, and only a full
+/// read gets past that.
+async fn past_or_present(settings: &Settings, target: Option<&Target>, fault: Fault) -> Fault {
+    let Some(target) = target else { return fault };
+    let now = async {
+        let mut session = Session::open(settings).await?;
+        let (_, table) = probe::admit(&mut session, settings, &target.selection).await?;
+        Target::new(target.selection.clone(), &table)
+    };
+    match Box::pin(now).await {
+        Ok(now) if now.is_like(target) => {
+            let what = "the table is again as it was, and its log is not";
+            Fault::because(Code::SourceGap, what, fault)
+        }
+        Ok(_) | Err(_) => fault,
+    }
+}
+
+/// Everything one capture found out about its server before it reads.
+struct Capture {
+    settings: Arc<Settings>,
+    target: Arc<Target>,
+    server: Server,
+    identity: Identity,
+}
+
+async fn capture(
+    settings: &Arc<Settings>,
+    selection: &Selection,
+    start: Start,
+    intake: Intake,
+    target: &mut Option<Arc<Target>>,
+) -> Result<(), Fault> {
+    let mut session = Session::open(settings).await?;
+    let (server, table) = probe::admit(&mut session, settings, selection).await?;
+    let target = Arc::clone(target.insert(Arc::new(Target::new(selection.clone(), &table)?)));
+    let (tracking, columns) = (server.tracking(), target.fingerprint());
+    let identity = Identity { server: server.uuid(), tracking, columns };
+    let capture = Capture { settings: Arc::clone(settings), target, server, identity };
+    let stage = capture.place(&mut session, start.resume.as_ref()).await?;
+    session.close().await;
+    Box::pin(capture.run(stage, intake)).await
+}
+
+impl Capture {
+    /// Where to go on: at the place to resume from, if the source still reaches back to it, or
+    /// at the beginning.
+    async fn place(&self, session: &mut Session, resume: Option<&Resume>) -> Result<Stage, Fault> {
+        let Some(resume) = resume else {
+            let start = self.server.start_of_log(session).await?;
+            return Ok(Stage::Reading { start, reading: Reading::new(false) });
+        };
+        let place = Place::open(resume)?;
+        let reach = self.server.reach(session, place.position()).await?;
+        place.check(&self.identity, &reach)?;
+        Ok(place.stage)
+    }
+
+    async fn run(&self, stage: Stage, intake: Intake) -> Result<(), Fault> {
+        let columns = Arc::clone(&self.target.columns);
+        let mut outbox = Outbox::new(intake.blocks, intake.durable, columns);
+        let following = match stage {
+            Stage::Following(following) => following,
+            Stage::Reading { start, reading } => {
+                let read = FullRead {
+                    settings: Arc::clone(&self.settings),
+                    target: Arc::clone(&self.target),
+                    server: self.server.clone(),
+                    identity: self.identity.clone(),
+                    start: start.clone(),
+                    reading,
+                    progress: intake.progress.clone(),
+                };
+                read.run(&mut outbox).await?;
+                self.end_read(start, &mut outbox).await?
+            }
+        };
+        intake.progress.send_modify(|progress| progress.snapshot_done = true);
+        let (noted, left_open) = (following.at.to_string(), following.open.is_some());
+        let (target, limits) = (Arc::clone(&self.target), self.settings.batch);
+        let mut follower = Follower {
+            settings: Arc::clone(&self.settings),
+            target: Arc::clone(&self.target),
+            server: self.server.clone(),
+            reader: None,
+            identity: self.identity.clone(),
+            assembler: Assembler::new(target, self.identity.tracking, limits, following),
+            noted,
+            noted_at: Instant::now(),
+            block_since: None,
+            left_open,
+        };
+        Box::pin(follower.run(&mut outbox)).await
+    }
+
+    /// Tells that the full read is over, and from where to where the log may repeat it.
+    async fn end_read(&self, start: Position, outbox: &mut Outbox<()>) -> Result<Following, Fault> {
+        let mut session = Session::open(&self.settings).await?;
+        let settle_until = Some(self.server.end_of_log(&mut session).await?);
+        session.close().await;
+        let (position, prepared) = (start.to_string(), BTreeMap::new());
+        let following =
+            Following { at: start, open: None, settle_until, told_live: false, prepared };
+        let stage = Stage::Following(following.clone());
+        let place = Place { identity: self.identity.clone(), stage };
+        let sealed = Sealed {
+            body: Vec::new(),
+            phase: Phase::ReadEnd,
+            tx_open: false,
+            position,
+            source_time: None,
+        };
+        outbox.hand_on(sealed, place.seal(), ()).await?;
+        Ok(following)
+    }
+}
+
+/// Reads all rows in one statement, which is one snapshot.
+async fn scan(
+    settings: &Settings,
+    selection: &Selection,
+    rows_max: Option<u64>,
+    blocks: mpsc::Sender<Block>,
+) -> Result<(), Fault> {
+    let mut session = Session::open(settings).await?;
+    let table = probe::admit_to_read(&mut session, settings, selection).await?;
+    let target = Target::new(selection.clone(), &table)?;
+    let flavour = Server::inspect(&mut session).await?.flavour;
+    let unlimited = session::statement_timeout(flavour, std::time::Duration::ZERO);
+    session.run(&target.doing(), &unlimited).await?;
+    let doing = target.doing();
+    let mut rows = session.read(&doing, &target.scan_query(rows_max)).await?;
+    let mut scanned = Scanned { blocks, columns: Arc::clone(&target.columns), number: 0 };
+    let mut filler = Filler::new(settings.batch);
+    while let Some(row) = rows.next().await? {
+        let put = read::put_row(&target, &row, filler.begin_row(Op::Snapshot));
+        put.map_err(|error| Fault::because(Code::Bug, &*doing, error))?;
+        if filler.is_full() {
+            scanned.hand_on(filler.take()).await?;
+        }
+    }
+    if filler.rows() > 0 {
+        scanned.hand_on(filler.take()).await?;
+    }
+    drop(rows);
+    session.close().await;
+    Ok(())
+}
+
+/// Blocks of a scan: nothing is resumed from them, so they carry no place.
+struct Scanned {
+    blocks: mpsc::Sender<Block>,
+    columns: Arc<[super::Column]>,
+    number: u64,
+}
+
+impl Scanned {
+    async fn hand_on(&mut self, body: Vec<u8>) -> Result<(), Fault> {
+        self.number += 1;
+        let now = phusa_protocol::time::Timestamp::now();
+        let block = Block {
+            number: self.number,
+            columns: Arc::clone(&self.columns),
+            body,
+            phase: Phase::Read,
+            tx_open: false,
+            position: format!("scan:{}", self.number),
+            resume: Resume(Vec::new()),
+            read_at: now,
+            source_time: now,
+        };
+        self.blocks.send(block).await.map_err(|_| nobody_takes_blocks())
+    }
+}

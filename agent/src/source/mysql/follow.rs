@@ -1,0 +1,193 @@
+//! The log: changes of one table as they are committed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use phusa_protocol::fault::{Code, Fault};
+use tokio::time::{Instant, interval, sleep_until};
+
+use super::assemble::{Asks, Assembler, Incomplete};
+use super::event::{self, BadEvent, Event, Head};
+use super::place::{Identity, Place, Stage};
+use super::server::Server;
+use super::session::Session;
+use super::stream::{Log, Received, Unpacked};
+use super::target::Target;
+use super::{Settings, probe, read};
+use crate::source::outbox::Outbox;
+
+/// How often an idle position is handed on, so that it does not age out of the server's log.
+const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often an idle position is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Follows the log of one table.
+pub(super) struct Follower {
+    pub(super) settings: Arc<Settings>,
+    pub(super) target: Arc<Target>,
+    pub(super) server: Server,
+    /// Reads rows that the log does not hold in full, and looks at the table again.
+    pub(super) reader: Option<Session>,
+    pub(super) identity: Identity,
+    pub(super) assembler: Assembler,
+    /// The position of the last block handed on.
+    pub(super) noted: String,
+    /// When the last block was handed on.
+    pub(super) noted_at: Instant,
+    /// When the first change of the next block came.
+    pub(super) block_since: Option<Instant>,
+    /// Whether the last block handed on ended inside a transaction.
+    pub(super) left_open: bool,
+}
+
+impl Follower {
+    /// Follows until it is dropped or fails.
+    pub(super) async fn run(&mut self, outbox: &mut Outbox<()>) -> Result<(), Fault> {
+        if self.assembler.has_become_live() {
+            self.cut(outbox).await?;
+        }
+        let dataset = self.target.selection.dataset.clone();
+        let at = self.assembler.following().at.clone();
+        let mut log = Log::open(&self.settings, &dataset, &at, self.identity.tracking).await?;
+        self.assembler.reconnected();
+        let mut look = interval(LOOK_INTERVAL);
+        loop {
+            let deadline =
+                self.block_since.unwrap_or_else(Instant::now) + self.settings.batch.linger;
+            let may_cut = self.block_since.is_some() && !self.assembler.in_transaction();
+            tokio::select! {
+                received = log.next() => {
+                    let mut next = Some(received);
+                    while let Some(received) = next {
+                        self.received(&received?, &mut log, outbox).await?;
+                        next = log.next_ready();
+                    }
+                }
+                () = sleep_until(deadline), if may_cut => self.cut(outbox).await?,
+                _ = look.tick() => {}
+            }
+            self.note_idle(outbox).await?;
+        }
+    }
+
+    async fn received(
+        &mut self,
+        received: &Received,
+        log: &mut Log,
+        outbox: &mut Outbox<()>,
+    ) -> Result<(), Fault> {
+        let head = received.head();
+        let event = event::read(head, received.body()).map_err(|error| self.refused(error))?;
+        if event == Event::Gtid {
+            self.assembler.named(received.name(self.identity.tracking)?);
+        }
+        self.event(head, &event, outbox).await?;
+        let Event::Payload(body) = event else { return Ok(()) };
+        let payload = event::payload(body).map_err(|error| self.refused(error))?;
+        let mut unpacked = Unpacked::new(payload).map_err(|error| self.refused(error))?;
+        while let Some((head, body)) = unpacked.next().map_err(|error| self.refused(error))? {
+            let event = event::read(head, &body).map_err(|error| self.refused(error))?;
+            self.event(head, &event, outbox).await?;
+        }
+        log.pass_over(unpacked.count);
+        Ok(())
+    }
+
+    /// The stream ends here until a version comes that understands it: nothing is skipped.
+    fn refused(&self, error: BadEvent) -> Fault {
+        let at = &self.assembler.following().at;
+        Fault::because(Code::SourceVersion, format!("cannot go past an event after {at}"), error)
+    }
+
+    /// Takes an event in; ends the block where it is full, or lingered and a transaction ended, or
+    /// a transaction ended that began in an earlier block: what the hub has of it waits for that,
+    /// and were the next one begun in the same block, it would wait for the next as well.
+    async fn event(
+        &mut self,
+        head: Head,
+        event: &Event<'_>,
+        outbox: &mut Outbox<()>,
+    ) -> Result<(), Fault> {
+        match self.assembler.take(head, event)? {
+            Asks::Nothing => {}
+            Asks::Look => self.look_again().await?,
+            Asks::Rows(mut cursor) => {
+                while let Some(change) = self.assembler.advance(&mut cursor)? {
+                    self.complete(&change).await?;
+                }
+            }
+        }
+        if self.left_open && self.assembler.is_between_transactions() {
+            return self.cut(outbox).await;
+        }
+        if self.assembler.rows() == 0 {
+            return Ok(());
+        }
+        let since = *self.block_since.get_or_insert_with(Instant::now);
+        let lingered = || since.elapsed() >= self.settings.batch.linger;
+        if self.assembler.is_full() || (!self.assembler.in_transaction() && lingered()) {
+            self.cut(outbox).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the block here and hands it on.
+    async fn cut(&mut self, outbox: &mut Outbox<()>) -> Result<(), Fault> {
+        let sealed = self.assembler.seal();
+        let following = self.assembler.following().clone();
+        self.noted = following.at.to_string();
+        (self.noted_at, self.block_since) = (Instant::now(), None);
+        self.left_open = sealed.tx_open;
+        let place = Place { identity: self.identity.clone(), stage: Stage::Following(following) };
+        outbox.hand_on(sealed, place.seal(), ()).await
+    }
+
+    /// Hands on an empty block when the dataset has become consistent, and, while nothing changes,
+    /// the position now and then.
+    async fn note_idle(&mut self, outbox: &mut Outbox<()>) -> Result<(), Fault> {
+        if self.assembler.rows() > 0 || self.assembler.in_transaction() {
+            return Ok(());
+        }
+        let moved = self.noted_at.elapsed() >= IDLE_INTERVAL
+            && outbox.is_settled()
+            && self.assembler.following().at.to_string() != self.noted;
+        if moved || self.assembler.has_become_live() {
+            self.cut(outbox).await?;
+        }
+        Ok(())
+    }
+
+    async fn reader(&mut self) -> Result<&mut Session, Fault> {
+        match &mut self.reader {
+            Some(reader) => Ok(reader),
+            reader => Ok(reader.insert(Session::open(&self.settings).await?)),
+        }
+    }
+
+    /// Reads the row of a change from the table. It may be newer than the change; so may be
+    /// whatever the log tells of it from here to its end.
+    async fn complete(&mut self, change: &Incomplete) -> Result<(), Fault> {
+        let (target, server) = (Arc::clone(&self.target), self.server.clone());
+        let reader = self.reader().await?;
+        let row = read::row_of(reader, &target, &change.walk).await?;
+        let until = server.end_of_log(reader).await?;
+        self.assembler.settle_until(until);
+        self.assembler.complete(change, row.as_deref());
+        Ok(())
+    }
+
+    /// The table was altered: goes on if nothing that is read of it has changed.
+    async fn look_again(&mut self) -> Result<(), Fault> {
+        let (settings, target) = (Arc::clone(&self.settings), Arc::clone(&self.target));
+        let reader = self.reader().await?;
+        let (_, table) = probe::admit(reader, &settings, &target.selection).await?;
+        let now = Target::new(target.selection.clone(), &table)?;
+        if now.is_like(&target) {
+            return Ok(());
+        }
+        let (schema, table) = target.logged_names();
+        let what = format!("{schema}.{table} was altered; it is looked at anew");
+        Err(Fault::new(Code::SourceSchema, what))
+    }
+}
