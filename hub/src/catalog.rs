@@ -16,6 +16,7 @@ use phusa_protocol::ids::{AgencyId, DatasetId};
 use phusa_protocol::time::Timestamp;
 use tokio::sync::watch;
 
+use crate::category::{self, Lists};
 use crate::error::{Refused, statement_fault};
 use crate::transfers::{Log, Record};
 use crate::warehouse::Warehouse;
@@ -38,7 +39,11 @@ pub struct Agreed {
 
 /// Every contract in force.
 #[derive(Debug, Default)]
-pub struct Contracts(BTreeMap<DatasetId, Arc<Agreed>>);
+pub struct Contracts {
+    agreed: BTreeMap<DatasetId, Arc<Agreed>>,
+    /// Fingerprints of the contracts and digests of the category lists it was made of.
+    made_of: BTreeMap<String, String>,
+}
 
 /// The contracts in force, kept fresh; a clone shares what it knows.
 #[derive(Debug, Clone)]
@@ -59,9 +64,9 @@ pub enum Applied {
 }
 
 impl Agreed {
-    fn of(contract: Contract) -> Self {
+    fn of(contract: Contract, lists: &Lists) -> Self {
         let (fingerprint, shape) = (contract.fingerprint(), Shape::of(&contract));
-        Self { fingerprint, shape, body_rule: BodyRule::of(&contract), contract }
+        Self { fingerprint, shape, body_rule: BodyRule::of(&contract, lists), contract }
     }
 }
 
@@ -76,7 +81,7 @@ impl Contracts {
         fingerprint: Digest,
         agency: &AgencyId,
     ) -> Result<Arc<Agreed>, Refused> {
-        let Some(agreed) = self.0.get(dataset) else {
+        let Some(agreed) = self.agreed.get(dataset) else {
             let what = format!("no contract for {dataset} is in force");
             return Err(Refused::new(Code::DatasetUnknown, what));
         };
@@ -95,12 +100,12 @@ impl Contracts {
     /// The contract of a dataset.
     #[must_use]
     pub fn get(&self, dataset: &DatasetId) -> Option<&Arc<Agreed>> {
-        self.0.get(dataset)
+        self.agreed.get(dataset)
     }
 
     /// Every dataset in force, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Agreed>> {
-        self.0.values()
+        self.agreed.values()
     }
 }
 
@@ -127,24 +132,22 @@ impl Catalog {
     /// As [`Catalog::open`]; what was known before stays.
     pub async fn refresh(&self) -> Result<(), Fault> {
         let client = self.warehouse.client().await?;
-        let sql = "select dataset, fingerprint from phusa.contracts where in_force";
+        // A name that begins with an underscore is a list's: no dataset's does.
+        let sql = "select dataset, fingerprint from phusa.contracts where in_force \
+                   union all select '_' || list, digest from danh_muc._list where in_force";
         let rows = client.query(sql, &[]).await.map_err(not_read)?;
-        let known = self.current();
-        let is_known = |row: &tokio_postgres::Row| {
-            let dataset = row.try_get::<_, String>(0).ok().and_then(|d| d.try_into().ok());
-            let agreed = dataset.and_then(|d: DatasetId| known.get(&d));
-            agreed.is_some_and(|a| Ok(a.fingerprint.to_string()) == row.try_get(1).map_err(drop))
-        };
-        if rows.len() == known.0.len() && rows.iter().all(is_known) {
+        let made_of: BTreeMap<_, _> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        if made_of == self.current().made_of {
             return Ok(());
         }
+        let lists = category::in_force(&**client).await?;
         let sql = "select body from phusa.contracts where in_force";
-        let mut contracts = BTreeMap::new();
+        let mut agreed = BTreeMap::new();
         for row in client.query(sql, &[]).await.map_err(not_read)? {
-            let agreed = Agreed::of(read_body(&row)?);
-            contracts.insert(agreed.contract.dataset.clone(), Arc::new(agreed));
+            let one = Agreed::of(read_body(&row)?, &lists);
+            agreed.insert(one.contract.dataset.clone(), Arc::new(one));
         }
-        self.current.send_replace(Arc::new(Contracts(contracts)));
+        self.current.send_replace(Arc::new(Contracts { agreed, made_of }));
         Ok(())
     }
 
@@ -154,8 +157,10 @@ impl Catalog {
     /// # Errors
     /// [`Code::ContractInvalid`] with the reason when it is not compatible with the one in force.
     pub async fn apply(&self, contract: Contract, log: &Log) -> Result<Applied, Fault> {
-        let new = Agreed::of(contract);
         let mut client = self.warehouse.client().await?;
+        let lists = category::in_force(&**client).await?;
+        let new = Agreed::of(contract, &lists);
+        names_known_lists(&new.contract, &lists)?;
         let tx = client.transaction().await.map_err(not_applied)?;
         // One at a time, so that what is in force cannot change under the comparison.
         let lock = "lock table phusa.contracts in share row exclusive mode";
@@ -163,7 +168,8 @@ impl Catalog {
         let dataset = new.contract.dataset.to_string();
         let sql = "select body from phusa.contracts where dataset = $1 and in_force";
         let old = tx.query_opt(sql, &[&dataset]).await.map_err(not_applied)?;
-        let old = old.as_ref().map(read_body).transpose()?.map(Agreed::of);
+        let old = old.as_ref().map(read_body).transpose()?;
+        let old = old.map(|contract| Agreed::of(contract, &lists));
         let (applied, statements) = match &old {
             None => (Applied::Created, new.shape.create()),
             Some(old) if old.fingerprint == new.fingerprint => return Ok(Applied::Unchanged),
@@ -180,6 +186,33 @@ impl Catalog {
         self.refresh().await?;
         Ok(applied)
     }
+}
+
+/// A list that the hub does not hold would check nothing, and nobody would know.
+fn names_known_lists(contract: &Contract, lists: &Lists) -> Result<(), Fault> {
+    let named = contract.fields.iter().filter_map(|field| field.code_list.as_ref());
+    match named.into_iter().find(|list| !lists.contains_key(*list)) {
+        None => Ok(()),
+        Some(list) => {
+            let what = format!("contract {} names the list {list:?}", contract.dataset);
+            Err(Fault::because(Code::ListInvalid, what, "the hub does not hold it".to_owned()))
+        }
+    }
+}
+
+/// Terms of a field may be loosened, never tightened: rows that are there were sent under the old.
+fn keeps_terms(was: &Contract, is: &Contract) -> Result<(), String> {
+    for old in &was.fields {
+        let Some(new) = is.fields.iter().find(|new| new.name == old.name) else { continue };
+        let name = &old.name;
+        if new.max_length.unwrap_or(u32::MAX) < old.max_length.unwrap_or(u32::MAX) {
+            return Err(format!("{name} becomes shorter"));
+        }
+        if new.code_list != old.code_list {
+            return Err(format!("{name} takes its codes from another list"));
+        }
+    }
+    Ok(())
 }
 
 async fn put_in_force(
@@ -215,7 +248,7 @@ fn widen(old: &Agreed, new: &Agreed) -> Result<Vec<String>, Fault> {
     if is.owner != was.owner && is.version == was.version {
         return refuse("another owner needs the next major version (HU-21)".to_owned());
     }
-    match old.shape.widen(&new.shape) {
+    match keeps_terms(was, is).and_then(|()| old.shape.widen(&new.shape)) {
         Ok(statements) => Ok(statements),
         Err(why) if is.version == was.version => refuse(format!(
             "{why}; a change that breaks consumers needs a new major version (NA-01)"

@@ -1,7 +1,10 @@
-//! Commands: serve, check, migrate, contract, log, fleet, warehouse, verify, dev-certs, version.
+//! Commands: serve, check, migrate, contract, category, log, fleet, warehouse, verify, dev-certs,
+//! version.
 //!
 //! Exit codes are decided here and nowhere else: 0 done, 1 a person must act, 2 wrong arguments,
 //! 70 a bug, 75 worth trying again, 78 wrong configuration.
+
+mod category;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,6 +22,7 @@ use phusa_protocol::time::Timestamp;
 
 use crate::catalog::{Applied, Catalog};
 use crate::config::plan::Plan;
+use crate::config::profile::Profile;
 use crate::config::register::Register;
 use crate::transfers::export::{Filter, Format, export};
 use crate::transfers::keys;
@@ -52,6 +56,9 @@ enum Command {
     /// Contracts in force.
     #[command(subcommand)]
     Contract(ContractCommand),
+    /// Category lists of the province.
+    #[command(subcommand)]
+    Category(category::CategoryCommand),
     /// The transfer log.
     #[command(subcommand)]
     Log(LogCommand),
@@ -238,6 +245,7 @@ async fn execute(cli: Cli) -> Result<(), Vec<Fault>> {
         Command::Contract(ContractCommand::Apply { files }) => {
             apply_contracts(&config, &files).await
         }
+        Command::Category(command) => category::run(&config, command).await,
         Command::Log(LogCommand::Verify(verify)) => log_verify(&config, verify).await,
         Command::Log(LogCommand::Export(wanted)) => log_export(&config, wanted).await,
         Command::Fleet(FleetCommand::Ls { json }) => fleet_ls(&config, json).await,
@@ -273,7 +281,7 @@ async fn check(config: &Path) -> Result<(), Vec<Fault>> {
         plan.register.len(),
         plan.listen
     );
-    one(print(&text))?;
+    one(print(&format!("{text}\n{}", plan.profile.explained())))?;
     if matches!(plan.warehouse.url, Url::Embedded { .. }) {
         // Opening it would make and start it, and `check` changes nothing.
         return Ok(());
@@ -308,6 +316,7 @@ async fn apply_contracts(config: &Path, files: &[PathBuf]) -> Result<(), Vec<Fau
         return Err(faults);
     }
     let plan = Plan::read(config)?;
+    one(contracts.iter().try_for_each(|contract| check_purposes(contract, &plan.profile)))?;
     let log = Log::new(plan.signing_key.clone());
     with_warehouse(&plan, async |warehouse| {
         let catalog = Catalog::open(warehouse.clone()).await?;
@@ -323,6 +332,18 @@ async fn apply_contracts(config: &Path, files: &[PathBuf]) -> Result<(), Vec<Fau
         sequence::number_next(warehouse).await.map(drop)
     })
     .await
+}
+
+/// A contract is for purposes the province's regulation knows (HU-02).
+fn check_purposes(contract: &Contract, profile: &Profile) -> Result<(), Fault> {
+    match profile.unknown_purposes(&contract.purposes).first() {
+        None => Ok(()),
+        Some(code) => {
+            let what = format!("contract {}", contract.dataset);
+            let why = format!("purpose `{code}` is none of profile {}", profile.name);
+            Err(Fault::because(Code::ContractInvalid, what, why))
+        }
+    }
 }
 
 fn read_contract(file: &Path) -> Result<Contract, Fault> {

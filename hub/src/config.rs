@@ -1,7 +1,8 @@
 //! The TOML file exactly as written by a person; unknown keys are errors with line and column.
 
-pub mod plan;
+pub mod profile;
 pub mod register;
+pub mod plan;
 
 use std::path::PathBuf;
 
@@ -39,6 +40,21 @@ pub struct HubFile {
     /// Where the rows go.
     #[serde(default)]
     pub warehouse: WarehouseFile,
+    /// The regulation the province works by.
+    #[serde(default)]
+    pub profile: ProfileChoiceFile,
+}
+
+/// The `[profile]` part of `hub.toml`: deadlines, report dates, purposes, roles and themes come from
+/// there.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProfileChoiceFile {
+    /// One that ships with the hub: `hue-2026`, `cantho-2023`, `caobang-2024`, `camau-2021`,
+    /// `nghean-draft`. Default `hue-2026`.
+    pub name: Option<Spanned<String>>,
+    /// A file of the province's own, instead of `name`. Default none.
+    pub file: Option<PathBuf>,
 }
 
 /// The `[warehouse]` part of `hub.toml`.

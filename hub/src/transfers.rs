@@ -228,6 +228,7 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::Push => "push",
         Kind::Refuse => "refuse",
         Kind::Contract => "contract",
+        Kind::Category => "category",
     }
 }
 

@@ -12,6 +12,9 @@ use crate::digest::Digest;
 use crate::ids::{AgencyId, DatasetId, is_identifier};
 use crate::value::Kind;
 
+/// The largest `max_length`; a longer text belongs into a file.
+const LENGTH_MAX: u32 = 1_000_000;
+
 /// How sensitive a field is; what is not classed is not shared (domain notes §2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Class {
@@ -64,6 +67,16 @@ pub struct ContractField {
     /// The law or decision that lets a class X field be shared. Default empty.
     #[serde(default)]
     pub legal_basis: String,
+    /// Of a `text` field: the most characters it may have, 1 to 1,000,000. Default: no bound of its
+    /// own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<u32>,
+    /// Of a `text` field: the category list its codes are of, such as `gender`. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_list: Option<String>,
+    /// The element of the national data dictionary it is (HU-20), where known. Default: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub national_name: Option<String>,
 }
 
 /// The agreed shape of a shared dataset.
@@ -81,6 +94,14 @@ pub struct Contract {
     pub title_en: String,
     /// The agency that owns the data and alone may write it (HU-21).
     pub owner: AgencyId,
+    /// The agency whose machines hold the data, where that is not the owner (CT-17). Default: the
+    /// owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<AgencyId>,
+    /// The purposes it may be used for: codes of the province's legal profile (HU-02). Default: not
+    /// said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub purposes: Vec<String>,
     /// What entitles the sharing (CB-02).
     pub legal_basis: String,
     /// How others come to use it.
@@ -159,12 +180,22 @@ impl Contract {
                 return Err(format!("field `{}` stands twice", field.name));
             }
         }
+        let mut purposes = BTreeSet::new();
+        for code in &self.purposes {
+            if !is_identifier(code) || !purposes.insert(code) {
+                return Err(format!("purpose `{code}` is no code such as `tthc`, or stands twice"));
+            }
+        }
+        self.check_key(&seen)
+    }
+
+    fn check_key(&self, fields: &BTreeSet<&str>) -> Result<(), String> {
         if self.key.is_empty() {
             return Err("`key` needs at least one field".to_owned());
         }
         let mut keys = BTreeSet::new();
         for name in &self.key {
-            if !seen.contains(name.as_str()) {
+            if !fields.contains(name.as_str()) {
                 return Err(format!("key field `{name}` is not among the fields"));
             }
             if !keys.insert(name) {
@@ -182,6 +213,7 @@ fn check_field(field: &ContractField) -> Result<(), String> {
             "field name `{name}` is not 1 to 48 of a-z 0-9 _ beginning with a letter"
         ));
     }
+    check_terms(field)?;
     match field.class {
         Class::StateSecret => Err(format!(
             "field `{name}` is classed state_secret; state secrets are never shared (CT-01)"
@@ -190,6 +222,27 @@ fn check_field(field: &ContractField) -> Result<(), String> {
             Err(format!("field `{name}` is of class X and needs its own `legal_basis`"))
         }
         Class::P | Class::I | Class::B | Class::X | Class::N => Ok(()),
+    }
+}
+
+/// Lengths and lists are counted and looked up in text alone, because the hub sees bytes.
+fn check_terms(field: &ContractField) -> Result<(), String> {
+    let name = &field.name;
+    if let Some(length) = field.max_length
+        && (field.kind != Kind::Text || !(1..=LENGTH_MAX).contains(&length))
+    {
+        return Err(format!("field `{name}`: `max_length` is 1 to {LENGTH_MAX}, of type text"));
+    }
+    if let Some(list) = &field.code_list
+        && (field.kind != Kind::Text || !is_identifier(list))
+    {
+        return Err(format!("field `{name}`: `code_list` names a list, and is of type text"));
+    }
+    match &field.national_name {
+        Some(national) if national.trim().is_empty() => {
+            Err(format!("field `{name}`: `national_name` is a name or is left out"))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -236,6 +289,24 @@ name_vi = "Tôn giáo"
     }
 
     #[test]
+    fn keys_that_are_left_out_do_not_change_the_fingerprint_and_keys_that_stand_do() {
+        // Agreed before these keys were known: must never change.
+        let agreed = "638ac4af5a8fb8baaf338cf6a24b0743f9bcbee0e233ee8a5edd8ba52debd4ea";
+        let plain = Contract::from_toml(SAMPLE).unwrap();
+        assert_eq!(plain.fingerprint().to_string(), agreed);
+        for (from, to) in [
+            ("owner =", "host = \"H57\"\nowner ="),
+            ("owner =", "purposes = [\"tthc\"]\nowner ="),
+            ("name_vi = \"Tôn giáo\"", "name_vi = \"Tôn giáo\"\nmax_length = 2"),
+            ("name_vi = \"Tôn giáo\"", "name_vi = \"Tôn giáo\"\ncode_list = \"religion\""),
+            ("name_vi = \"Tôn giáo\"", "name_vi = \"Tôn giáo\"\nnational_name = \"TonGiao\""),
+        ] {
+            let other = Contract::from_toml(&SAMPLE.replacen(from, to, 1)).unwrap();
+            assert_ne!(other.fingerprint().to_string(), agreed, "{to}");
+        }
+    }
+
+    #[test]
     fn a_contract_that_contradicts_itself_says_where() {
         let check = |from: &str, to: &str, expected: &str| {
             let error = Contract::from_toml(&SAMPLE.replace(from, to)).unwrap_err().to_string();
@@ -247,6 +318,12 @@ name_vi = "Tôn giáo"
         check("legal_basis = \"Nghị định 356/2025, điều 4\"", "", "class X");
         check("name = \"ton_giao\"", "name = \"id\"", "stands twice");
         check("type = \"int8\"", "type = \"int9\"", "unknown variant `int9`, expected one of");
+        let name = "name_vi = \"Tôn giáo\"";
+        check(name, &format!("{name}\nmax_length = 0"), "`max_length` is 1 to 1000000");
+        check(name, &format!("{name}\ncode_list = \"Tôn giáo\""), "`code_list` names a list");
+        check(name, &format!("{name}\nnational_name = \" \""), "`national_name` is a name");
+        check("class = \"N\"", "class = \"N\"\nmax_length = 12", "of type text");
+        check("sharing", "purposes = [\"tthc\", \"tthc\"]\nsharing", "purpose `tthc`");
         check("version = 1", "verzion = 1", "unknown field `verzion`, expected one of");
     }
 }

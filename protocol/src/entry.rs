@@ -27,6 +27,8 @@ pub enum Kind {
     Refuse,
     /// A contract that was applied.
     Contract,
+    /// A category list that was brought into force (CT-04).
+    Category,
 }
 
 /// What is written down about one transfer.
@@ -49,7 +51,8 @@ pub struct Entry {
     pub agent_signature: Option<Signature>,
     /// Why it was refused.
     pub refused: Option<Code>,
-    /// Fingerprint of the contract in force (for `contract`, of the one applied).
+    /// Fingerprint of the contract in force (for `contract`, of the one applied;
+    /// for `category`, the list's digest).
     pub contract: Option<Digest>,
     /// Bytes as received.
     pub bytes: u64,
@@ -210,7 +213,7 @@ impl LogVerifier {
         match entry.kind {
             Kind::Push => self.check_push(&entry)?,
             Kind::Refuse => self.refused += 1,
-            Kind::Contract => {}
+            Kind::Contract | Kind::Category => {}
         }
         (self.number, self.link) = (line.number, line.link);
         Ok(())

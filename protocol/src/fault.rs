@@ -31,6 +31,8 @@ pub enum Code {
     ContractInvalid,
     /// A field is classed as a state secret, which is never shared (CT-01).
     StateSecret,
+    /// A category list is wrong, or the hub does not hold it.
+    ListInvalid,
     /// A mapping does not fit its contract or its table.
     MappingInvalid,
     /// It is not clear which encoding the texts of a column are in.
@@ -228,11 +230,12 @@ impl Error for Fault {
 
 /// What is said of every code, in the order of [`Code`].
 #[rustfmt::skip] // one code a line, so that the catalogue reads as a table
-pub const CATALOGUE: [Words; 51] = [
+pub const CATALOGUE: [Words; 52] = [
     Words { code: Code::ConfigInvalid, name: "config_invalid", class: Class::Operator, meaning_vi: "Tệp cấu hình sai.", meaning_en: "A configuration file is wrong.", remedy_vi: "Sửa dòng được nêu rồi chạy lại `check`.", remedy_en: "Correct the line that is named and run `check` again." },
     Words { code: Code::SecretUnreadable, name: "secret_unreadable", class: Class::Operator, meaning_vi: "Không đọc được tệp mật khẩu, khóa hoặc chứng thư.", meaning_en: "A password, key or certificate file cannot be read.", remedy_vi: "Kiểm tra tệp có tồn tại, thuộc người dùng của dịch vụ và có quyền 0600.", remedy_en: "Check that the file exists, belongs to the service's user and has mode 0600." },
     Words { code: Code::ContractInvalid, name: "contract_invalid", class: Class::Operator, meaning_vi: "Tệp hợp đồng dữ liệu sai hoặc tự mâu thuẫn.", meaning_en: "A contract file is wrong or contradicts itself.", remedy_vi: "Sửa quy tắc được nêu; cơ quan và trung tâm phải giữ cùng một tệp.", remedy_en: "Correct the rule that is named; agency and hub must hold the same file." },
     Words { code: Code::StateSecret, name: "state_secret", class: Class::Operator, meaning_vi: "Một trường được xếp loại bí mật nhà nước, không bao giờ được chia sẻ (CT-01).", meaning_en: "A field is classed as a state secret, which is never shared (CT-01).", remedy_vi: "Bỏ trường này khỏi ánh xạ và hợp đồng. Chưa có gì được đọc hoặc gửi.", remedy_en: "Remove the field from mapping and contract. Nothing was read or sent." },
+    Words { code: Code::ListInvalid, name: "list_invalid", class: Class::Operator, meaning_vi: "Danh mục dùng chung viết sai, hoặc trung tâm chưa có danh mục ấy.", meaning_en: "A category list is wrong, or the hub does not hold it.", remedy_vi: "Sửa tệp ở dòng được nêu; nhập danh mục bằng `phusa-hub category import`.", remedy_en: "Correct the file at the line named; bring the list in with `phusa-hub category import`." },
     Words { code: Code::MappingInvalid, name: "mapping_invalid", class: Class::Operator, meaning_vi: "Ánh xạ không khớp với hợp đồng hoặc bảng nguồn.", meaning_en: "A mapping does not fit its contract or its table.", remedy_vi: "Sửa trường được nêu trong tệp của bộ dữ liệu.", remedy_en: "Correct the field that is named in the dataset's file." },
     Words { code: Code::EncodingUnsure, name: "encoding_unsure", class: Class::Operator, meaning_vi: "Chưa rõ chữ của một cột theo bảng mã nào; đoán sai sẽ gửi đi tên sai.", meaning_en: "It is not clear which encoding the texts of a column are in; a wrong guess would send wrong names.", remedy_vi: "Xem điểm số `check` in ra, so với màn hình của phần mềm nguồn, rồi ghi rõ `encoding`.", remedy_en: "Look at the scores that `check` prints, compare with the screen of the source's own program, then name the `encoding`." },
     Words { code: Code::SourceUnreachable, name: "source_unreachable", class: Class::Retry, meaning_vi: "Cơ sở dữ liệu nguồn không trả lời.", meaning_en: "The source database does not answer.", remedy_vi: "Không mất dữ liệu; tác tử tự thử lại. Nếu kéo dài, kiểm tra máy chủ, cổng và tường lửa.", remedy_en: "Nothing is lost; the agent tries again by itself. If it lasts, check host, port and firewall." },

@@ -90,6 +90,8 @@ fn every_key_of_the_code_is_explained() {
         "agent/src/config.rs",
         "agent/src/config/rules.rs",
         "hub/src/config.rs",
+        "hub/src/config/profile.rs",
+        "hub/src/category/catalogue.rs",
         "protocol/src/contract.rs",
     ];
     for path in files.into_iter().filter(|path| exists(path)) {
@@ -102,7 +104,7 @@ fn every_key_of_the_code_is_explained() {
             for key in after_each(fields, "\n    pub ", is_name) {
                 // Renamed in the file: `rename = "field"`, `"type"`, `"where"`.
                 let renamed = ["fields", "kind", "filter", "checks", "codes"].contains(&key);
-                let sections = ["hub", "spool", "batch", "source", "guard", "warehouse"];
+                let sections = ["hub", "spool", "batch", "source", "guard", "warehouse", "profile"];
                 let known = renamed || sections.contains(&key);
                 assert!(known || config.contains(&format!("| `{key}` |")), "{path}: `{key}`");
             }

@@ -1,5 +1,7 @@
 //! Pure: what a body must be like to keep to its contract; the walk every batch takes.
 
+use std::sync::Arc;
+
 use phusa_protocol::batch::Phase;
 use phusa_protocol::change::{BadBody, Change, Counts, Op, Run, runs};
 use phusa_protocol::contract::{Contract, ContractField};
@@ -7,6 +9,7 @@ use phusa_protocol::fault::Code;
 use phusa_protocol::row::Tuple;
 use phusa_protocol::value::{Field, Kind};
 
+use crate::category::{Codes, Lists};
 use crate::error::Refused;
 
 /// A table is emptied once per statement; more in one batch than this is not a workload.
@@ -20,13 +23,45 @@ pub struct BodyRule {
     key: Vec<FieldRule>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct FieldRule {
     kind: Kind,
     /// Length of a fixed-length kind, so that the common case is one comparison.
     length: Option<usize>,
     nullable: bool,
     is_key: bool,
+    /// Agreed terms beyond the type; `None` for most fields, so that they cost one comparison.
+    terms: Option<Box<Terms>>,
+}
+
+/// What a contract asks of a text beyond being one.
+#[derive(Debug, Clone)]
+struct Terms {
+    max_length: Option<usize>,
+    codes: Option<Arc<Codes>>,
+}
+
+impl Terms {
+    fn of(field: &ContractField, lists: &Lists) -> Option<Box<Self>> {
+        let max_length = field.max_length.and_then(|length| usize::try_from(length).ok());
+        let codes = field.code_list.as_ref().and_then(|list| lists.get(list)).map(Arc::clone);
+        let has_any = max_length.is_some() || codes.is_some();
+        has_any.then(|| Box::new(Self { max_length, codes }))
+    }
+
+    fn breach(&self, bytes: &[u8]) -> Option<&'static str> {
+        if self.max_length.is_some_and(|most| is_longer(bytes, most)) {
+            return Some("is longer than agreed");
+        }
+        let is_known = self.codes.as_ref().is_none_or(|codes| codes.holds(bytes));
+        if is_known { None } else { Some("is no code of its list") }
+    }
+}
+
+/// Whether a text has more characters than `most`. Each begins with a byte that continues none; that
+/// the bytes are UTF-8 at all is PostgreSQL's to judge.
+fn is_longer(bytes: &[u8], most: usize) -> bool {
+    bytes.len() > most && bytes.iter().filter(|byte| (*byte & 0xC0) != 0x80).count() > most
 }
 
 impl FieldRule {
@@ -40,22 +75,27 @@ impl FieldRule {
             (Field::Unchanged, _) if may_be_unchanged && !self.is_key => true,
             (Field::Unchanged, _) => return Some("is left out"),
         };
-        if fits { None } else { Some("has not the bytes of its type") }
+        if !fits {
+            return Some("has not the bytes of its type");
+        }
+        let (Some(terms), Field::Value(bytes)) = (&self.terms, field) else { return None };
+        terms.breach(bytes)
     }
 }
 
 impl BodyRule {
-    /// The rule of a contract.
+    /// The rule of a contract; its code lists are among `lists`.
     #[must_use]
-    pub fn of(contract: &Contract) -> Self {
+    pub fn of(contract: &Contract, lists: &Lists) -> Self {
         let rule = |(index, field): (usize, &ContractField)| FieldRule {
             kind: field.kind,
             length: field.kind.fixed_length(),
             nullable: contract.is_nullable(index),
             is_key: contract.key.contains(&field.name),
+            terms: Terms::of(field, lists),
         };
         let fields: Vec<_> = contract.fields.iter().enumerate().map(rule).collect();
-        let key = contract.key_indexes().iter().filter_map(|&i| fields.get(i).copied()).collect();
+        let key = contract.key_indexes().iter().filter_map(|&i| fields.get(i).cloned()).collect();
         Self { fields, key }
     }
 
@@ -178,7 +218,7 @@ field = [
     const NOTE: Field<'_> = Field::Value(b"\x01{}");
 
     fn rule() -> BodyRule {
-        BodyRule::of(&Contract::from_toml(CONTRACT).unwrap())
+        BodyRule::of(&Contract::from_toml(CONTRACT).unwrap(), &Lists::new())
     }
 
     fn body(rows: &[(Op, &[&[Field<'_>]])]) -> (Vec<u8>, Counts) {
@@ -219,6 +259,31 @@ field = [
         row(&[(Snapshot, full)], "run 0: no S in phase Live");
         check(Phase::Read, &[(Insert, full)], Err("run 0: no I in phase Read"));
         check(Phase::ReadEnd, &[(Snapshot, full)], Err("run 0: no S in phase ReadEnd"));
+    }
+
+    #[test]
+    fn agreed_lengths_and_code_lists_are_kept_or_it_is_said_where_not() {
+        let name = "name = \"ten\", type = \"text\"";
+        let list = "list = \"ten\"\ntitle_vi = \"Tên\"\nsource = \"QĐ 1\"\n\
+                    code = [{ code = \"Nguyễn\", name = \"x\" }, { code = \"An\", name = \"y\" }]";
+        let list = crate::category::list::List::from_toml(list).unwrap();
+        let lists = Lists::from([("ten".to_owned(), Arc::new(Codes::of(&list)))]);
+        let check = |terms: &str, text: Field<'_>, expected: Result<(), &str>| {
+            let contract = CONTRACT.replacen(name, &format!("{name}, {terms}"), 1);
+            let rule = BodyRule::of(&Contract::from_toml(&contract).unwrap(), &lists);
+            let (bytes, counts) = body(&[(Op::Update, &[&[ID, text, NOTE]])]);
+            let found = rule.walk(&bytes, Phase::Live, &counts).map_err(|refused| refused.what);
+            assert_eq!(found.as_ref().map(|&()| ()).map_err(String::as_str), expected);
+        };
+        let long = Err("run 0, row 0: field 1 is longer than agreed");
+        let strange = Err("run 0, row 0: field 1 is no code of its list");
+        check("max_length = 6", NAME, Ok(()));
+        check("max_length = 5", NAME, long);
+        check("max_length = 1", Field::Unchanged, Ok(()));
+        check("code_list = \"ten\"", NAME, Ok(()));
+        check("code_list = \"ten\"", Field::Value(b"Binh"), strange);
+        check("code_list = \"ten\", max_length = 3", Field::Value(b"Binh"), long);
+        check("code_list = \"ten\", max_length = 3", Field::Value(b"An"), Ok(()));
     }
 
     #[test]

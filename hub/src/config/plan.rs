@@ -11,6 +11,7 @@ use phusa_protocol::units::ByteSize;
 use toml::Spanned;
 
 use super::HubFile;
+use super::profile::Profile;
 use super::register::Register;
 use crate::warehouse::{Password, Settings, Url};
 
@@ -41,6 +42,8 @@ pub struct Plan {
     pub warehouse: Settings,
     /// Free disk below which batches must wait.
     pub disk_reserve: ByteSize,
+    /// The regulation the province works by.
+    pub profile: Profile,
 }
 
 /// A private key in PEM that `Debug` does not show.
@@ -104,6 +107,7 @@ impl Check<'_> {
         };
         let state_dir = self.base.join(&file.state_dir);
         let warehouse = self.warehouse(file, &state_dir);
+        let profile = self.profile(file);
         Some(Plan {
             state_dir,
             listen: listen?,
@@ -117,6 +121,7 @@ impl Check<'_> {
             metrics_listen: metrics_listen?,
             warehouse: warehouse?,
             disk_reserve: file.warehouse.disk_reserve,
+            profile: profile?,
         })
     }
 
@@ -144,6 +149,26 @@ impl Check<'_> {
             }
         }
         networks
+    }
+
+    fn profile(&mut self, file: &HubFile) -> Option<Profile> {
+        let (name, path) = (&file.profile.name, &file.profile.file);
+        let (read, at) = match (name, path) {
+            (Some(name), Some(_)) => {
+                let why = "`name` and `file` are two ways to say it: keep one";
+                (Err(why.to_owned()), name.span().start)
+            }
+            (Some(name), None) => (Profile::shipped(name.get_ref()), name.span().start),
+            (None, None) => (Profile::shipped(Profile::DEFAULT), 0),
+            (None, Some(path)) => {
+                let full = self.base.join(path);
+                let text = std::fs::read_to_string(&full).map_err(|error| error.to_string());
+                let read = text.and_then(|text| Profile::from_toml(&text));
+                let at = self.text.find("[profile]").unwrap_or(0);
+                (read.map_err(|why| format!("{}: {why}", full.display())), at)
+            }
+        };
+        read.map_err(|why| self.wrong(at, &why)).ok()
     }
 
     fn warehouse(&mut self, file: &HubFile, state_dir: &Path) -> Option<Settings> {
@@ -260,6 +285,7 @@ agents_dir = "agents"
         assert_eq!(plan.listen.port(), 7443);
         assert_eq!(plan.metrics_listen.to_string(), "127.0.0.1:7480");
         assert_eq!(plan.disk_reserve.to_string(), "1GiB");
+        assert_eq!(plan.profile.name, "hue-2026");
         assert!(matches!(plan.warehouse.url, Url::Embedded { ref dir } if dir.ends_with("state")));
     }
 
@@ -277,6 +303,18 @@ agents_dir = "agents"
         ] {
             assert!(error.contains(expected), "{expected} not in {error}");
         }
+    }
+
+    #[test]
+    fn a_profile_is_one_that_ships_or_a_file() {
+        let chosen = |text: &str| read(&format!("{GOOD}[profile]\n{text}\n"));
+        assert_eq!(chosen("name = \"caobang-2024\"").unwrap().profile.name, "caobang-2024");
+        let error = chosen("name = \"hanoi-2030\"").unwrap_err();
+        assert!(error.contains("line 10, column 8") && error.contains("nghean-draft"), "{error}");
+        let error = chosen("name = \"hue-2026\"\nfile = \"x.toml\"").unwrap_err();
+        assert!(error.contains("keep one"), "{error}");
+        let error = chosen("file = \"none.toml\"").unwrap_err();
+        assert!(error.contains("none.toml"), "{error}");
     }
 
     #[test]

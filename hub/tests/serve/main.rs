@@ -8,6 +8,7 @@
 )]
 
 mod world;
+mod terms;
 
 use phusa_hub::failpoint::Point;
 use phusa_protocol::batch::Phase;

@@ -62,6 +62,7 @@ pub(crate) struct Sender {
     agent: AgentId,
     url: String,
     client: reqwest::Client,
+    contract: Contract,
     epoch: Epoch,
     seq: Seq,
     headers: Vec<Digest>,
@@ -131,6 +132,20 @@ impl World {
         let done = self.command().args(["contract", "apply"]).arg(&file).output().unwrap();
         let said = [done.stdout, done.stderr].concat();
         (done.status.code().unwrap(), String::from_utf8(said).unwrap())
+    }
+
+    /// Writes a file beside the hub's.
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Runs one command that must fail; exit code and what was said.
+    pub(crate) fn run_and_fail(&self, arguments: &[&str]) -> (i32, String) {
+        let done = self.command().args(arguments).output().unwrap();
+        assert!(!done.status.success(), "{arguments:?}");
+        (done.status.code().unwrap(), String::from_utf8(done.stderr).unwrap())
     }
 
     /// Does `harm` in the database behind the hub's back, and returns what `log verify` says of it.
@@ -282,6 +297,7 @@ impl World {
             agent: AgentId::try_from(agent.to_owned()).unwrap(),
             url: format!("https://127.0.0.1:{}/v1", self.port),
             client,
+            contract: Contract::from_toml(CONTRACT).unwrap(),
             epoch: Epoch(1),
             seq: Seq::NONE,
             headers: vec![Digest::ZERO],
@@ -360,12 +376,23 @@ impl Sender {
         self.seal_body(phase, tx_open, body)
     }
 
+    /// The same agent's stream of another dataset, before its first batch.
+    pub(crate) fn on(&self, contract: &str) -> Self {
+        let contract = Contract::from_toml(contract).unwrap();
+        let headers = vec![Digest::ZERO];
+        Self { contract, epoch: Epoch(1), seq: Seq::NONE, headers, ..self.clone() }
+    }
+
     /// A batch with a field the contract does not have.
     pub(crate) fn seal_wider(&mut self) -> Batch {
-        let mut body = BodyWriter::default();
         let id = 3_i64.to_be_bytes();
-        let fields = [Field::Value(&id), Field::Value(b"x"), Field::Value(b"secret")];
-        put_tuple(body.begin_row(Op::Snapshot), &fields);
+        self.seal_fields(&[Field::Value(&id), Field::Value(b"x"), Field::Value(b"secret")])
+    }
+
+    /// A batch whose one row has these fields.
+    pub(crate) fn seal_fields(&mut self, fields: &[Field<'_>]) -> Batch {
+        let mut body = BodyWriter::default();
+        put_tuple(body.begin_row(Op::Snapshot), fields);
         self.seal_body(Phase::Read, false, body)
     }
 
@@ -415,7 +442,7 @@ impl Sender {
 
     /// Says hello for the one dataset.
     pub(crate) async fn hello(&self) -> Result<Welcome, Refusal> {
-        let contract = Contract::from_toml(CONTRACT).unwrap();
+        let contract = &self.contract;
         let hello = Hello {
             protocol: phusa_protocol::PROTOCOL_VERSION,
             agent: self.agent.clone(),
@@ -434,7 +461,7 @@ impl Sender {
 
     fn seal_body(&mut self, phase: Phase, tx_open: bool, body: BodyWriter) -> Batch {
         let (body, counts) = body.finish();
-        let contract = Contract::from_toml(CONTRACT).unwrap();
+        let contract = self.contract.clone();
         self.seq = self.seq.next();
         let body_bytes = body.len() as u64;
         let (encoding, body) = frame::pack(body, 1);
