@@ -172,11 +172,16 @@ async fn past_or_present(settings: &Settings, target: Option<&Target>, fault: Fa
         Target::new(target.selection.clone(), &table)
     };
     match Box::pin(now).await {
+        Ok(now) if now.fingerprint() != target.fingerprint() => {
+            Fault::because(Code::SourceGap, "columns have other types than before", fault)
+        }
         Ok(now) if now.is_like(target) => {
             let what = "the table is again as it was, and its log is not";
             Fault::because(Code::SourceGap, what, fault)
         }
-        Ok(_) | Err(_) => fault,
+        // Columns that are not read have moved: the next capture begins with where they stand now.
+        Ok(_) => Fault::because(Code::SourceUnreachable, "the table is looked at anew", fault),
+        Err(refusal) => refusal,
     }
 }
 

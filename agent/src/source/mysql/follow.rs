@@ -181,9 +181,11 @@ impl Follower {
     async fn look_again(&mut self) -> Result<(), Fault> {
         let (settings, target) = (Arc::clone(&self.settings), Arc::clone(&self.target));
         let reader = self.reader().await?;
-        let (_, table) = probe::admit(reader, &settings, &target.selection).await?;
+        let (server, table) = probe::admit(reader, &settings, &target.selection).await?;
         let now = Target::new(target.selection.clone(), &table)?;
-        if now.is_like(&target) {
+        // Where the log names columns, it does not matter where they stand.
+        let is_same = now.fingerprint() == target.fingerprint();
+        if is_same && (server.names_columns() || now.is_like(&target)) {
             return Ok(());
         }
         let (schema, table) = target.logged_names();
