@@ -95,7 +95,7 @@ pub(super) async fn probe(
     for selection in selections {
         let inspection = inspect(&mut session, &server, &login, selection).await?;
         findings.columns.push(inspection.columns(selection));
-        findings.unread.push(Vec::new());
+        findings.unread.push(inspection.unread(selection));
         findings.faults.extend(inspection.faults);
         findings.facts.extend(inspection.facts);
         findings.statements.extend(inspection.statements);
@@ -142,6 +142,13 @@ impl Inspection {
         let table = self.table.as_ref()?;
         let column = |name: &String| table.column(name).map(|found| found.column.clone());
         selection.columns.iter().map(column).collect()
+    }
+
+    /// Names of the columns that the selection leaves out.
+    fn unread(&self, selection: &Selection) -> Vec<String> {
+        let attributes = self.table.iter().flat_map(|table| &table.columns);
+        let names = attributes.map(|attribute| attribute.column.name.clone());
+        names.filter(|name| !selection.columns.contains(name)).collect()
     }
 
     fn fault(&mut self, code: Code, what: String) {
