@@ -789,6 +789,7 @@ async fn a_mapped_column_that_changes_stops_and_a_new_one_does_not() {
     let sql = "alter table drift add more int; insert into drift values (-1, 'x', 5)";
     admin.batch_execute(sql).await.unwrap();
     dataset.capture_until(&[&(-1_i32).to_be_bytes()]).await;
+    wait_until_free(&admin).await;
     let rename = async {
         wait_until_active(&admin).await;
         let sql = "alter table drift rename name to full_name; \

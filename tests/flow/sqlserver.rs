@@ -150,10 +150,11 @@ async fn a_table_is_read_followed_and_read_again_when_its_changes_are_gone() {
     assert_eq!(agency.epoch("nguoi"), 1, "a kill is no reason to begin anew");
 
     agency.province.agent_process(AGENCY).kill();
-    let mut database = agency.server.database();
-    database.commit(|database| database.delete("nguoi", &[int(2)]));
-    database.forget();
-    drop(database);
+    {
+        let mut database = agency.server.database();
+        database.commit(|database| database.delete("nguoi", &[int(2)]));
+        database.forget();
+    }
     agency.start_agent();
     assert_eq!(agency.identical("nguoi").await, 498);
     assert_eq!(agency.epoch("nguoi"), 2, "what was forgotten is read again");
@@ -162,12 +163,13 @@ async fn a_table_is_read_followed_and_read_again_when_its_changes_are_gone() {
     assert_eq!(agency.identical("nguoi").await, 0);
     assert_eq!(agency.epoch("nguoi"), 3, "a truncated table is read again");
     // Restored from a backup: the same rows, and versions that count on from an older one.
-    let mut database = agency.server.database();
-    (database.made, database.version) = (2, database.version - 1);
-    let version = database.version;
-    let table = database.table("nguoi");
-    (table.rows, table.tracked_since) = (people(3).rows, Some(version));
-    drop(database);
+    {
+        let mut database = agency.server.database();
+        (database.made, database.version) = (2, database.version - 1);
+        let version = database.version;
+        let table = database.table("nguoi");
+        (table.rows, table.tracked_since) = (people(3).rows, Some(version));
+    }
     assert_eq!(agency.identical("nguoi").await, 3);
     assert_eq!(agency.epoch("nguoi"), 4, "a restored database is read again");
     agency.province.verify_log();
@@ -253,11 +255,12 @@ async fn a_round_of_changes_is_never_half_visible_however_often_it_is_cut() {
 #[tokio::test(flavor = "multi_thread")]
 async fn change_data_capture_is_followed_transaction_by_transaction() {
     let mut agency = Agency::new();
-    let mut database = agency.server.database();
-    database.create(people(100));
-    database.capture("nguoi");
-    database.table("nguoi").granted = true;
-    drop(database);
+    {
+        let mut database = agency.server.database();
+        database.create(people(100));
+        database.capture("nguoi");
+        database.table("nguoi").granted = true;
+    }
     let said = agency.share("[batch]\nbatch_rows_max = 20\n", &[PEOPLE]);
     assert!(
         said.contains("capture of dbo.nguoi: change data capture, instance dbo_nguoi"),
@@ -267,16 +270,18 @@ async fn change_data_capture_is_followed_transaction_by_transaction() {
     assert_eq!(agency.identical("nguoi").await, 100);
     agency.says("select count(*) from phusa.streams where consistent_at is not null", "1").await;
     agency.server.plan("fn_cdc_get_all_changes", Trouble::DropAfter(131), 2);
-    let mut database = agency.server.database();
-    database.commit(|database| database.insert("nguoi", vec![int(300), Value::text("Ba"), int(2)]));
-    database.commit(|database| {
-        for id in 1..=100 {
-            database.update("nguoi", &[int(id)], |row| row[2] = int(1));
-        }
-    });
-    database.commit(|database| database.delete("nguoi", &[int(1)]));
-    database.commit(|database| database.update("nguoi", &[int(2)], |row| row[0] = int(-2)));
-    drop(database);
+    {
+        let mut database = agency.server.database();
+        database
+            .commit(|database| database.insert("nguoi", vec![int(300), Value::text("Ba"), int(2)]));
+        database.commit(|database| {
+            for id in 1..=100 {
+                database.update("nguoi", &[int(id)], |row| row[2] = int(1));
+            }
+        });
+        database.commit(|database| database.delete("nguoi", &[int(1)]));
+        database.commit(|database| database.update("nguoi", &[int(2)], |row| row[0] = int(-2)));
+    }
     wait_until("all rows to have changed", ARRIVES_WITHIN, async || {
         let seen = agency.warehouse.psql("select count(distinct so) from thu.nguoi where id < 300");
         assert_eq!(seen.trim(), "1", "half of a transaction is visible");
@@ -288,10 +293,11 @@ async fn change_data_capture_is_followed_transaction_by_transaction() {
     assert_eq!(agency.identical("nguoi").await, 100);
     assert_eq!(agency.epoch("nguoi"), 1);
     agency.province.agent_process(AGENCY).kill();
-    let mut database = agency.server.database();
-    database.commit(|database| database.delete("nguoi", &[int(300)]));
-    database.forget();
-    drop(database);
+    {
+        let mut database = agency.server.database();
+        database.commit(|database| database.delete("nguoi", &[int(300)]));
+        database.forget();
+    }
     agency.start_agent();
     assert_eq!(agency.identical("nguoi").await, 99);
     assert_eq!(agency.epoch("nguoi"), 2, "what was cleaned up is read again");
@@ -304,12 +310,13 @@ async fn by_row_version_everything_but_deletes_arrives_and_check_says_so() {
     let columns = ["id int", "ten nvarchar(50) null", "so int", "rv rowversion"];
     let mut table = Table::new("nguoi", &columns, &["id"]);
     table.granted = true;
-    let mut database = agency.server.database();
-    database.create(table);
-    for id in 1..=40 {
-        database.commit(|d| d.insert("nguoi", vec![int(id), Value::Null, int(0), Value::Null]));
+    {
+        let mut database = agency.server.database();
+        database.create(table);
+        for id in 1..=40 {
+            database.commit(|d| d.insert("nguoi", vec![int(id), Value::Null, int(0), Value::Null]));
+        }
     }
-    drop(database);
     let said = agency.share("", &[PEOPLE]);
     for part in ["row version rv; DELETES ARE NOT SEEN", "enable change_tracking;"] {
         assert!(said.contains(part), "{part}: {said}");
@@ -330,7 +337,7 @@ async fn a_row_filter_is_asked_of_the_server_and_a_row_that_no_longer_fits_is_fo
     let mut agency = Agency::new();
     let mut table = people(10);
     (0..10).for_each(|at| {
-        table.rows[at][1] = Value::text(if at < 4 { "Huế" } else { "Đà Nẵng" })
+        table.rows[at][1] = Value::text(if at < 4 { "Huế" } else { "Đà Nẵng" });
     });
     agency.server.database().create(table);
     let said = agency.share("", &[Share { rules: "where = \"ten = 'Huế'\"", ..PEOPLE }]);

@@ -68,17 +68,19 @@ async fn every_type_of_sql_server_arrives_exactly_and_a_value_that_cannot_is_set
     let mut columns = vec!["id int".to_owned(), "rv rowversion".to_owned()];
     columns.extend(all.iter().map(|(name, kind, ..)| format!("{name} {kind} null")));
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
-    let mut database = agency.server.database();
-    database.create(Table::new("moi_kieu", &columns, &["id"]));
     let row = |id: i64, at: usize| {
         let mut row = vec![int(id), Value::Null];
         let value = |(.., values): &Carried| values.get(at).map_or(Value::Null, |v| v.0.clone());
         row.extend(all.iter().map(value));
         row
     };
-    database
-        .commit(|database| (0..3).for_each(|at| database.insert("moi_kieu", row(at, at as usize))));
-    drop(database);
+    {
+        let mut database = agency.server.database();
+        database.create(Table::new("moi_kieu", &columns, &["id"]));
+        database.commit(|database| {
+            (0..3).for_each(|at| database.insert("moi_kieu", row(at, at as usize)));
+        });
+    }
     let fields: Vec<_> = all.iter().map(|(name, _, kind, _)| format!("{name} {kind}")).collect();
     let mut fields: Vec<&str> = fields.iter().map(String::as_str).collect();
     fields.splice(0..0, ["id int4", "rv bytea"]);

@@ -136,7 +136,7 @@ impl Table {
             let key = self.key_of(&change.row);
             match keys.iter_mut().find(|(.., known)| same(known, &key)) {
                 Some((_, last, version, _)) => {
-                    (*last, *version) = (change.operation, change.version)
+                    (*last, *version) = (change.operation, change.version);
                 }
                 None => keys.push((change.operation, change.operation, change.version, key)),
             }
@@ -249,6 +249,9 @@ impl Database {
     }
 
     /// Gives a column of a table another type.
+    ///
+    /// # Panics
+    /// When there is no such column.
     pub fn retype(&mut self, table: &str, column: &str, kind: &str) {
         let table = self.table(table);
         table.altered += 1;

@@ -80,7 +80,7 @@ impl Type {
         Self { base: base.to_owned(), max_length, precision, scale }
     }
 
-    /// TYPE_INFO of a column.
+    /// `TYPE_INFO` of a column.
     pub(super) fn info(&self, collation: [u8; 5]) -> Vec<u8> {
         let scale = u8::try_from(self.scale).unwrap_or(0);
         let length = u16::try_from(self.max_length).unwrap_or(0xffff).to_le_bytes();

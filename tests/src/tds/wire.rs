@@ -116,15 +116,18 @@ impl<'a> Cursor<'a> {
             return (length != 0xffff).then(|| self.take(usize::from(length)).to_vec());
         }
         let total = u64::from_le_bytes(self.take(8).try_into().expect("eight bytes"));
+        if total == u64::MAX {
+            return None;
+        }
         let mut out = Vec::new();
-        while total != u64::MAX {
+        loop {
             let length = usize::try_from(self.u32()).expect("a chunk");
             if length == 0 {
                 break;
             }
             out.extend_from_slice(self.take(length));
         }
-        (total != u64::MAX).then_some(out)
+        Some(out)
     }
 }
 
