@@ -194,9 +194,11 @@ impl Assembler {
         }
     }
 
-    /// Changes before this may differ from what was read.
+    /// Changes before this may differ from what was read; once they are past, it is told anew that
+    /// the dataset is consistent.
     pub(super) fn settle_until(&mut self, at: Lsn) {
         self.following.settle_until = self.following.settle_until.max(Some(at));
+        self.following.told_live = false;
     }
 
     fn begin(&mut self, final_lsn: Lsn) -> Result<(), Fault> {
