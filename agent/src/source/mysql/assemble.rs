@@ -15,7 +15,7 @@ use phusa_protocol::time::Timestamp;
 use super::event::{BadEvent, Change, Event, Head, Rows, TableMap};
 use super::place::{Following, OpenTx, Position, Tracking};
 use super::shape::{Cell, Image, Shape};
-use super::statement::{Meaning, meaning, xa_name};
+use super::statement::{Meaning, meaning, replaces_column, xa_name};
 use super::target::Target;
 use crate::source::outbox::{Filler, Sealed};
 use crate::source::settings::Limits;
@@ -273,6 +273,11 @@ impl Assembler {
                     "rows were changed by a statement that is in the log as its text \
                                 (binlog_format of that session)",
                 ));
+            }
+            Meaning::Alter
+                if replaces_column(text, self.target.columns.iter().map(|c| &*c.name)) =>
+            {
+                return Err(gap("a column was put in the place of one that is read"));
             }
             Meaning::Alter => {
                 self.statement_ended(head)?;

@@ -39,6 +39,13 @@ enum Word {
 }
 
 impl Word {
+    fn name_of(word: Option<&Self>) -> Option<&str> {
+        match word {
+            Some(Self::Name(name)) => Some(name),
+            Some(Self::Sign(_)) | None => None,
+        }
+    }
+
     fn is(&self, keyword: &str) -> bool {
         matches!(self, Self::Name(name) if name.eq_ignore_ascii_case(keyword))
     }
@@ -132,6 +139,41 @@ fn of_alter(words: &[Word]) -> Meaning {
         _ => false,
     });
     if partitions || moved || has("tablespace") { Meaning::Replace } else { Meaning::Alter }
+}
+
+/// Whether an `alter table` puts another column in the place of one of these: adds it, or gives its
+/// name to another. What the column held until then is not in the log, and the catalogue, looked at
+/// afterwards, shows nothing.
+pub(super) fn replaces_column<'c>(text: &[u8], mut columns: impl Iterator<Item = &'c str>) -> bool {
+    let text = String::from_utf8_lossy(text);
+    let words = words(&text);
+    let made = columns_made(&words);
+    columns.any(|column| made.iter().any(|name| same(name, column)))
+}
+
+/// The names that an `alter table` gives to columns that did not have them.
+fn columns_made(words: &[Word]) -> Vec<&str> {
+    const BETWEEN: [&str; 4] = ["column", "if", "not", "exists"];
+    let name = Word::name_of;
+    let mut made = Vec::new();
+    for (place, word) in words.iter().enumerate() {
+        let rest = words.get(place + 1..).unwrap_or_default();
+        let is_between = |word: &&Word| BETWEEN.iter().any(|between| word.is(between));
+        let skipped = rest.iter().take_while(is_between).count();
+        let rest = rest.get(skipped..).unwrap_or_default();
+        if word.is("add") && rest.first() == Some(&Word::Sign('(')) {
+            let opens = |word: &Word| matches!(word, Word::Sign('(' | ','));
+            let named = rest.windows(2).filter(|pair| pair.first().is_some_and(opens));
+            made.extend(named.filter_map(|pair| name(pair.get(1))));
+        } else if word.is("add") {
+            made.extend(name(rest.first()));
+        } else if word.is("change") && name(rest.first()) != name(rest.get(1)) {
+            made.extend(name(rest.get(1)));
+        } else if word.is("rename") && rest.get(1).is_some_and(|word| word.is("to")) {
+            made.extend(name(rest.get(2)));
+        }
+    }
+    made
 }
 
 /// MySQL may or may not tell upper from lower case in names; a table too many does no harm.
@@ -274,5 +316,24 @@ mod tests {
         check("hotich", Meaning::Truncate);
         check("khac", Meaning::None);
         check("", Meaning::None);
+    }
+
+    #[test]
+    fn a_column_that_takes_the_place_of_another_is_seen() {
+        let check = |text: &str, expected: bool| {
+            let found = replaces_column(text.as_bytes(), ["id", "ten"].into_iter());
+            assert_eq!(found, expected, "{text}");
+        };
+        check("alter table dan add column ten varchar(9)", true);
+        check("alter table dan drop ten, add `TEN` int", true);
+        check("alter table dan add column if not exists ten int", true);
+        check("alter table dan add (x int, ten int)", true);
+        check("alter table dan change ho ten varchar(9)", true);
+        check("alter table dan rename column ho to ten, rename column ten to ho", true);
+        check("alter table dan add column x int default 1 after ten", false);
+        check("alter table dan add index i (ten)", false);
+        check("alter table dan change ten ten text", false);
+        check("alter table dan modify ten text", false);
+        check("alter table dan drop column x", false);
     }
 }
