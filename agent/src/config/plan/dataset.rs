@@ -125,10 +125,11 @@ impl Check<'_> {
     fn capture_is_offered(&mut self, file: &DatasetFile, dialect: Dialect) {
         let asked = wanted(file.capture);
         let everywhere = matches!(asked, Capture::Auto | Capture::Log);
-        if dialect != Dialect::PostgreSql && !everywhere {
+        let compared = asked == Capture::Reconcile && dialect == Dialect::MySql;
+        if dialect != Dialect::PostgreSql && !everywhere && !compared {
             let rule = format!(
-                "`capture = \"{}\"` is for PostgreSQL only in this version; leave it out, and \
-                 `check` says how this database is followed",
+                "`capture = \"{}\"` is not offered for this engine in this version; leave it out, \
+                 and `check` says how this database is followed",
                 asked.name()
             );
             self.wrong(file.dataset.span(), rule);

@@ -181,7 +181,7 @@ impl Follower {
     async fn look_again(&mut self) -> Result<(), Fault> {
         let (settings, target) = (Arc::clone(&self.settings), Arc::clone(&self.target));
         let reader = self.reader().await?;
-        let (_, table) = probe::admit(reader, &settings, &target.selection).await?;
+        let table = probe::admit(reader, &settings, &target.selection).await?.table;
         let now = Target::new(target.selection.clone(), &table)?;
         if now.is_like(&target) {
             return Ok(());
