@@ -21,7 +21,7 @@ const FIELDS: &[&str] = &["id int4", "ten text", "luong int4"];
 fn world(source: MySqlDatabase, capture: &str, settings: &str) -> World<MySqlDatabase> {
     let mut world = World::around(source);
     world.source.sql(&format!(
-        "create table dan (id int primary key, ten text, luong int, kin text default 'KIN');
+        "create table dan (id int primary key, ten text, luong int, kin varchar(40) default 'KIN');
          insert into dan select n, concat('Dân ', n), n * 10, concat('KIN ', n) from {}",
         numbers(2_000)
     ));
@@ -52,7 +52,7 @@ fn grants(world: &World<MySqlDatabase>) -> String {
 /// Everything that can happen, one after the other, and after each both ends are the same.
 async fn nothing_is_missed(world: &mut World<MySqlDatabase>) {
     let held = grants(world);
-    assert!(held.contains("SELECT (`id`, `ten`, `luong`)"), "{held}");
+    assert!(held.contains("GRANT SELECT (") && !held.contains("`kin`"), "{held}");
     assert!(!held.contains("REPLICATION") && !held.contains("BINLOG"), "{held}");
     world.start();
     assert_eq!(world.identical("dan").await, 2_000);
