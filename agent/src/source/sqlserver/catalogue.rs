@@ -125,12 +125,6 @@ impl Table {
         self.keys.iter().find_map(|key| key.columns.iter().map(place).collect())
     }
 
-    /// Whether the login may read every column of the selection.
-    pub(super) fn is_readable(&self, selection: &Selection) -> bool {
-        let readable = |name: &String| self.attribute(name).is_some_and(|found| found.readable);
-        selection.columns.iter().all(readable)
-    }
-
     /// The primary key's columns.
     pub(super) fn primary_key(&self) -> &[String] {
         self.keys.iter().find(|key| key.primary).map_or(&[], |key| &key.columns)

@@ -179,19 +179,20 @@ fn without_a_log(
         return;
     }
     let why = if server.read_only && server.tracking.is_some() {
-        "is read on a replica where change tracking is not; connect to the primary itself"
+        "is read on a replica where change tracking is not; the primary itself has it"
     } else if !table.has_primary_key {
         "has no primary key, so change tracking cannot be enabled; nor has it a rowversion column"
     } else {
         "has neither change tracking nor change data capture nor a rowversion column"
     };
-    // A login that may not read the table yet is told of the best way.
-    if selection.capture == Capture::Auto && table.is_readable(selection) {
+    // Elsewhere the administrator can turn on what is better, and is told how.
+    if selection.capture == Capture::Auto && server.read_only {
         found.facts.push(compared(selection, &format!("it {why}")));
         found.choice = Some(Choice::Reconcile);
         return;
     }
-    found.fault(Code::SourceSetting, format!("{shown} {why}"));
+    let else_what = "or compare all rows: capture = \"reconcile\"";
+    found.fault(Code::SourceSetting, format!("{shown} {why}; {else_what}"));
 }
 
 fn compared(selection: &Selection, why: &str) -> String {

@@ -82,7 +82,7 @@ impl InKeyOrder {
 
 /// A connection that reads in snapshots where the database allows it.
 async fn session(settings: &Settings, snapshots: bool) -> Result<Session, Fault> {
-    let mut session = Session::open(settings).await?;
+    let mut session = Box::pin(Session::open(settings)).await?;
     session.isolate(snapshots).await?;
     Ok(session)
 }
@@ -91,7 +91,7 @@ impl KeyOrder for InKeyOrder {
     async fn identify(&mut self) -> Result<String, Fault> {
         let selection = &self.target.selection;
         // Before isolation: the catalogue is not read in a snapshot.
-        let mut session = Session::open(&self.settings).await?;
+        let mut session = Box::pin(Session::open(&self.settings)).await?;
         let admitted = probe::admit_to_read(&mut session, &self.settings, selection).await?;
         let (server, table) = admitted;
         session.isolate(server.snapshots).await?;
@@ -110,7 +110,7 @@ impl KeyOrder for InKeyOrder {
     async fn read(&mut self, range: &Range, rows: Rows) -> Result<(), Fault> {
         let mut session = match self.session.take() {
             Some(session) => session,
-            None => session(&self.settings, self.snapshots).await?,
+            None => Box::pin(session(&self.settings, self.snapshots)).await?,
         };
         if !self.hand_on(&mut session, range, &rows).await? {
             self.session = Some(session);
