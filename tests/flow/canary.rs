@@ -170,12 +170,7 @@ async fn it_sings_nowhere_when_read_by(capture: &str) {
     assert_eq!(province.wait_until_identical(AGENCY, DATASET).await, 300);
     database.psql(CHANGES);
     assert_eq!(province.wait_until_identical(AGENCY, DATASET).await, 292);
-    let status = text(&province.agent(AGENCY, &["status"]))
-        + &text(&province.agent(AGENCY, &["status", "--json"]))
-        + &text(&province.agent(AGENCY, &["status", "--prometheus"]))
-        + &text(&province.agent(AGENCY, &["spool"]))
-        + &text(&province.hub(&["log", "export"]))
-        + &province.page("/metrics");
+    let status = everything_printed(&mut province);
     // Both write out what they still hold.
     assert!(province.agent_process(AGENCY).stop().success());
     assert!(province.hub_process().stop().success());
@@ -206,4 +201,14 @@ async fn it_sings_nowhere_when_read_by(capture: &str) {
     assert!(!files_with(SHARED, &province.hub_folder()).is_empty(), "the warehouse holds nothing");
     let agents_own = files_with(SHARED, &folder);
     assert!(agents_own.is_empty(), "rows lie open at {agents_own:?}");
+}
+
+/// What agent and hub say to people and programs.
+fn everything_printed(province: &mut Province) -> String {
+    text(&province.agent(AGENCY, &["status"]))
+        + &text(&province.agent(AGENCY, &["status", "--json"]))
+        + &text(&province.agent(AGENCY, &["status", "--prometheus"]))
+        + &text(&province.agent(AGENCY, &["spool"]))
+        + &text(&province.hub(&["log", "export"]))
+        + &province.page("/metrics")
 }

@@ -232,6 +232,40 @@ async fn keys_are_compared_as_their_server_orders_them_and_not_as_bytes() {
     assert!(world.province.agent_process(AGENCY).stop().success());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_dies_between_noting_spooling_and_settling_ends_with_both_ends_the_same() {
+    for capture in ["reconcile", "watermark"] {
+        let server = Arc::new(Server::start(Version::V15, ""));
+        let mut world = world(&server, capture, OFTEN);
+        world.start();
+        assert_eq!(world.identical("dan").await, 2_000);
+        let points =
+            ["before_spool_rename", "after_spool_rename", "after_spool_durable", "after_receipt"];
+        for (round, point) in (1..).zip(points) {
+            world.source.psql(&format!(
+                "update dan set luong = -{round} where id % 50 = 0;
+                 insert into dan values (5000 + {round}, 'Mới', 0), (6000 + {round}, 'Mới', 0)"
+            ));
+            world.province.agent_process(AGENCY).kill();
+            world.province.start_agent_with(AGENCY, &[("PHUSA_FAILPOINT", point)]);
+            // Something to spool, whatever had got through before the kill.
+            world.source.psql(&format!("update dan set ten = 'L{round}' where id % 50 = 1"));
+            let agent = world.province.agent_process(AGENCY);
+            let what = format!("the agent to die {point}");
+            wait_until(&what, ARRIVES_WITHIN, async || agent.ended()).await;
+            // What was on its way is no longer so.
+            world.source.psql(&format!(
+                "delete from dan where id = 5000 + {round}; update dan set luong = 7 where id % 100 = 0"
+            ));
+            world.start_agent();
+            world.identical("dan").await;
+        }
+        assert_eq!(world.epoch("dan"), 1, "{capture}");
+        world.province.verify_log();
+        assert!(world.province.agent_process(AGENCY).stop().success());
+    }
+}
+
 /// Waits until the running agent has gone through the table so many more times.
 async fn passes(world: &World, count: u64) {
     let pass = || world.status("dan")?["passes"].as_u64();

@@ -50,7 +50,21 @@ pub(super) fn explain(dataset: &DatasetPlan, unread: Option<&Vec<String>>) {
     if let Some(filter) = &selection.filter {
         say(&format!("  lọc ở nguồn · filtered at the source: {filter}"));
     }
+    sensitive(dataset).iter().for_each(|line| say(line));
     suspicious_names(dataset);
+}
+
+/// Sensitive fields that leave as they are, each with the law that lets it.
+fn sensitive(dataset: &DatasetPlan) -> Vec<String> {
+    let pairs = dataset.rules.fields.iter().zip(&dataset.contract.fields);
+    let open = pairs.filter(|(rule, agreed)| {
+        agreed.class == Class::X && rule.mask == Mask::Keep && !rule.columns().is_empty()
+    });
+    open.map(|(_, agreed)| {
+        let (name, basis) = (&agreed.name, &agreed.legal_basis);
+        format!("  ! `{name}` nhạy cảm, gửi nguyên vẹn · sensitive, sent as it is; căn cứ · basis: {basis}")
+    })
+    .collect()
 }
 
 fn list(title: &str, items: impl Iterator<Item = String>) {
@@ -165,4 +179,25 @@ pub(super) async fn look_at_values(source: &AnySource, dataset: &DatasetPlan) ->
 /// Types whose values may hold ids, names and words.
 fn holds_words(kind: Kind) -> bool {
     matches!(kind, Kind::Text | Kind::TextArray | Kind::Jsonb | Kind::Int8 | Kind::Numeric)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::plan::Plan;
+
+    #[test]
+    fn sensitive_fields_are_named_with_their_legal_basis() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/agent.toml");
+        let plan = Plan::load(Path::new(path)).unwrap();
+        let lines = |name: &str| {
+            let dataset = plan.datasets.iter().find(|d| d.dataset().to_string() == name);
+            sensitive(dataset.unwrap())
+        };
+        let [line] = lines("cong_dan.citizens").try_into().unwrap();
+        assert!(line.contains("`dan_toc`") && line.contains("Văn bản cho phép"), "{line}");
+        assert!(lines("cong_dan.ho_tich_cu").is_empty(), "a dropped field is not sent");
+    }
 }

@@ -227,21 +227,9 @@ impl<S: Source> Dataset<S> {
         let news = News { spooled, standing: seen };
         let capture = Capture::new(self, dataset, recovery, news, stop.clone());
         let (delivered, captured, repair) = tokio::join!(
-            async {
-                let ended = deliver(lane, delivering).await;
-                stop.cancel();
-                ended
-            },
-            async {
-                let ended = capture.repeat().await;
-                stop.cancel();
-                ended
-            },
-            async {
-                let wanted = repair::wait(&self.plan.state_dir, dataset.dataset(), &stop).await;
-                stop.cancel();
-                wanted
-            }
+            and_stop(&stop, deliver(lane, delivering)),
+            and_stop(&stop, capture.repeat()),
+            and_stop(&stop, repair::wait(&self.plan.state_dir, dataset.dataset(), &stop)),
         );
         Ok(match (delivered, captured) {
             (Ended::NewEpoch(reason, next), _) => {
@@ -484,6 +472,13 @@ impl<'a, S: Source> Capture<'a, S> {
             add_counts(&mut base.noted, block.quality.by_rule(false));
         });
     }
+}
+
+/// Runs one of those that go side by side, and ends the others with it.
+async fn and_stop<T>(stop: &CancellationToken, side: impl Future<Output = T>) -> T {
+    let ended = side.await;
+    stop.cancel();
+    ended
 }
 
 /// Whether what lies in the spool was made under the contract and mapping of now.

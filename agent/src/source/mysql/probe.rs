@@ -112,7 +112,7 @@ pub(super) async fn probe(
     look.login_findings(reads_log, &mut findings);
     for (selection, inspection) in inspections {
         findings.columns.push(inspection.columns(selection));
-        findings.unread.push(Vec::new());
+        findings.unread.push(inspection.unread(selection));
         findings.faults.extend(inspection.faults);
         findings.facts.extend(inspection.facts);
         findings.statements.extend(inspection.statements);
@@ -128,6 +128,13 @@ impl Inspection {
         let table = self.table.as_ref()?;
         let column = |name: &String| table.column(name).map(|found| found.column.clone());
         selection.columns.iter().map(column).collect()
+    }
+
+    /// Names of the columns that the selection leaves out.
+    fn unread(&self, selection: &Selection) -> Vec<String> {
+        let attributes = self.table.iter().flat_map(|table| &table.columns);
+        let names = attributes.map(|attribute| attribute.column.name.clone());
+        names.filter(|name| !selection.columns.contains(name)).collect()
     }
 
     /// Whether changes come out of the log, which asks more of a table than reading it does.
