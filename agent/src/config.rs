@@ -306,7 +306,8 @@ pub struct DatasetFile {
     /// How changes are found: `"auto"` lets the agent choose and `check` say why; `"log"` insists on
     /// the database's log, `"functions"` on its log through functions that show the mapped columns
     /// alone, `"watermark"` on what was written since the last look, `"reconcile"` on comparing all
-    /// rows now and then. Default `"auto"`.
+    /// rows now and then. PostgreSQL offers all of them, MySQL, MariaDB and SQL Server `"auto"`,
+    /// `"log"` and `"reconcile"`. Default `"auto"`.
     #[serde(default)]
     pub capture: Capture,
     /// Which rows are shared; a condition over columns that stand under a `from` below. Default:

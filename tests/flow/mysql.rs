@@ -1,5 +1,6 @@
 //! MySQL and MariaDB: the same ways from table to warehouse, from the row binlog.
 
+mod compare;
 mod log;
 mod login;
 mod types;

@@ -1,6 +1,7 @@
 //! SQL Server as a source, against the scripted server: what changes there stands in the warehouse,
 //! exactly once, whatever breaks on the way.
 
+mod compare;
 mod types;
 
 use phusa_tests::database::{Database, Server, Version};
@@ -412,7 +413,7 @@ async fn what_cannot_be_carried_or_followed_is_refused_by_name() {
         table: "dia_diem",
         key: "id",
         fields: &["id int4", "cho bytea", "goc text"],
-        rules: "",
+        rules: "capture = \"log\"",
     };
     agency.place("", &[share]);
     let said = said(&agency.province.agent(AGENCY, &["check", "--offline"]));

@@ -73,6 +73,9 @@ select t.[id], cast(t.[tên] as varbinary(100)) from [dbo].[Công dân]]1] as t 
 -- the last (@P1 nvarchar(4000))
 select t.[id], cast(t.[tên] as varbinary(100)) from [dbo].[Công dân]]1] as t where t.[id] > convert(int, @P1) order by t.[id];
 
+-- the first of them, for comparing (@P1 nvarchar(4000))
+select top (50000) t.[id], cast(t.[tên] as varbinary(100)) from [dbo].[Công dân]]1] as t where t.[id] > convert(int, @P1) order by t.[id];
+
 -- with a row filter (@P1 nvarchar(4000))
 select t.[id], cast(t.[tên] as varbinary(100)) from [dbo].[Công dân]]1] as t where t.[id] > convert(int, @P1) and ([tên] = N'Huế') order by t.[id];
 

@@ -99,6 +99,7 @@ fn mysql_settings(plan: &Plan) -> Result<mysql::Settings, Fault> {
     settings.login_may_write_because.clone_from(&source.login_may_write_because);
     settings.batch = limits(plan);
     settings.guard = guard(plan);
+    settings.keep = keep(plan);
     Ok(settings)
 }
 
@@ -128,6 +129,7 @@ fn sqlserver_settings(plan: &Plan) -> Result<sqlserver::Settings, Fault> {
     settings.login_may_write_because.clone_from(&source.login_may_write_because);
     settings.batch = limits(plan);
     settings.guard = guard(plan);
+    settings.keep = keep(plan);
     Ok(settings)
 }
 

@@ -1,8 +1,9 @@
 //! MySQL 5.7 to 9 and MariaDB 10.4 and later: connect, full read by key ranges, changes from the
-//! row binlog.
+//! row binlog or by comparing rows.
 //!
 //! Reading order: the settings here; what the server is and what the login may do (`server`,
-//! `grants`, `catalogue`, `probe`); the full read (`read`, with `kind`, `value` and `key`, which
+//! `grants`, `catalogue`, `probe`); which way is taken (`choose`, `offers`), of which one compares
+//! rows (`compare`); the full read (`read`, with `kind`, `value` and `key`, which
 //! are pure); the log (`stream`, `follow`; `event`, `cell`, `json`, `statement`, `shape` and
 //! `assemble` are pure). Everything a restart needs is in `place`.
 
@@ -21,8 +22,11 @@ mod server;
 mod grants;
 mod catalogue;
 mod target;
+mod choose;
 mod probe;
+mod offers;
 mod read;
+mod compare;
 mod shape;
 mod assemble;
 mod stream;
@@ -39,17 +43,20 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::assemble::Assembler;
+use self::compare::InKeyOrder;
 use self::follow::Follower;
 use self::place::{Following, Identity, Place, Position, Stage};
+use self::probe::Admitted;
 use self::read::FullRead;
 use self::server::Server;
 use self::session::Session;
 use self::target::Target;
 use super::guard::Guard;
 use super::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
-use super::settings::{Limits, Password, Tls};
+use super::reconcile;
+use super::settings::{Keep, Limits, Password, Tls};
 use super::snapshot::Reading;
-use super::{Block, Findings, Intake, Resume, Selection, Source, Start};
+use super::{Block, Findings, Intake, Offer, Resume, Selection, Source, Start};
 
 /// Everything the engine needs to know.
 #[derive(Debug, Clone)]
@@ -74,6 +81,8 @@ pub struct Settings {
     pub batch: Limits,
     /// How hard the database may be worked.
     pub guard: Guard,
+    /// Where rows are remembered by a capture that compares them; without it there is none.
+    pub keep: Option<Keep>,
 }
 
 impl Settings {
@@ -91,6 +100,7 @@ impl Settings {
             login_may_write_because: None,
             batch: Limits::default(),
             guard: Guard::default(),
+            keep: None,
         }
     }
 
@@ -124,6 +134,10 @@ impl MySqlSource {
 impl Source for MySqlSource {
     async fn probe(&self, selections: &[Selection]) -> Result<Findings, Fault> {
         probe::probe(&self.settings, selections).await
+    }
+
+    async fn offers(&self, selections: &[Selection]) -> Result<Vec<Offer>, Fault> {
+        offers::offers(&self.settings, selections).await
     }
 
     async fn capture(
@@ -168,8 +182,8 @@ async fn past_or_present(settings: &Settings, target: Option<&Target>, fault: Fa
     let Some(target) = target else { return fault };
     let now = async {
         let mut session = Session::open(settings).await?;
-        let (_, table) = probe::admit(&mut session, settings, &target.selection).await?;
-        Target::new(target.selection.clone(), &table)
+        let admitted = probe::admit(&mut session, settings, &target.selection).await?;
+        Target::new(target.selection.clone(), &admitted.table)
     };
     match Box::pin(now).await {
         Ok(now) if now.fingerprint() != target.fingerprint() => {
@@ -201,8 +215,14 @@ async fn capture(
     target: &mut Option<Arc<Target>>,
 ) -> Result<(), Fault> {
     let mut session = Session::open(settings).await?;
-    let (server, table) = probe::admit(&mut session, settings, selection).await?;
+    let Admitted { server, table, capture } =
+        probe::admit(&mut session, settings, selection).await?;
     let target = Arc::clone(target.insert(Arc::new(Target::new(selection.clone(), &table)?)));
+    if capture == super::Capture::Reconcile {
+        let engine = InKeyOrder::new(settings, &target, server.flavour, session);
+        let job = engine.job()?;
+        return Box::pin(reconcile::follow(engine, job, start, intake)).await;
+    }
     let (tracking, columns) = (server.tracking(), target.fingerprint());
     let identity = Identity { server: server.uuid(), tracking, columns };
     let capture = Capture { settings: Arc::clone(settings), target, server, identity };
@@ -292,10 +312,9 @@ async fn scan(
     blocks: mpsc::Sender<Block>,
 ) -> Result<(), Fault> {
     let mut session = Session::open(settings).await?;
-    let table = probe::admit_to_read(&mut session, settings, selection).await?;
+    let (server, table) = probe::admit_to_read(&mut session, settings, selection).await?;
     let target = Target::new(selection.clone(), &table)?;
-    let flavour = Server::inspect(&mut session).await?.flavour;
-    let unlimited = session::statement_timeout(flavour, std::time::Duration::ZERO);
+    let unlimited = session::statement_timeout(server.flavour, std::time::Duration::ZERO);
     session.run(&target.doing(), &unlimited).await?;
     let doing = target.doing();
     let mut rows = session.read(&doing, &target.scan_query(rows_max)).await?;

@@ -31,7 +31,7 @@ use super::snapshot::KeyText;
 use super::{Intake, Progress, Start};
 
 /// Rows that wait between engine and comparison.
-const ROWS_WAITING: usize = 1_024;
+pub(super) const ROWS_WAITING: usize = 1_024;
 
 /// Rows sent since the last comparison above which the next one is not waited for: each of them is
 /// held in memory.

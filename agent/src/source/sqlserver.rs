@@ -1,9 +1,9 @@
 //! SQL Server 2012 and later: connect, full read in key order, changes by change tracking, change
-//! data capture or row version.
+//! data capture, row version or by comparing rows.
 //!
 //! Reading order: the settings here; what the server is and what the login may do (`probe`,
 //! `login`, `catalogue`, `choice`); types and SQL (`shape`, `value`, `target`, which are pure); the
-//! full read (`read`); the changes (`log`, `follow`). Everything a restart needs is in `place`.
+//! full read (`read`); the changes (`log`, `follow`), or all rows again (`compare`). Everything a restart needs is in `place`.
 //!
 //! Not yet verified against a real server: the tests run against a scripted one, and every
 //! statement is shown in `tests/golden/sqlserver.sql` for someone who has the real one.
@@ -21,6 +21,7 @@ mod choice;
 mod log;
 mod read;
 mod follow;
+mod compare;
 #[cfg(test)]
 mod golden;
 
@@ -32,6 +33,8 @@ use phusa_protocol::fault::Fault;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use self::choice::Choice;
+use self::compare::InKeyOrder;
 use self::follow::Follower;
 use self::place::{Following, Identity, Log, Mark, Place, Stage};
 use self::read::FullRead;
@@ -39,7 +42,8 @@ use self::session::Session;
 use self::target::Target;
 use super::guard::Guard;
 use super::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
-use super::settings::{Limits, Password, Tls};
+use super::reconcile;
+use super::settings::{Keep, Limits, Password, Tls};
 use super::snapshot::Reading;
 use super::{Block, Findings, Intake, Resume, Selection, Source, Start};
 
@@ -64,6 +68,8 @@ pub struct Settings {
     pub batch: Limits,
     /// How hard the database may be worked.
     pub guard: Guard,
+    /// Where rows are remembered by a capture that compares them; without it there is none.
+    pub keep: Option<Keep>,
 }
 
 impl Settings {
@@ -80,6 +86,7 @@ impl Settings {
             login_may_write_because: None,
             batch: Limits::default(),
             guard: Guard::default(),
+            keep: None,
         }
     }
 
@@ -160,11 +167,17 @@ async fn capture(
     let mut session = Session::open(settings).await?;
     let (server, table, choice) = probe::admit(&mut session, settings, selection).await?;
     let target = Target::new(selection.clone(), &table)?;
+    let Choice::Log(log) = choice else {
+        drop(session);
+        let engine = InKeyOrder::new(settings, target, server.snapshots);
+        let job = engine.job()?;
+        return Box::pin(reconcile::follow(engine, job, start, intake)).await;
+    };
     let identity = Identity {
         database: log::database_identity(&server),
         table: log::table_identity(&table),
         columns: target.fingerprint(),
-        log: choice.log,
+        log,
     };
     if let Log::RowVersion { column } = &identity.log {
         let table = &selection.table;

@@ -121,14 +121,14 @@ impl Check<'_> {
         Some(DatasetPlan { file: file_path, contract, selection, rules, mapping })
     }
 
-    /// Only PostgreSQL offers every way in this version.
+    /// Only PostgreSQL offers every way.
     fn capture_is_offered(&mut self, file: &DatasetFile, dialect: Dialect) {
         let asked = wanted(file.capture);
-        let everywhere = matches!(asked, Capture::Auto | Capture::Log);
+        let everywhere = matches!(asked, Capture::Auto | Capture::Log | Capture::Reconcile);
         if dialect != Dialect::PostgreSql && !everywhere {
             let rule = format!(
-                "`capture = \"{}\"` is for PostgreSQL only in this version; leave it out, and \
-                 `check` says how this database is followed",
+                "`capture = \"{}\"` is for PostgreSQL only; leave it out, and `check` says how this \
+                 database is followed",
                 asked.name()
             );
             self.wrong(file.dataset.span(), rule);

@@ -29,6 +29,8 @@ pub(super) struct Attribute {
     /// Where it stands in the table, from 0.
     pub(super) place: usize,
     pub(super) charset: Option<String>,
+    /// How the server compares its texts.
+    pub(super) collation: Option<String>,
     /// What it holds, or why it cannot be carried.
     pub(super) kind: Result<Kind, String>,
     /// Whether it is computed on reading and stands in no log.
@@ -88,7 +90,8 @@ async fn attributes(
 ) -> Result<Vec<Attribute>, Fault> {
     let sql = format!(
         "select column_name, data_type, column_type, character_set_name, numeric_precision, \
-                numeric_scale, character_octet_length, is_nullable, ordinal_position, extra \
+                numeric_scale, character_octet_length, is_nullable, ordinal_position, extra, \
+                collation_name \
          from information_schema.columns where {named} order by ordinal_position"
     );
     let mut attributes = Vec::new();
@@ -108,7 +111,8 @@ async fn attributes(
         let column = Column { name: get(&row, 0)?, type_name: column_type, native, nullable };
         let place = usize::try_from(get::<u64>(&row, 8)?.saturating_sub(1)).unwrap_or(0);
         let is_virtual = get::<String>(&row, 9)?.to_uppercase().contains("VIRTUAL");
-        attributes.push(Attribute { column, place, charset, kind, is_virtual });
+        let collation = get(&row, 10)?;
+        attributes.push(Attribute { column, place, charset, collation, kind, is_virtual });
     }
     Ok(attributes)
 }

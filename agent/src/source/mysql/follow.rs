@@ -181,7 +181,8 @@ impl Follower {
     async fn look_again(&mut self) -> Result<(), Fault> {
         let (settings, target) = (Arc::clone(&self.settings), Arc::clone(&self.target));
         let reader = self.reader().await?;
-        let (server, table) = probe::admit(reader, &settings, &target.selection).await?;
+        let probe::Admitted { server, table, .. } =
+            probe::admit(reader, &settings, &target.selection).await?;
         let now = Target::new(target.selection.clone(), &table)?;
         // Where the log names columns, it does not matter where they stand.
         let is_same = now.fingerprint() == target.fingerprint();

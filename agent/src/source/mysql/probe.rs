@@ -6,16 +6,17 @@ use phusa_protocol::fault::{Code, Fault};
 
 use super::Settings;
 use super::catalogue::{Table, ident, idents, literal};
+use super::choose::{self, Choice, Offer};
 use super::grants::Rights;
 use super::server::Server;
 use super::session::{Session, get};
-use crate::source::{Column, Findings, Selection};
+use crate::source::{Capture, Column, Findings, Selection};
 
 /// How many rights are named; the rest is only counted.
 const NAMED_MAX: usize = 5;
 
 /// What of the login concerns capture.
-struct Login {
+pub(super) struct Login {
     /// As GRANT names it: `'phusa'@'%'`.
     name: String,
     rights: Rights,
@@ -48,7 +49,7 @@ impl Login {
     }
 
     /// The fault of a login that could change data, unless the agency says why it may.
-    fn refusal(&self, allowed_because: Option<&str>) -> Option<Fault> {
+    pub(super) fn refusal(&self, allowed_because: Option<&str>) -> Option<Fault> {
         let can_write = &self.rights.can_write;
         if can_write.is_empty() || allowed_because.is_some_and(|why| !why.trim().is_empty()) {
             return None;
@@ -57,6 +58,22 @@ impl Login {
         let more = if can_write.len() > NAMED_MAX { "; and more" } else { "" };
         let what = format!("login {} can change data: {}{more}", self.name, named.join("; "));
         Some(Fault::new(Code::SourceCanWrite, what))
+    }
+
+    /// Rights to the log that it lacks.
+    fn lacking(&self, server: &Server) -> Vec<&'static str> {
+        let Rights { reads_log, asks_position, .. } = self.rights;
+        let rights = [(reads_log, "REPLICATION SLAVE"), (asks_position, server.position_right())];
+        rights.into_iter().filter(|(held, _)| !held).map(|(_, right)| right).collect()
+    }
+
+    /// The fault of a login that may not read the log, and the statement that mends it.
+    pub(super) fn log_fault(&self, server: &Server) -> Option<(Fault, String)> {
+        let (name, lacking) = (&self.name, self.lacking(server).join(", "));
+        (!lacking.is_empty()).then(|| {
+            let fault = Fault::new(Code::SourceRights, format!("login {name} lacks {lacking}"));
+            (fault, format!("grant {} on *.* to {name};", lacking.to_lowercase()))
+        })
     }
 }
 
@@ -70,11 +87,12 @@ async fn lines(session: &mut Session, sql: &str) -> Result<Option<Vec<String>>, 
 }
 
 /// What was found of one selection.
-struct Inspection {
-    table: Option<Table>,
-    faults: Vec<Fault>,
+pub(super) struct Inspection {
+    pub(super) choice: Choice,
+    pub(super) table: Option<Table>,
+    pub(super) faults: Vec<Fault>,
     facts: Vec<String>,
-    statements: Vec<String>,
+    pub(super) statements: Vec<String>,
 }
 
 /// Looks at everything; only a server that cannot be asked is an error.
@@ -83,17 +101,16 @@ pub(super) async fn probe(
     selections: &[Selection],
 ) -> Result<Findings, Fault> {
     let mut session = Session::open(settings).await?;
-    let server = Server::inspect(&mut session).await?;
-    let login = Login::inspect(&mut session, &server).await?;
-    let mut findings = Findings { server: server.shown.clone(), ..Findings::default() };
-    for (fault, cure) in server.faults() {
-        findings.faults.push(fault);
-        findings.statements.extend(cure);
-    }
-    findings.facts = server.facts();
-    login_findings(settings, &server, &login, &mut findings);
+    let mut look = Look::begin(&mut session, settings).await?;
+    let mut inspections = Vec::new();
     for selection in selections {
-        let inspection = inspect(&mut session, &server, &login, selection).await?;
+        inspections.push((selection, look.inspect(selection).await?));
+    }
+    let mut findings = Findings { server: look.server.shown.clone(), ..Findings::default() };
+    findings.faults.extend(look.server.version_fault());
+    let reads_log = inspections.iter().any(|(_, inspection)| inspection.reads_log());
+    look.login_findings(reads_log, &mut findings);
+    for (selection, inspection) in inspections {
         findings.columns.push(inspection.columns(selection));
         findings.unread.push(inspection.unread(selection));
         findings.faults.extend(inspection.faults);
@@ -103,37 +120,6 @@ pub(super) async fn probe(
     findings.statements.dedup();
     session.close().await;
     Ok(findings)
-}
-
-fn login_findings(settings: &Settings, server: &Server, login: &Login, findings: &mut Findings) {
-    let name = &login.name;
-    match login.refusal(settings.login_may_write_because.as_deref()) {
-        Some(fault) => {
-            findings.faults.push(fault);
-            let fresh = format!("{}_reader", settings.user);
-            findings.statements.push(format!(
-                "create user {}@'%' identified by '…'; -- a login of its own",
-                literal(&fresh)
-            ));
-        }
-        None if login.rights.can_write.is_empty() => {
-            findings.facts.push(format!("login {name} cannot change data"));
-        }
-        None => findings.facts.push(format!("login {name} can change data, and the file says why")),
-    }
-    let mut lacking = Vec::new();
-    if !login.rights.reads_log {
-        lacking.push("REPLICATION SLAVE");
-    }
-    if !login.rights.asks_position {
-        lacking.push(server.position_right());
-    }
-    if !lacking.is_empty() {
-        let lacking = lacking.join(", ");
-        let what = format!("login {name} lacks {lacking}");
-        findings.faults.push(Fault::new(Code::SourceRights, what));
-        findings.statements.push(format!("grant {} on *.* to {name};", lacking.to_lowercase()));
-    }
 }
 
 impl Inspection {
@@ -151,52 +137,122 @@ impl Inspection {
         names.filter(|name| !selection.columns.contains(name)).collect()
     }
 
+    /// Whether changes come out of the log, which asks more of a table than reading it does.
+    fn reads_log(&self) -> bool {
+        self.choice.capture == Capture::Log
+    }
+
     fn fault(&mut self, code: Code, what: String) {
         self.faults.push(Fault::new(code, what));
     }
 }
 
-/// Looks at one table and its key.
-async fn inspect(
-    session: &mut Session,
-    server: &Server,
-    login: &Login,
-    selection: &Selection,
-) -> Result<Inspection, Fault> {
-    let (schema, name) = (&selection.schema, &selection.table);
-    let table = Table::find(session, schema, name).await?;
-    let mut found =
-        Inspection { table, faults: Vec::new(), facts: Vec::new(), statements: Vec::new() };
-    let grant = format!(
-        "grant select ({}) on {}.{} to {};",
-        idents(selection.columns.iter().map(String::as_str)),
-        ident(schema),
-        ident(name),
-        login.name
-    );
-    let Some(table) = found.table.clone() else {
-        let what = format!("there is no table {schema}.{name} that the login may see");
-        found.fault(Code::SourceTableMissing, what);
-        found.statements.push(grant);
-        return Ok(found);
-    };
-    if table.kind != "BASE TABLE" {
-        let kind = table.kind.to_lowercase();
-        let what = format!("{schema}.{name} is a {kind}: it has no log of its own");
-        found.fault(Code::SourceTableMissing, what);
-        return Ok(found);
+/// One look at a server as one login.
+pub(super) struct Look<'a> {
+    pub(super) session: &'a mut Session,
+    pub(super) settings: &'a Settings,
+    pub(super) server: Server,
+    pub(super) login: Login,
+}
+
+impl<'a> Look<'a> {
+    /// Asks what server and login are.
+    pub(super) async fn begin(
+        session: &'a mut Session,
+        settings: &'a Settings,
+    ) -> Result<Self, Fault> {
+        let server = Server::inspect(session).await?;
+        let login = Login::inspect(session, &server).await?;
+        Ok(Self { session, settings, server, login })
     }
-    found.facts.push(format!("{schema}.{name}: about {} rows", table.rows_estimated));
-    if !table.engine.eq_ignore_ascii_case("innodb") {
-        found.facts.push(format!(
-            "{schema}.{name} is kept by {}: reading it holds up who writes to it",
-            table.engine
-        ));
+
+    /// Looks at one table, its key and what the chosen way of following it needs.
+    pub(super) async fn inspect(&mut self, selection: &Selection) -> Result<Inspection, Fault> {
+        let (schema, name) = (&selection.schema, &selection.table);
+        let table = Table::find(self.session, schema, name).await?;
+        let choice = choose::choose(selection.capture, &self.offer(selection, table.as_ref()));
+        let faults = choose::impossible(choice.capture).into_iter().collect();
+        let (facts, statements) = (Vec::new(), Vec::new());
+        let mut found = Inspection { choice, table, faults, facts, statements };
+        let grant = format!(
+            "grant select ({}) on {}.{} to {};",
+            idents(selection.columns.iter().map(String::as_str)),
+            ident(schema),
+            ident(name),
+            self.login.name
+        );
+        let Some(table) = found.table.clone() else {
+            let what = format!("there is no table {schema}.{name} that the login may see");
+            found.fault(Code::SourceTableMissing, what);
+            found.statements.push(grant);
+            return Ok(found);
+        };
+        if table.kind != "BASE TABLE" {
+            let kind = table.kind.to_lowercase();
+            let what = format!("{schema}.{name} is a {kind}: it has no log of its own");
+            found.fault(Code::SourceTableMissing, what);
+            return Ok(found);
+        }
+        found.facts.push(format!("{schema}.{name}: about {} rows", table.rows_estimated));
+        let Choice { capture, why } = &found.choice;
+        let taken = format!("{schema}.{name}: capture \"{}\", because {why}", capture.name());
+        found.facts.push(taken);
+        if !table.engine.eq_ignore_ascii_case("innodb") {
+            found.facts.push(format!(
+                "{schema}.{name} is kept by {}: reading it holds up who writes to it",
+                table.engine
+            ));
+        }
+        column_findings(selection, &table, &grant, &mut found);
+        key_findings(selection, &table, &mut found);
+        if found.reads_log() {
+            log_findings(&self.server, selection, &table, &self.login, &mut found);
+        }
+        Ok(found)
     }
-    column_findings(selection, &table, &grant, &mut found);
-    key_findings(selection, &table, &mut found);
-    log_findings(server, selection, &table, login, &mut found);
-    Ok(found)
+
+    fn offer(&self, selection: &Selection, table: Option<&Table>) -> Offer {
+        let Rights { reads_log, asks_position, .. } = self.login.rights;
+        let readable = |name: &String| table.is_some_and(|table| table.column(name).is_some());
+        let obstacles = self.server.log_faults().into_iter().map(|(fault, _)| fault.what);
+        Offer {
+            log_obstacles: obstacles.collect(),
+            lacking: self.login.lacking(&self.server),
+            log_meant: reads_log || asks_position,
+            columns: selection.columns.iter().all(readable),
+        }
+    }
+
+    /// What there is to say of the login, and of the log where it is read.
+    fn login_findings(&self, reads_log: bool, findings: &mut Findings) {
+        let name = &self.login.name;
+        if reads_log {
+            for (fault, cure) in self.server.log_faults() {
+                findings.faults.push(fault);
+                findings.statements.extend(cure);
+            }
+            findings.facts.extend(self.server.facts());
+        }
+        match self.login.refusal(self.settings.login_may_write_because.as_deref()) {
+            Some(fault) => {
+                findings.faults.push(fault);
+                let fresh = literal(&format!("{}_reader", self.settings.user));
+                let create = "identified by '…'; -- a login of its own";
+                findings.statements.push(format!("create user {fresh}@'%' {create}"));
+            }
+            None if self.login.rights.can_write.is_empty() => {
+                findings.facts.push(format!("login {name} cannot change data"));
+            }
+            None => {
+                let what = format!("login {name} can change data, and the file says why");
+                findings.facts.push(what);
+            }
+        }
+        if reads_log && let Some((fault, cure)) = self.login.log_fault(&self.server) {
+            findings.faults.push(fault);
+            findings.statements.push(cure);
+        }
+    }
 }
 
 fn column_findings(selection: &Selection, table: &Table, grant: &str, found: &mut Inspection) {
@@ -213,7 +269,7 @@ fn column_findings(selection: &Selection, table: &Table, grant: &str, found: &mu
             let what = format!("column {name} of {place} is {type_name}: {reason}");
             found.fault(Code::SourceTypeRefused, what);
         }
-        if attribute.is_virtual {
+        if attribute.is_virtual && found.reads_log() {
             let what = format!(
                 "column {name} of {place} is computed on reading, which the log leaves out"
             );
@@ -282,44 +338,45 @@ fn log_findings(
     }
 }
 
+/// A server, a table that may be read there, and how its changes are to be found.
+pub(super) struct Admitted {
+    pub(super) server: Server,
+    pub(super) table: Table,
+    pub(super) capture: Capture,
+}
+
 /// Whether this is a server, a login and a table whose changes may be captured now; the first
 /// fault otherwise.
 pub(super) async fn admit(
     session: &mut Session,
     settings: &Settings,
     selection: &Selection,
-) -> Result<(Server, Table), Fault> {
-    let server = Server::inspect(session).await?;
-    let faults = server.faults().into_iter().map(|(fault, _)| fault);
-    let table = admit_table(session, settings, &server, selection, faults).await?;
-    Ok((server, table))
+) -> Result<Admitted, Fault> {
+    let mut look = Look::begin(session, settings).await?;
+    if let Some(fault) = look.login.refusal(settings.login_may_write_because.as_deref()) {
+        return Err(fault);
+    }
+    let inspection = look.inspect(selection).await?;
+    let capture = inspection.choice.capture;
+    let mut faults: Vec<Fault> = look.server.version_fault().into_iter().collect();
+    if inspection.reads_log() {
+        faults.extend(look.server.log_faults().into_iter().map(|(fault, _)| fault));
+    }
+    faults.extend(inspection.faults);
+    match (faults.into_iter().next(), inspection.table) {
+        (Some(fault), _) => Err(fault),
+        (None, Some(table)) => Ok(Admitted { server: look.server, table, capture }),
+        (None, None) => Err(Fault::new(Code::SourceTableMissing, "there is no such table")),
+    }
 }
 
-/// The same for reading the table once, which needs no log.
+/// The same for reading the table alone, which needs no log.
 pub(super) async fn admit_to_read(
     session: &mut Session,
     settings: &Settings,
     selection: &Selection,
-) -> Result<Table, Fault> {
-    let server = Server::inspect(session).await?;
-    admit_table(session, settings, &server, selection, std::iter::empty()).await
-}
-
-async fn admit_table(
-    session: &mut Session,
-    settings: &Settings,
-    server: &Server,
-    selection: &Selection,
-    mut faults: impl Iterator<Item = Fault>,
-) -> Result<Table, Fault> {
-    let login = Login::inspect(session, server).await?;
-    if let Some(fault) = login.refusal(settings.login_may_write_because.as_deref()) {
-        return Err(fault);
-    }
-    let inspection = inspect(session, server, &login, selection).await?;
-    match (faults.next(), inspection.faults.into_iter().next(), inspection.table) {
-        (Some(fault), _, _) | (None, Some(fault), _) => Err(fault),
-        (None, None, Some(table)) => Ok(table),
-        (None, None, None) => Err(Fault::new(Code::SourceTableMissing, "there is no such table")),
-    }
+) -> Result<(Server, Table), Fault> {
+    let selection = Selection { capture: Capture::Reconcile, ..selection.clone() };
+    let admitted = admit(session, settings, &selection).await?;
+    Ok((admitted.server, admitted.table))
 }

@@ -123,37 +123,60 @@ impl Server {
         self.flavour == Flavour::MariaDb && self.version >= (10, 11, 0)
     }
 
-    /// What of the server stands in the way, with the statements that mend it.
-    pub(super) fn faults(&self) -> Vec<(Fault, Option<String>)> {
+    /// The versions that differ in nothing but mended faults.
+    pub(super) fn series(&self) -> String {
+        let (major, minor, _) = self.version;
+        format!("{:?} {major}.{minor}", self.flavour)
+    }
+
+    /// The fault of a server that is too old to be read.
+    pub(super) fn version_fault(&self) -> Option<Fault> {
+        let what = || format!("{} is older than MySQL 5.7 or MariaDB 10.4", self.shown);
+        (!self.is_known()).then(|| Fault::new(Code::SourceVersion, what()))
+    }
+
+    /// What keeps its log from being followed, with the statements that mend it.
+    pub(super) fn log_faults(&self) -> Vec<(Fault, Option<String>)> {
         let mut faults = Vec::new();
-        let mut wrong = |code: Code, what: String, cure: Option<&str>| {
-            faults.push((Fault::new(code, what), cure.map(str::to_owned)));
+        let mut wrong = |what: String, cure: Option<&str>| {
+            faults.push((Fault::new(Code::SourceSetting, what), cure.map(str::to_owned)));
         };
-        if !self.is_known() {
-            let what = format!("{} is older than MySQL 5.7 or MariaDB 10.4", self.shown);
-            wrong(Code::SourceVersion, what, None);
-        }
         if !self.is_on("log_bin") {
             let what = "log_bin is OFF: the server keeps no log of changes; start it with log_bin";
-            wrong(Code::SourceSetting, what.to_owned(), None);
+            wrong(what.to_owned(), None);
         }
         let format = self.says("binlog_format").unwrap_or("ROW");
         if !format.eq_ignore_ascii_case("row") {
             let what = format!("binlog_format is {format}, ROW is needed");
-            wrong(Code::SourceSetting, what, Some("set global binlog_format = 'ROW';"));
+            wrong(what, Some("set global binlog_format = 'ROW';"));
         }
         if self.says("binlog_row_value_options").is_some_and(|value| !value.is_empty()) {
             let what = "binlog_row_value_options is PARTIAL_JSON: the log has parts of values";
             let cure = "set global binlog_row_value_options = '';";
-            wrong(Code::SourceSetting, what.to_owned(), Some(cure));
+            wrong(what.to_owned(), Some(cure));
         }
         let follows = self.replica.unwrap_or(self.is_on("read_only"));
         if follows && !self.is_on("log_slave_updates") && !self.is_on("log_replica_updates") {
             let what = "this replica does not log what it replicates; start it with \
                         log_replica_updates (log_slave_updates), or connect to the primary";
-            wrong(Code::SourceSetting, what.to_owned(), None);
+            wrong(what.to_owned(), None);
         }
         faults
+    }
+
+    /// For how long the log is kept.
+    pub(super) fn kept(&self) -> String {
+        let days = self.says("expire_logs_days").and_then(|days| days.parse::<f64>().ok());
+        let seconds = self.says("binlog_expire_logs_seconds").and_then(|text| text.parse().ok());
+        let kept = seconds.filter(|kept| *kept > 0.0).or(days.map(|days| days * 86_400.0));
+        match kept.filter(|kept| *kept > 0.0) {
+            Some(kept) => format!(
+                "the server keeps its log for {:.1} hours; an agent that is away for longer reads \
+                 everything again",
+                kept / 3_600.0
+            ),
+            None => "the server keeps its log until someone purges it".to_owned(),
+        }
     }
 
     /// What is worth knowing of the log.
@@ -163,18 +186,7 @@ impl Server {
             Tracking::File => "by file and offset (gtid_mode is not ON)",
             Tracking::FileWithDomains => "by file and offset, proved by transaction numbers",
         };
-        let mut facts = vec![format!("capture: row binlog, {how}")];
-        let days = self.says("expire_logs_days").and_then(|days| days.parse::<f64>().ok());
-        let seconds = self.says("binlog_expire_logs_seconds").and_then(|text| text.parse().ok());
-        let kept = seconds.filter(|kept| *kept > 0.0).or(days.map(|days| days * 86_400.0));
-        facts.push(match kept.filter(|kept| *kept > 0.0) {
-            Some(kept) => format!(
-                "the server keeps its log for {:.1} hours; an agent that is away for longer reads \
-                 everything again",
-                kept / 3_600.0
-            ),
-            None => "the server keeps its log until someone purges it".to_owned(),
-        });
+        let mut facts = vec![format!("capture: row binlog, {how}"), self.kept()];
         if !self.names_columns() {
             let what = "binlog_row_metadata is not FULL: after an ALTER of a table it may have to \
                         be read again";
@@ -343,7 +355,7 @@ mod tests {
     #[test]
     fn each_setting_that_would_lose_changes_is_a_fault() {
         let check = |variables: &[(&str, &str)], words: &[&str]| {
-            let faults = server(Flavour::MySql, variables).faults();
+            let faults = server(Flavour::MySql, variables).log_faults();
             let whats: Vec<&str> = faults.iter().map(|(fault, _)| fault.what.as_str()).collect();
             assert_eq!(whats.len(), words.len(), "{whats:?}");
             assert!(whats.iter().zip(words).all(|(what, word)| what.contains(word)), "{whats:?}");

@@ -103,7 +103,8 @@ impl Target {
         format!("{}.{}", ident(&self.selection.schema), ident(&self.selection.table))
     }
 
-    fn walk_columns(&self) -> Vec<&str> {
+    /// The columns of the key along which the table is read, in its order.
+    pub(super) fn walk_columns(&self) -> Vec<&str> {
         let name = |&index: &usize| self.columns.get(index).map(|column| column.name.as_str());
         self.walk.iter().filter_map(name).collect()
     }

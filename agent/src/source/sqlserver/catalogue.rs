@@ -48,6 +48,8 @@ pub(super) struct Attribute {
     /// How it is read, or the reason why it is not.
     pub(super) shape: Result<Shape, &'static str>,
     pub(super) computed: bool,
+    /// How the server compares its texts.
+    pub(super) collation: String,
     pub(super) readable: bool,
 }
 
@@ -148,7 +150,8 @@ fn attribute(row: &Row) -> Result<Attribute, Fault> {
     };
     let column = Column { name: text(row, 0)?, type_name, native, nullable: number(row, 6)? == 1 };
     let readable = get::<i64>(row, 8)? == Some(1);
-    Ok(Attribute { column, shape, computed: number(row, 7)? == 1, readable })
+    let (computed, collation) = (number(row, 7)? == 1, described.collation);
+    Ok(Attribute { column, shape, computed, collation, readable })
 }
 
 fn unique_keys(rows: &[Row]) -> Result<Vec<Key>, Fault> {

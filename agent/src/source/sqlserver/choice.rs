@@ -1,5 +1,5 @@
 //! Which of the server's ways tells of a table's changes: change tracking, else change data
-//! capture, else its row version; otherwise what the administrator can do.
+//! capture, else its row version, else comparing all rows; and what the administrator can do.
 
 use phusa_protocol::fault::{Code, Fault};
 use tiberius::{FromSql, Row};
@@ -10,7 +10,7 @@ use super::place::Log;
 use super::probe::{Inspection, Server};
 use super::session::{Param, Session, number};
 use super::shape::{ident, literal};
-use crate::source::Selection;
+use crate::source::{Capture, Selection};
 
 pub(super) const TRACKING_SQL: &str = "\
 select cast(count(*) as bigint), \
@@ -23,8 +23,11 @@ pub(super) const INSTANCES_SQL: &str =
 
 /// How changes are found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Choice {
-    pub(super) log: Log,
+pub(super) enum Choice {
+    /// The server tells of them.
+    Log(Log),
+    /// All rows are compared now and then.
+    Reconcile,
 }
 
 /// Notes how the changes of a table are found, or why they cannot be.
@@ -35,6 +38,11 @@ pub(super) async fn choose(
     (selection, table): (&Selection, &Table),
     found: &mut Inspection,
 ) -> Result<(), Fault> {
+    if selection.capture == Capture::Reconcile {
+        found.choice = Some(Choice::Reconcile);
+        found.facts.push(compared(selection, "the dataset's file asks for it"));
+        return Ok(());
+    }
     let doing = format!("cannot look up what tells of changes of {}", selection.table);
     let params = [Param::Number(table.object_id), Param::Text(place(selection))];
     let row = session.row(&doing, TRACKING_SQL, &params).await?;
@@ -89,7 +97,7 @@ fn tracking(
         found.fault(Code::SourceKeyMissing, what);
     }
     found.facts.push(format!("capture of {shown}: change tracking, which sees deletes"));
-    found.choice = Some(Choice { log: Log::Tracking });
+    found.choice = Some(Choice::Log(Log::Tracking));
 }
 
 fn captured((selection, table): (&Selection, &Table), instance: String, found: &mut Inspection) {
@@ -106,7 +114,7 @@ fn captured((selection, table): (&Selection, &Table), instance: String, found: &
         "capture of {shown}: change data capture, instance {instance}; it comes some seconds after \
          the commit, and only while SQL Server Agent runs"
     ));
-    found.choice = Some(Choice { log: Log::Captured { instance } });
+    found.choice = Some(Choice::Log(Log::Captured { instance }));
 }
 
 /// The newest capture instance that holds every mapped column, or why there is none.
@@ -167,18 +175,29 @@ fn without_a_log(
             "capture of {shown}: row version {column}; DELETES ARE NOT SEEN: a record that is \
              deleted at the source stays in the warehouse until the next full read"
         ));
-        let log = Log::RowVersion { column: column.to_owned() };
-        found.choice = Some(Choice { log });
+        found.choice = Some(Choice::Log(Log::RowVersion { column: column.to_owned() }));
         return;
     }
     let why = if server.read_only && server.tracking.is_some() {
-        "is read on a replica where change tracking is not; connect to the primary itself"
+        "is read on a replica where change tracking is not; the primary itself has it"
     } else if !table.has_primary_key {
         "has no primary key, so change tracking cannot be enabled; nor has it a rowversion column"
     } else {
         "has neither change tracking nor change data capture nor a rowversion column"
     };
-    found.fault(Code::SourceSetting, format!("{shown} {why}"));
+    // Elsewhere the administrator can turn on what is better, and is told how.
+    if selection.capture == Capture::Auto && server.read_only {
+        found.facts.push(compared(selection, &format!("it {why}")));
+        found.choice = Some(Choice::Reconcile);
+        return;
+    }
+    let else_what = "or compare all rows: capture = \"reconcile\"";
+    found.fault(Code::SourceSetting, format!("{shown} {why}; {else_what}"));
+}
+
+fn compared(selection: &Selection, why: &str) -> String {
+    let Selection { schema, table, .. } = selection;
+    format!("capture of {schema}.{table}: \"reconcile\", all rows compared, because {why}")
 }
 
 /// The statements that turn change tracking on, or change data capture where the table has no

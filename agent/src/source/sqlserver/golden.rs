@@ -51,8 +51,13 @@ const TYPES: &[(&str, i64, i64)] = &[
 
 fn attribute(name: &str, base: &str, max_length: i64, scale: i64) -> Attribute {
     let collation = "Vietnamese_CI_AS".to_owned();
-    let described =
-        Described { base: base.to_owned(), max_length, precision: 18, scale, collation };
+    let described = Described {
+        base: base.to_owned(),
+        max_length,
+        precision: 18,
+        scale,
+        collation: collation.clone(),
+    };
     let shape = Shape::of(&described).unwrap();
     let column = Column {
         name: name.to_owned(),
@@ -60,7 +65,7 @@ fn attribute(name: &str, base: &str, max_length: i64, scale: i64) -> Attribute {
         native: shape.native.clone(),
         nullable: false,
     };
-    Attribute { column, shape: Ok(shape), computed: false, readable: true }
+    Attribute { column, shape: Ok(shape), computed: false, collation, readable: true }
 }
 
 fn target(attributes: Vec<Attribute>, key: &[&str], filter: Option<&str>) -> Target {
@@ -137,10 +142,12 @@ fn every_statement_is_shown_to_people() {
     let (after, upto) = (text("5"), text("9"));
     note_rows(&mut out, "the end of the first range", &one.boundary(None, 50_000));
     note_rows(&mut out, "the end of the next", &one.boundary(Some(&after), 50_000));
-    note_rows(&mut out, "the first range", &one.chunk(None, Some(&upto)));
-    note_rows(&mut out, "another", &one.chunk(Some(&after), Some(&upto)));
-    note_rows(&mut out, "the last", &one.chunk(Some(&after), None));
-    note_rows(&mut out, "with a row filter", &filtered.chunk(Some(&after), None));
+    note_rows(&mut out, "the first range", &one.chunk(None, Some(&upto), None));
+    note_rows(&mut out, "another", &one.chunk(Some(&after), Some(&upto), None));
+    note_rows(&mut out, "the last", &one.chunk(Some(&after), None, None));
+    let first = one.chunk(Some(&after), None, Some(50_000));
+    note_rows(&mut out, "the first of them, for comparing", &first);
+    note_rows(&mut out, "with a row filter", &filtered.chunk(Some(&after), None, None));
     note_rows(&mut out, "all rows, for verify", &one.scan(None));
     note_rows(&mut out, "some rows, for preview", &one.scan(Some(20)));
     note_rows(&mut out, "a round of change tracking", &one.tracked_changes(5, 9));
@@ -159,7 +166,7 @@ fn every_statement_is_shown_to_people() {
     note_rows(
         &mut out,
         "a range with a key of three columns",
-        &several.chunk(Some(&key), Some(&key)),
+        &several.chunk(Some(&key), Some(&key), None),
     );
     note_rows(&mut out, "its changes", &several.tracked_changes(5, 9));
 

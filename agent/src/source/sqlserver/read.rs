@@ -199,7 +199,7 @@ impl Work {
         range: &Range,
         found: &mpsc::Sender<Found>,
     ) -> Result<(), Fault> {
-        let statement = self.target.chunk(range.after.as_ref(), range.upto.as_ref());
+        let statement = self.target.chunk(range.after.as_ref(), range.upto.as_ref(), None);
         let doing = self.target.doing();
         let mut rows = session.stream(&doing, &statement.sql, &statement.params).await?;
         let mut filler = Filler::new(self.settings.batch);

@@ -16,6 +16,9 @@ use super::value;
 use crate::source::snapshot::KeyText;
 use crate::source::{Column, Selection};
 
+/// Bytes before a field's value in a tuple: its length.
+const FIELD_HEAD: usize = 4;
+
 /// What is read of one table.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
@@ -27,7 +30,7 @@ pub(super) struct Target {
     /// How each is read, in the same order.
     shapes: Vec<Shape>,
     /// The unique key along which the table is read: places in `columns`, in index order.
-    walk: Vec<usize>,
+    pub(super) walk: Vec<usize>,
     /// The primary key's columns, by which a change joins its row.
     primary_key: Vec<String>,
 }
@@ -151,12 +154,18 @@ impl Target {
         Statement { sql, params }
     }
 
-    /// The rows of a range, in key order.
-    pub(super) fn chunk(&self, after: Option<&KeyText>, upto: Option<&KeyText>) -> Statement {
+    /// The rows of a range, or the first so many, in key order.
+    pub(super) fn chunk(
+        &self,
+        after: Option<&KeyText>,
+        upto: Option<&KeyText>,
+        rows_max: Option<u64>,
+    ) -> Statement {
         let (mut wanted, params) = self.range(after, upto);
         wanted.extend(self.filter());
         let sql = format!(
-            "select {} from {} as t{} order by {}",
+            "select {}{} from {} as t{} order by {}",
+            top(rows_max),
             self.select_list("t"),
             self.table(),
             conditions(&wanted),
@@ -167,10 +176,10 @@ impl Target {
 
     /// All rows, or the first so many.
     pub(super) fn scan(&self, rows_max: Option<u64>) -> Statement {
-        let top = rows_max.map(|rows| format!("top ({rows}) ")).unwrap_or_default();
         let wanted: Vec<_> = self.filter().into_iter().collect();
         let sql = format!(
-            "select {top}{} from {} as t{}",
+            "select {}{} from {} as t{}",
+            top(rows_max),
             self.select_list("t"),
             self.table(),
             conditions(&wanted),
@@ -275,6 +284,18 @@ impl Target {
         self.key_text(self.walk.iter().map(|&at| (at, at)), row)
     }
 
+    /// The parts of that key as they lie in the row's tuple.
+    pub(super) fn walk_parts(&self, row: &Row) -> Result<Vec<Vec<u8>>, Fault> {
+        let part = |&at: &usize| {
+            let column = self.columns.get(at).ok_or_else(|| self.broken("a key"))?;
+            let mut field = Vec::new();
+            self.put_field(column, row, at, &mut field)?;
+            field.drain(..FIELD_HEAD.min(field.len()));
+            Ok(field)
+        };
+        self.walk.iter().map(part).collect()
+    }
+
     /// The same out of a row that holds nothing else.
     pub(super) fn boundary_key(&self, row: &Row) -> Result<KeyText, Fault> {
         self.key_text(self.walk.iter().enumerate().map(|(at, &column)| (at, column)), row)
@@ -315,6 +336,10 @@ fn compare(parts: &[(String, String)], last: &str, before: &str) -> String {
             compare(rest, last, before)
         ),
     }
+}
+
+fn top(rows_max: Option<u64>) -> String {
+    rows_max.map(|rows| format!("top ({rows}) ")).unwrap_or_default()
 }
 
 fn conditions(wanted: &[String]) -> String {
