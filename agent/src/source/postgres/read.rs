@@ -185,8 +185,8 @@ pub(super) async fn wait_for_hours(settings: &Settings, target: &Target) {
     }
 }
 
-/// Rows come in key order out of the key's index. A planner without fresh statistics would rather
-/// gather a range out of order and sort it on the agency's disk (measured: three times the CPU).
+/// Rows come in key order out of the key's index. A planner without fresh statistics might rather
+/// gather a range out of order and sort it on the agency's disk.
 const ALONG_THE_INDEX: &str = "set enable_sort = off; set enable_bitmapscan = off";
 
 /// One worker: takes range after range until none is left.
