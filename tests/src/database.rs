@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -109,14 +110,19 @@ fn cache() -> PathBuf {
     std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from)
 }
 
-/// A loopback port nobody listens on just now.
+/// A loopback port nobody listens on just now, below those that outgoing connections take by
+/// themselves (32768 and up): a server that is stopped for a while finds its port again.
 ///
 /// # Panics
-/// When the machine has none left.
+/// When there is none left.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("its number").port()
+    const PORTS: std::ops::Range<u16> = 10_000..32_000;
+    let chance = RandomState::new().hash_one(std::process::id());
+    let from = PORTS.start + (chance % PORTS.len() as u64) as u16;
+    let mut ports = (from..PORTS.end).chain(PORTS.start..from);
+    let free = ports.find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+    free.expect("a free port")
 }
 
 /// A running (or, on a test's wish, stopped) PostgreSQL server.
