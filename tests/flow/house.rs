@@ -10,7 +10,7 @@ use std::time::Duration;
 use phusa_protocol::fault::Code;
 use phusa_tests::database::{Database, Server, Version};
 use phusa_tests::forger::Forger;
-use phusa_tests::process::{output, run, wait_until};
+use phusa_tests::process::{output, wait_until};
 use phusa_tests::province::{Dataset, Province, Reader};
 
 pub(crate) const AGENCY: &str = "H57.12";
@@ -207,7 +207,7 @@ pub(crate) fn assert_fault(said: &str, code: Code) {
     }
 }
 
-/// A small file system of its own, taken away with this value.
+/// A small file system of its own, taken away with the folder of the test it lies in.
 pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -245,11 +245,5 @@ impl SmallDisk {
             open.write_all(&zeros).unwrap();
         }
         file
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg("--lazy").arg(&self.0));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A small shell, the keeper, waits on a pipe that only this process holds. When the folder is
 //! dropped, or this process dies in whatever way, the pipe closes, and the keeper kills what is
-//! named in `pids/`, stops every database cluster below, and deletes the folder.
+//! named in `pids/`, stops every database cluster below, unmounts every disk below, and deletes the
+//! folder. In this order: a cluster on a disk that is gone cannot be found any more.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -25,6 +26,8 @@ done
 find "$1" -name postmaster.pid 2>/dev/null | while read -r file; do
     end QUIT "$(head -n 1 "$file")"
 done
+awk -v below="$1/" 'index($2, below) == 1 { print $2 }' /proc/self/mounts | sort -r |
+    while read -r disk; do umount "$disk" || umount --lazy "$disk"; done
 rm -rf -- "$1"
 "#;
 
