@@ -26,6 +26,7 @@ mod said;
 mod session;
 mod slot;
 mod target;
+mod tables;
 pub mod text;
 
 use std::sync::Arc;
@@ -55,7 +56,7 @@ use super::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
 use super::reconcile::{self, Job};
 use super::settings::{Keep, Limits, Password, Tls};
 use super::snapshot::Reading;
-use super::{Block, Findings, Intake, Offer, Resume, Selection, Source, Start};
+use super::{Block, Findings, Intake, Listed, Offer, Resume, Selection, Source, Start};
 
 /// Everything the engine needs to know.
 #[derive(Debug, Clone)]
@@ -189,6 +190,10 @@ impl Source for PostgresSource {
 
     async fn offers(&self, selections: &[Selection]) -> Result<Vec<Offer>, Fault> {
         offers::offers(&self.settings, selections).await
+    }
+
+    async fn tables(&self) -> Result<Vec<Listed>, Fault> {
+        tables::tables(&self.settings).await
     }
 
     async fn capture(
