@@ -3,6 +3,7 @@
 
 mod footprint;
 mod lab;
+mod mapping;
 mod meter;
 mod movers;
 mod ours;
@@ -36,7 +37,11 @@ struct Arguments {
     #[arg(long)]
     repeat: Option<usize>,
     /// What to measure
-    #[arg(long, value_delimiter = ',', default_value = "snapshot,catch-up,latency,footprint")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "snapshot,catch-up,latency,footprint,mapping"
+    )]
     work: Vec<Work>,
     /// Who takes part
     #[arg(long, value_delimiter = ',', default_value = "pipe,replication,phusa")]
@@ -56,6 +61,8 @@ enum Work {
     Latency,
     /// Memory and CPU of the agent
     Footprint,
+    /// Rows through the agent's mapping, without any server
+    Mapping,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -103,6 +110,13 @@ async fn main() -> ExitCode {
 async fn bench(arguments: &Arguments) -> Outcome<()> {
     let size = Size::of(arguments);
     let mut report = Report::new(&arguments.json);
+    if arguments.work.contains(&Work::Mapping) {
+        mapping::take(size.repeat, &mut report);
+    }
+    if arguments.work.iter().all(|work| *work == Work::Mapping) {
+        report.print();
+        return Ok(());
+    }
     eprintln!("loading {} citizens and {} dossiers", size.rows, size.rows);
     let lab = Lab::start(size.rows).await?;
     let takes_part = |who| arguments.movers.contains(&who);
@@ -128,11 +142,12 @@ async fn bench(arguments: &Arguments) -> Outcome<()> {
 }
 
 impl Work {
-    /// Catch-up repeats itself on one set-up; the footprint is taken once.
+    /// Catch-up repeats itself on one set-up; the footprint is taken once; mapping needs no lab.
     fn rounds(self, size: Size) -> usize {
         match self {
             Self::Snapshot | Self::Latency => size.repeat,
             Self::CatchUp | Self::Footprint => 1,
+            Self::Mapping => 0,
         }
     }
 }
@@ -149,7 +164,7 @@ async fn take(
         Work::Snapshot => snapshot(lab, &target, &mut mover, report).await?,
         Work::CatchUp => catch_up(lab, &target, &mut mover, size, report).await?,
         Work::Latency => latency(lab, &target, &mut mover, size, report).await?,
-        Work::Footprint => {}
+        Work::Footprint | Work::Mapping => {}
     }
     mover.finish(lab, &target).await?;
     lab.drop_slots();

@@ -11,6 +11,7 @@ mod login;
 mod mapping;
 mod mysql;
 mod rules;
+mod samples;
 mod outage;
 mod proof;
 mod refusals;
