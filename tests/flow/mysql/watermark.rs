@@ -147,7 +147,7 @@ async fn a_row_written_is_seen_long_before_all_rows_are_compared_and_auto_takes_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_that_cannot_serve_is_refused_with_the_statement_that_mends_it() {
-    let mut world = world(shared().source, "timestamp", "", RULES);
+    let world = world(shared().source, "timestamp", "", RULES);
     world.source.sql("alter table dan drop key sua_luc");
     let check = |world: &World<MySqlDatabase>| said(&world.agent(&["check", "--offline"]));
     let name = world.source.name().to_owned();
