@@ -44,6 +44,7 @@ async fn columns(plan: &Plan, agreed: &Contract, table: &str) -> Result<Vec<Colu
         key: Vec::new(),
         filter: None,
         capture: Capture::Auto,
+        watermark: None,
     };
     let source = wiring::source(plan)?;
     let names = source.probe(std::slice::from_ref(&selection)).await?;
