@@ -72,6 +72,8 @@ impl<O: Office> Lane<O> {
             let (place, way) = (place.to_owned(), followed.way.name().to_owned());
             lines.push(Line { place, way, cells: cells.clone(), end });
         }
+        let order: Vec<_> = lane.world.source.ways().iter().map(|way| way.name()).collect();
+        lines.sort_by_key(|line| order.iter().position(|name| *name == line.way));
         lane.world.province.verify_log();
         assert!(lane.world.province.agent_process(AGENCY).stop().success());
         lines

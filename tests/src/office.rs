@@ -138,6 +138,12 @@ pub trait Office: Readable {
     /// The ways in which servers of this kind could be followed at all.
     fn ways(&self) -> &'static [Way];
 
+    /// What its dataset's file says of a way: several lines where the agent may not know the first,
+    /// the best first.
+    fn rules(&self, way: Way) -> Vec<String> {
+        vec![way.rules()]
+    }
+
     /// Makes the table of a way, with these rows.
     fn create(&self, way: Way, rows: &[Row]);
 

@@ -13,9 +13,22 @@ const WAYS: &[Way] = &[Way::Snapshot, Way::Log, Way::Watermark, Way::Reconcile];
 /// How long a replica may take to have what its primary has.
 const FOLLOWS_WITHIN: Duration = Duration::from_secs(30);
 
+/// Which column tells when a row was written must be said.
+fn rules(way: Way) -> Vec<String> {
+    let plain = way.rules();
+    match way {
+        Way::Watermark => vec![format!("{plain}\nwatermark_column = \"sua_luc\""), plain],
+        _ => vec![plain],
+    }
+}
+
 impl Office for MySqlDatabase {
     fn ways(&self) -> &'static [Way] {
         WAYS
+    }
+
+    fn rules(&self, way: Way) -> Vec<String> {
+        rules(way)
     }
 
     fn create(&self, way: Way, rows: &[Row]) {
@@ -117,6 +130,10 @@ impl Readable for Replica {
 impl Office for Replica {
     fn ways(&self) -> &'static [Way] {
         WAYS
+    }
+
+    fn rules(&self, way: Way) -> Vec<String> {
+        rules(way)
     }
 
     fn create(&self, way: Way, rows: &[Row]) {

@@ -1,7 +1,7 @@
 //! An agent that shares an office's tables, each in its own way, as far as its server goes them.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Office, Way};
 use crate::province::{Province, Reader, admitted, login, section};
@@ -34,15 +34,12 @@ pub struct Shared {
 /// # Panics
 /// When the files cannot be written.
 pub fn share<O: Office>(province: &mut Province, office: &O, settings: &str) -> Shared {
-    let (schema, ways) = (office.schema(), office.ways());
-    let datasets: Vec<_> =
-        ways.iter().map(|way| way.share(&way.rules()).dataset_of(schema)).collect();
     let reader = Reader { agency: AGENCY, database: office, settings };
-    province.place_agent(AGENCY, &section(reader), &datasets);
+    province.place_agent(AGENCY, &section(reader), &[]);
     office.make_login(&login(office), "bi-mat");
     let folder = province.agent_folder(AGENCY);
     let mut shared = Shared { followed: Vec::new(), refused: Vec::new() };
-    for &way in ways {
+    for &way in office.ways() {
         match admit(folder, office, way) {
             Ok(said) => {
                 let of = format!(".{}:", way.table());
@@ -51,29 +48,46 @@ pub fn share<O: Office>(province: &mut Province, office: &O, settings: &str) -> 
                 shared.followed.push(Followed { way, sees_deletes });
             }
             Err(said) => {
-                let why = said.lines().find_map(|line| line.strip_prefix("✗ ")).unwrap_or(&said);
-                shared.refused.push((way, why.to_owned()));
-                for part in ["datasets", "contracts"] {
-                    fs::remove_file(file(&folder.join(part), way)).expect("a dataset's file");
-                }
+                shared.refused.push((way, reason(&said)));
             }
         }
     }
     shared
 }
 
-fn file(folder: &Path, way: Way) -> std::path::PathBuf {
+/// The first fault without its code and the place of a file.
+fn reason(said: &str) -> String {
+    let fault = said.lines().find_map(|line| line.strip_prefix("✗ ")).unwrap_or(said);
+    let what = fault.split_once(": ").map_or(fault, |(_, what)| what);
+    let place = what.split_once(": ").filter(|(place, _)| place.contains(".toml:"));
+    place.map_or(what, |(_, what)| what).to_owned()
+}
+
+fn file(folder: &Path, way: Way) -> PathBuf {
     folder.join(format!("thu.{}.toml", way.table()))
 }
 
-/// Runs what `check` prints where this way is all that the agent has to do.
+/// Writes the dataset of this way, and runs what `check` prints where that is all that the agent
+/// has to do; where it never is satisfied, the dataset goes again.
 fn admit<O: Office>(folder: &Path, office: &O, way: Way) -> Result<String, String> {
     let alone = folder.join(way.table());
     fs::create_dir(&alone).expect("a folder");
-    fs::copy(file(&folder.join("datasets"), way), file(&alone, way)).expect("a copy");
     let text = fs::read_to_string(folder.join("agent.toml")).expect("agent.toml");
     let config = folder.join(format!("{}.toml", way.table()));
     let text = text.replace("\"datasets\"", &format!("\"{}\"", way.table()));
     fs::write(&config, text).expect("another agent.toml");
-    admitted(&config, office)
+    let contract = file(&folder.join("contracts"), way);
+    let mut said = Err(String::new());
+    for rules in office.rules(way) {
+        let dataset = way.share(&rules).dataset_of(office.schema());
+        fs::write(&contract, &dataset.contract).expect("a contract");
+        fs::write(file(&alone, way), &dataset.mapping).expect("a mapping");
+        said = admitted(&config, office);
+        if said.is_ok() {
+            fs::copy(file(&alone, way), file(&folder.join("datasets"), way)).expect("a copy");
+            return said;
+        }
+    }
+    fs::remove_file(contract).expect("a contract");
+    said
 }

@@ -15,6 +15,12 @@ impl Office for SqlServer {
         WAYS
     }
 
+    /// A table that has a row version and nothing else is followed by it without being told.
+    fn rules(&self, way: Way) -> Vec<String> {
+        let auto = Way::Snapshot.rules();
+        if way == Way::Watermark { vec![way.rules(), auto] } else { vec![way.rules()] }
+    }
+
     fn create(&self, way: Way, rows: &[Row]) {
         let mut columns = COLUMNS.to_vec();
         columns.extend((way == Way::Watermark).then_some("rv rowversion"));
