@@ -6,9 +6,9 @@
 //! `PHUSA_CRASH_MINUTES=30 PHUSA_CRASH_ENGINE=postgres|mariadb|mysql|sqlserver` that of a random
 //! workload, `-- --nocapture long`. `PHUSA_CRASH_SEED=<seed>` repeats one.
 
-mod long;
+mod clerk;
+mod day;
 mod points;
 mod power_cut;
 mod scene;
 mod witness;
-mod workday;

@@ -2,6 +2,7 @@
 //! warehouse hold the same. Prints one table, which also stands in `matrix.txt` of the target folder.
 
 mod event;
+mod given;
 mod lane;
 mod table;
 

@@ -16,9 +16,9 @@ use phusa_tests::world::AGENCY;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clerk::{BLOCK, Clerk, Done, IDS};
 use crate::scene::wait_for_batches;
 use crate::witness::{Block, Witness};
-use crate::workday::{BLOCK, Clerk, Done, IDS};
 
 /// Small batches, and rows that are compared all the while.
 const SETTINGS: &str = "[guard]\nchunk_rows = 100\nreconcile_interval = \"500ms\"\n\
@@ -104,8 +104,8 @@ impl<O: Office + Send + Sync + 'static> Day<O> {
     /// Loads the tables and starts hub and agent.
     async fn begins(engine: &str, office: O) -> Self {
         let seed = std::env::var("PHUSA_CRASH_SEED").ok().and_then(|text| text.parse().ok());
-        let clock = || u64::from(std::process::id()) ^ u64::from(office.port());
-        let seed = seed.unwrap_or_else(clock);
+        let unlike_others = || u64::from(std::process::id()) ^ u64::from(office.port());
+        let seed = seed.unwrap_or_else(unlike_others);
         println!("{engine}: PHUSA_CRASH_SEED={seed}");
         for &way in office.ways() {
             let count = if way == BLOCK { BLOCK_ROWS } else { i64::try_from(IDS).unwrap_or(0) };
