@@ -19,4 +19,5 @@ mod snapshot;
 mod sqlserver;
 mod standby;
 mod types;
-mod world;
+
+use phusa_tests::world;

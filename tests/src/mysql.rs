@@ -203,9 +203,15 @@ impl MySqlServer {
         run(self.client().args(["--database", database, "--execute", sql]))
     }
 
+    /// Runs SQL as administrator; whether the server said that all of it is done.
+    #[must_use]
+    pub fn accepts(&self, database: &str, sql: &str) -> bool {
+        output(self.client().args(["--database", database, "--execute", sql])).status.success()
+    }
+
     /// Whether SQL can be run.
     fn answers(&self) -> bool {
-        output(self.client().args(["--execute", "select 1"])).status.success()
+        self.accepts("", "select 1")
     }
 
     /// Stops it and waits for that.
