@@ -17,6 +17,7 @@ mod place;
 mod login;
 mod target;
 mod probe;
+mod tables;
 mod choice;
 mod log;
 mod read;
@@ -46,7 +47,7 @@ use super::scanned::{self, Scanned};
 use super::settings::{Keep, Limits, Password, Tls};
 use super::snapshot::Reading;
 use super::throttle::Throttle;
-use super::{Block, Findings, Intake, Resume, Selection, Source, Start};
+use super::{Block, Findings, Intake, Listed, Resume, Selection, Source, Start};
 
 /// Everything the engine needs to know.
 #[derive(Debug, Clone)]
@@ -118,6 +119,10 @@ impl SqlServerSource {
 impl Source for SqlServerSource {
     async fn probe(&self, selections: &[Selection]) -> Result<Findings, Fault> {
         probe::probe(&self.settings, selections).await
+    }
+
+    async fn tables(&self) -> Result<Vec<Listed>, Fault> {
+        tables::tables(&self.settings).await
     }
 
     async fn capture(
