@@ -8,6 +8,8 @@
 pub mod guard;
 pub mod settings;
 mod outbox;
+mod throttle;
+mod scanned;
 pub mod snapshot;
 mod reconcile;
 pub mod postgres;
@@ -37,8 +39,8 @@ pub enum Capture {
     Log,
     /// The database's log, through functions that show the login nothing but the mapped columns.
     Functions,
-    /// What was written since the last look, by the server's own count of transactions; what was
-    /// removed is found by comparing all rows now and then.
+    /// What was written since the last look, by the server's own count of transactions or a column
+    /// of times; what was removed is found by comparing all rows now and then.
     Watermark,
     /// All rows are read now and then and compared with those of before.
     Reconcile,
@@ -75,6 +77,9 @@ pub struct Selection {
     pub filter: Option<String>,
     /// How changes are to be found.
     pub capture: Capture,
+    /// The column that tells when a row was last written, for engines that have nothing of their
+    /// own that does.
+    pub watermark: Option<String>,
 }
 
 /// How a field's bytes are to be read: PostgreSQL's binary send format of this type, but for the two
@@ -151,6 +156,14 @@ pub struct Column {
 /// sealed and never logged.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume(pub Vec<u8>);
+
+impl Selection {
+    /// The table as people write it.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("{}.{}", self.schema, self.table)
+    }
+}
 
 impl std::fmt::Debug for Resume {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -229,6 +229,7 @@ fn record(list: &List, transfer: i64) -> Result<Record, Fault> {
         header: None,
         agent_signature: None,
         refused: None,
+        compared: None,
         contract: Some(list.digest()),
         bytes: 0,
         received_at: now,

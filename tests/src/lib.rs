@@ -11,6 +11,8 @@ pub mod terminal;
 pub mod process;
 pub mod province;
 pub mod mysql;
+pub mod world;
+pub mod office;
 pub mod canary;
 pub mod forger;
 pub mod relay;

@@ -41,6 +41,7 @@ fn selection(dataset: &DatasetId, table: &str) -> Result<Selection, Fault> {
         key: Vec::new(),
         filter: None,
         capture: Capture::Auto,
+        watermark: None,
     })
 }
 

@@ -79,6 +79,7 @@ fn target(attributes: Vec<Attribute>, key: &[&str], filter: Option<&str>) -> Tar
         key: key.iter().map(place).collect(),
         filter: filter.map(str::to_owned),
         capture: crate::source::Capture::Auto,
+        watermark: None,
         columns,
     };
     let key = key.iter().map(|name| (*name).to_owned()).collect();
