@@ -46,7 +46,7 @@ impl InKeyOrder {
         let (settings, target) = (&self.settings, &self.target);
         Ok(Job {
             dataset: target.selection.dataset.clone(),
-        table: target.selection.place(),
+            table: target.selection.place(),
             keep: settings.keep.clone().ok_or_else(no_place)?,
             columns: Arc::clone(&target.columns),
             key: target.selection.key.clone(),

@@ -30,10 +30,7 @@ pub(super) fn must_be_asked(logged_bytes: u64, packs: bool) -> bool {
 ///
 /// # Errors
 /// `source_gap`: only a full read gets past it.
-pub(super) async fn check(
-    session: &mut Session,
-    (file, offset): (&str, u64),
-) -> Result<(), Fault> {
+pub(super) async fn check(session: &mut Session, (file, offset): (&str, u64)) -> Result<(), Fault> {
     let doing = format!("cannot ask how large the transaction at {file}:{offset} is");
     let sql = format!("show binlog events in {} from {offset} limit 1", literal(file));
     // A file that was purged under the reader is not shown, and whoever reads it goes on.

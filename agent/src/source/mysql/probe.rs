@@ -177,7 +177,10 @@ impl<'a> Look<'a> {
         let (facts, statements) = (Vec::new(), Vec::new());
         let by_watermark = choice.capture == Capture::Watermark;
         let mut found = Inspection { choice, table, faults, facts, statements };
-        let watermark = selection.watermark.iter().filter(|name| by_watermark && !selection.columns.contains(name));
+        let watermark = selection
+            .watermark
+            .iter()
+            .filter(|name| by_watermark && !selection.columns.contains(name));
         let granted = selection.columns.iter().chain(watermark).map(String::as_str);
         let grant = format!(
             "grant select ({}) on {}.{} to {};",

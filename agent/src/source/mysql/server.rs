@@ -92,7 +92,8 @@ impl Server {
 
     /// Whether rows come here from transactions at other servers, which are not seen while open.
     pub(super) fn is_written_elsewhere(&self) -> bool {
-        let in_group = self.says("group_replication_group_name").is_some_and(|name| !name.is_empty());
+        let in_group =
+            self.says("group_replication_group_name").is_some_and(|name| !name.is_empty());
         self.replica.unwrap_or(self.is_on("read_only")) || self.is_on("wsrep_on") || in_group
     }
 

@@ -60,7 +60,8 @@ impl Watermark {
         let Some(name) = &selection.watermark else { return Ok(None) };
         let place = format!("{}.{}", selection.schema, selection.table);
         let Some(attribute) = table.column(name) else {
-            let what = format!("{place} has no column {name} (watermark_column) that the login may see");
+            let what =
+                format!("{place} has no column {name} (watermark_column) that the login may see");
             return Err((Code::SourceColumnMissing, what, None));
         };
         let by_wall = match attribute.kind {
@@ -148,7 +149,8 @@ impl Watermark {
     /// A query for a moment so long before now that everything open began after it.
     fn mark_query(&self, open_since: &str, margin: Duration) -> String {
         let seconds = margin.as_secs() + u64::from(margin.subsec_nanos() > 0);
-        let moment = format!("utc_timestamp() - interval greatest(0, open_seconds) + {seconds} second");
+        let moment =
+            format!("utc_timestamp() - interval greatest(0, open_seconds) + {seconds} second");
         let moment = match self.by_wall {
             true => format!("convert_tz({moment}, '+00:00', @@global.time_zone)"),
             false => moment,
