@@ -101,7 +101,7 @@ impl Table {
         let rows = session.rows(&doing, sql, &[&schema, &name]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let (oid, kind): (u32, String) = (get(row, 0)?, get(row, 1)?);
-        let heirs = if kind == "r" { heirs(session, &doing, oid).await? } else { Vec::new() };
+        let heirs = heirs(session, &doing, oid).await?;
         let (unique_keys, identity_index) = unique_keys(session, &doing, oid).await?;
         let identity = match (get::<String>(row, 2)?.as_str(), identity_index) {
             ("f", _) => ReplicaIdentity::Full,
@@ -187,9 +187,15 @@ async fn unique_keys(
     Ok((keys, identity))
 }
 
-/// Tables that inherit from one, as people write them.
-async fn heirs(session: &Session, doing: &str, table: u32) -> Result<Vec<String>, Fault> {
-    let sql = "select inhrelid::regclass::text from pg_inherits where inhparent = $1 order by 1";
+/// Tables that inherit from an ordinary one, as people write them.
+pub(super) async fn heirs(
+    session: &Session,
+    doing: &str,
+    table: u32,
+) -> Result<Vec<String>, Fault> {
+    let sql = "select i.inhrelid::regclass::text from pg_inherits i \
+               join pg_class c on c.oid = i.inhparent and c.relkind = 'r' \
+               where i.inhparent = $1 order by 1";
     let rows = session.rows(doing, sql, &[&table]).await?;
     rows.iter().map(|row| get(row, 0)).collect()
 }
