@@ -253,6 +253,22 @@ pub struct Findings {
     pub unread: Vec<Vec<String>>,
 }
 
+/// More tables than this are not listed: nobody chooses among them by eye.
+pub const TABLES_MAX: usize = 5_000;
+
+/// A table that the login can see, for whoever chooses what is shared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its schema; with MySQL its database.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+    /// Rows as the source's statistics estimate them.
+    pub rows_estimated: u64,
+    /// Whether the login may read rows of it.
+    pub readable: bool,
+}
+
 /// What a source offers for one table: for `probe`, and for whoever decides how it is read.
 #[derive(Debug, Clone, Serialize)]
 pub struct Offer {
@@ -315,6 +331,14 @@ pub trait Source: Send + Sync + 'static {
         &self,
         _selections: &[Selection],
     ) -> impl Future<Output = Result<Vec<Offer>, Fault>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
+
+    /// Lists the tables that the login can see, by schema and name, at most [`TABLES_MAX`].
+    ///
+    /// # Errors
+    /// Only when the server cannot be asked.
+    fn tables(&self) -> impl Future<Output = Result<Vec<Listed>, Fault>> + Send {
         std::future::ready(Ok(Vec::new()))
     }
 

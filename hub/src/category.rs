@@ -4,6 +4,7 @@
 //! in is one transaction with the log entry that says so.
 
 pub mod csv;
+pub mod xlsx;
 pub mod list;
 pub mod catalogue;
 

@@ -26,6 +26,7 @@ mod target;
 mod choose;
 mod probe;
 mod offers;
+mod tables;
 mod read;
 mod compare;
 mod shape;
@@ -59,7 +60,7 @@ use super::scanned::{self, Scanned};
 use super::settings::{Keep, Limits, Password, Tls};
 use super::snapshot::Reading;
 use super::throttle::Throttle;
-use super::{Block, Findings, Intake, Offer, Resume, Selection, Source, Start};
+use super::{Block, Findings, Intake, Listed, Offer, Resume, Selection, Source, Start};
 
 /// Everything the engine needs to know.
 #[derive(Debug, Clone)]
@@ -141,6 +142,10 @@ impl Source for MySqlSource {
 
     async fn offers(&self, selections: &[Selection]) -> Result<Vec<Offer>, Fault> {
         offers::offers(&self.settings, selections).await
+    }
+
+    async fn tables(&self) -> Result<Vec<Listed>, Fault> {
+        tables::tables(&self.settings).await
     }
 
     async fn capture(

@@ -26,6 +26,7 @@ mod said;
 mod session;
 mod slot;
 mod target;
+mod tables;
 pub mod text;
 
 use std::sync::Arc;
@@ -56,7 +57,7 @@ use super::scanned::{self, Scanned};
 use super::settings::{Keep, Limits, Password, Tls};
 use super::snapshot::Reading;
 use super::throttle::Throttle;
-use super::{Block, Findings, Intake, Offer, Resume, Selection, Source, Start};
+use super::{Block, Findings, Intake, Listed, Offer, Resume, Selection, Source, Start};
 
 /// Everything the engine needs to know.
 #[derive(Debug, Clone)]
@@ -190,6 +191,10 @@ impl Source for PostgresSource {
 
     async fn offers(&self, selections: &[Selection]) -> Result<Vec<Offer>, Fault> {
         offers::offers(&self.settings, selections).await
+    }
+
+    async fn tables(&self) -> Result<Vec<Listed>, Fault> {
+        tables::tables(&self.settings).await
     }
 
     async fn capture(

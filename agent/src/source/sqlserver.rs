@@ -17,6 +17,7 @@ mod place;
 mod login;
 mod target;
 mod probe;
+mod tables;
 mod choice;
 mod offers;
 mod log;
@@ -47,7 +48,7 @@ use super::scanned::{self, Scanned};
 use super::settings::{Keep, Limits, Password, Tls};
 use super::snapshot::Reading;
 use super::throttle::Throttle;
-use super::{Block, Findings, Intake, Offer, Resume, Selection, Source, Start};
+use super::{Block, Findings, Intake, Listed, Offer, Resume, Selection, Source, Start};
 
 /// Everything the engine needs to know.
 #[derive(Debug, Clone)]
@@ -123,6 +124,10 @@ impl Source for SqlServerSource {
 
     async fn offers(&self, selections: &[Selection]) -> Result<Vec<Offer>, Fault> {
         offers::offers(&self.settings, selections).await
+    }
+
+    async fn tables(&self) -> Result<Vec<Listed>, Fault> {
+        tables::tables(&self.settings).await
     }
 
     async fn capture(
