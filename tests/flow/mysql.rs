@@ -3,6 +3,7 @@
 mod compare;
 mod log;
 mod login;
+mod meaning;
 mod types;
 
 use std::sync::Arc;
