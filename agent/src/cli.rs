@@ -1,5 +1,5 @@
-//! Commands of the agent: check, probe, preview, doctor, describe, propose, run, status, verify,
-//! spool, version.
+//! Commands of the agent: check, probe, preview, doctor, describe, propose, wizard, run, status,
+//! verify, spool, version.
 //!
 //! What people see is Vietnamese with English beside it; `--json` is for programs. Exit codes: 0 as
 //! it should be, 1 a fault, 2 wrong arguments.
@@ -25,7 +25,10 @@ mod prove;
 mod preview;
 mod doctor;
 mod describe;
+mod columns;
+mod draft;
 mod propose;
+mod wizard;
 
 /// Tác tử Phù Sa đứng cạnh cơ sở dữ liệu của cơ quan · the agent beside an agency's database.
 #[derive(Debug, Parser)]
@@ -87,6 +90,8 @@ enum Command {
         /// Bảng nguồn · the table, `schema.table`.
         table: String,
     },
+    /// Hỏi từng bước rồi lập mọi tệp cấu hình, kiểm tra và cho xem trước · ask step by step, write every file, check, preview.
+    Wizard(wizard::Wizard),
     /// Chạy tác tử · run the agent.
     Run,
     /// Hỏi tác tử đang chạy · ask the running agent.
@@ -145,9 +150,11 @@ impl Cli {
     }
 
     fn start_log(&self) {
+        // A person at the wizard reads its words alone.
+        let usual = if matches!(self.command, Command::Wizard(_)) { "warn" } else { "info" };
         // pgwire-replication logs the server's own words, which may quote rows; faults say it all.
         let filter = EnvFilter::try_from_env("PHUSA_LOG")
-            .unwrap_or_else(|_| EnvFilter::new("info,pgwire_replication=off"));
+            .unwrap_or_else(|_| EnvFilter::new(format!("{usual},pgwire_replication=off")));
         // The driver of SQL Server repeats what the server says, which can quote values.
         let filter = match "tiberius=off".parse() {
             Ok(directive) => filter.add_directive(directive),
@@ -168,6 +175,9 @@ impl Cli {
         }
         if let Command::Doctor { explain: Some(code) } = &self.command {
             return doctor::explain(code).map_err(|fault| vec![fault]);
+        }
+        if let Command::Wizard(wanted) = &self.command {
+            return wizard::wizard(wanted).await.map_err(|fault| vec![fault]);
         }
         if let Command::Propose { contract, table } = &self.command {
             let plan = Plan::load_without_datasets(&self.config)?;
@@ -198,7 +208,9 @@ impl Cli {
                 prove::verify(&plan, dataset.as_deref(), json, repair).await.map_err(one)
             }
             Command::Spool { json } => report::spool(&plan, json).map_err(one),
-            Command::Propose { .. } | Command::Version => Ok(ExitCode::SUCCESS),
+            Command::Propose { .. } | Command::Wizard(_) | Command::Version => {
+                Ok(ExitCode::SUCCESS)
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod check;
 pub mod quality;
 pub mod preview;
 pub mod looks;
+pub mod evidence;
 pub mod propose;
 mod bench;
 mod bound;

@@ -271,6 +271,7 @@ fn record(new: &Agreed, transfer: i64) -> Record {
         header: None,
         agent_signature: None,
         refused: None,
+        compared: None,
         contract: Some(new.fingerprint),
         bytes: 0,
         received_at: now,

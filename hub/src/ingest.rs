@@ -464,6 +464,7 @@ fn refusal_entry(
         header: signed.and_then(|signed| String::from_utf8(signed.bytes.clone()).ok()),
         agent_signature: signed.map(|signed| signed.signature),
         refused: Some(code),
+        compared: None,
         contract: None,
         bytes: arrival.bytes,
         received_at: arrival.at,

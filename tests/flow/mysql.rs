@@ -5,6 +5,7 @@ mod log;
 mod login;
 mod meaning;
 mod types;
+mod watermark;
 
 use std::sync::Arc;
 
