@@ -415,6 +415,14 @@ impl Province {
         ]
     }
 
+    /// The same of several datasets, which are asked for in one go.
+    #[must_use]
+    pub fn ends_of(&self, agency: &str, datasets: &[&str]) -> Vec<[Option<RowsDigest>; 2]> {
+        let source = self.agent(agency, &["verify", "--json", "--offline"]);
+        let warehouse = |id: &str| counted(&self.hub(&["warehouse", "digest", id, "--json"]), id);
+        datasets.iter().map(|id| [counted(&source, id), warehouse(id)]).collect()
+    }
+
     /// Waits until source and warehouse hold the same rows of `dataset`; returns how many.
     ///
     /// # Panics
