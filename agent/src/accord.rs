@@ -73,7 +73,7 @@ impl Accord {
             );
             return Err(Fault::because(Code::ContractUnsigned, what(), why));
         }
-        Ok(Kept { contract: self.contract.clone(), agreement: agreement.clone() })
+        Ok(Kept { contract: self.contract.clone(), agreement: agreement.as_ref().clone() })
     }
 
     /// As [`Accord::verify`], and keeps what holds.
@@ -167,7 +167,7 @@ mod tests {
 
     fn terms(agreement: Option<Agreement>) -> Terms {
         let dataset = DatasetId::new("cong_dan.nguoi").unwrap();
-        Terms { dataset, refused: None, committed: None, agreement, lists: BTreeMap::new() }
+        Terms { dataset, refused: None, committed: None, agreement: agreement.map(Box::new), lists: BTreeMap::new() }
     }
 
     #[test]

@@ -382,7 +382,7 @@ impl Ingest {
             dataset: offer.dataset.clone(),
             refused: agreed.as_ref().err().map(|refused| refused.code),
             committed: standing.map(|standing| standing.committed),
-            agreement: agreed.as_ref().ok().and_then(|agreed| agreed.agreement.clone()),
+            agreement: agreed.as_ref().ok().and_then(|agreed| agreed.agreement.clone().map(Box::new)),
             lists: agreed.map(|agreed| agreed.lists.clone()).unwrap_or_default(),
         })
     }

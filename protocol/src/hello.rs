@@ -64,7 +64,7 @@ pub struct Terms {
     pub committed: Option<Committed>,
     /// Owner's and hub's signatures under the contract that was offered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agreement: Option<Agreement>,
+    pub agreement: Option<Box<Agreement>>,
     /// The category lists that the contract names, each with the digest of what is in force;
     /// `POST /v1/list` gives them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

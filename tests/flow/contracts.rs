@@ -101,8 +101,11 @@ async fn a_version_lives_from_proposal_to_rebuilt_table_with_both_signatures_and
     world.warehouse_says("select ten from thu.khac where id = 51", "sau").await;
     take_over(&mut world, "thu.khac");
     assert_eq!(world.identical("khac").await, 51);
-    let agreed = said(&world.agent(&["contract", "ls"]));
-    assert!(agreed.contains("thu.khac 1.1"), "{agreed}");
+    wait_until("the agreement to be kept", ARRIVES_WITHIN, async || {
+        let agreed = said(&world.agent(&["contract", "ls"]));
+        agreed.contains("thu.khac 1.1").then_some(())
+    })
+    .await;
 
     // A field goes away: refused under this number, refused without `--major`, and then done.
     let broken = write(&world, "broken.toml", &first.replacen("= 1", "= 1\nminor = 2", 1));
