@@ -167,7 +167,13 @@ mod tests {
 
     fn terms(agreement: Option<Agreement>) -> Terms {
         let dataset = DatasetId::new("cong_dan.nguoi").unwrap();
-        Terms { dataset, refused: None, committed: None, agreement: agreement.map(Box::new), lists: BTreeMap::new() }
+        Terms {
+            dataset,
+            refused: None,
+            committed: None,
+            agreement: agreement.map(Box::new),
+            lists: BTreeMap::new(),
+        }
     }
 
     #[test]

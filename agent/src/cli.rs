@@ -1,5 +1,5 @@
-//! Commands of the agent: check, probe, preview, doctor, describe, propose, contract, run, status,
-//! verify, spool, version.
+//! Commands of the agent: check, probe, preview, doctor, describe, propose, contract, wizard, run,
+//! status, verify, spool, version.
 //!
 //! What people see is Vietnamese with English beside it; `--json` is for programs. Exit codes: 0 as
 //! it should be, 1 a fault, 2 wrong arguments.
@@ -26,7 +26,10 @@ mod preview;
 mod doctor;
 mod describe;
 mod contract;
+mod columns;
+mod draft;
 mod propose;
+mod wizard;
 
 /// Tác tử Phù Sa đứng cạnh cơ sở dữ liệu của cơ quan · the agent beside an agency's database.
 #[derive(Debug, Parser)]
@@ -91,6 +94,8 @@ enum Command {
     /// Hợp đồng: xem bản đề xuất, ký, xem bản đã thống nhất · contracts: read, sign, see what was agreed.
     #[command(subcommand)]
     Contract(contract::ContractCommand),
+    /// Hỏi từng bước rồi lập mọi tệp cấu hình, kiểm tra và cho xem trước · ask step by step, write every file, check, preview.
+    Wizard(wizard::Wizard),
     /// Chạy tác tử · run the agent.
     Run,
     /// Hỏi tác tử đang chạy · ask the running agent.
@@ -149,9 +154,11 @@ impl Cli {
     }
 
     fn start_log(&self) {
+        // A person at the wizard reads its words alone.
+        let usual = if matches!(self.command, Command::Wizard(_)) { "warn" } else { "info" };
         // pgwire-replication logs the server's own words, which may quote rows; faults say it all.
         let filter = EnvFilter::try_from_env("PHUSA_LOG")
-            .unwrap_or_else(|_| EnvFilter::new("info,pgwire_replication=off"));
+            .unwrap_or_else(|_| EnvFilter::new(format!("{usual},pgwire_replication=off")));
         // The driver of SQL Server repeats what the server says, which can quote values.
         let filter = match "tiberius=off".parse() {
             Ok(directive) => filter.add_directive(directive),
@@ -172,6 +179,9 @@ impl Cli {
         }
         if let Command::Doctor { explain: Some(code) } = &self.command {
             return doctor::explain(code).map_err(|fault| vec![fault]);
+        }
+        if let Command::Wizard(wanted) = &self.command {
+            return wizard::wizard(wanted).await.map_err(|fault| vec![fault]);
         }
         if let Command::Propose { contract, table } = &self.command {
             let plan = Plan::load_without_datasets(&self.config)?;
@@ -206,9 +216,10 @@ impl Cli {
                 prove::verify(&plan, dataset.as_deref(), json, repair).await.map_err(one)
             }
             Command::Spool { json } => report::spool(&plan, json).map_err(one),
-            Command::Contract(_) | Command::Propose { .. } | Command::Version => {
-                Ok(ExitCode::SUCCESS)
-            }
+            Command::Contract(_)
+            | Command::Propose { .. }
+            | Command::Wizard(_)
+            | Command::Version => Ok(ExitCode::SUCCESS),
         }
     }
 }

@@ -268,6 +268,9 @@ pub struct GuardFile {
     /// How long to wait between two looks for what was written, for `capture = "watermark"`;
     /// `100ms` to `1d`. Default `"10s"`.
     pub watermark_interval: Spanned<Span>,
+    /// How far before the last look each goes back, where it goes by `watermark_column` and the
+    /// login may not see open transactions; `1s` to `7d`. Default `"10m"`.
+    pub watermark_overlap: Spanned<Span>,
 }
 
 impl Default for GuardFile {
@@ -282,6 +285,7 @@ impl Default for GuardFile {
             latency_max: Span(std::time::Duration::from_millis(250)),
             reconcile_interval: seconds(900),
             watermark_interval: seconds(10),
+            watermark_overlap: seconds(600),
         }
     }
 }
@@ -306,10 +310,16 @@ pub struct DatasetFile {
     /// How changes are found: `"auto"` lets the agent choose and `check` say why; `"log"` insists on
     /// the database's log, `"functions"` on its log through functions that show the mapped columns
     /// alone, `"watermark"` on what was written since the last look, `"reconcile"` on comparing all
-    /// rows now and then. PostgreSQL offers all of them, MySQL, MariaDB and SQL Server `"auto"`,
-    /// `"log"` and `"reconcile"`. Default `"auto"`.
+    /// rows now and then. PostgreSQL offers all of them; MySQL, MariaDB and SQL Server `"auto"`,
+    /// `"log"` and `"reconcile"`, and MySQL and MariaDB `"watermark"` where `watermark_column` is
+    /// named. Default `"auto"`.
     #[serde(default)]
     pub capture: Capture,
+    /// MySQL and MariaDB only: the indexed column that every program sets to the time at which it
+    /// writes a row, such as one `on update current_timestamp`. It is not shared unless it stands
+    /// under a `from`. Default: none. Example `"updated_at"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark_column: Option<Spanned<String>>,
     /// Which rows are shared; a condition over columns that stand under a `from` below. Default:
     /// all. Example `"ward_code = '31000' and gender_code in (1, 2)"`.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]

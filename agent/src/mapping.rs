@@ -23,6 +23,7 @@ pub mod quality;
 pub mod terms;
 pub mod preview;
 pub mod looks;
+pub mod evidence;
 pub mod propose;
 mod bench;
 mod bound;

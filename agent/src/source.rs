@@ -8,6 +8,8 @@
 pub mod guard;
 pub mod settings;
 mod outbox;
+mod throttle;
+mod scanned;
 pub mod snapshot;
 mod reconcile;
 pub mod postgres;
@@ -37,8 +39,8 @@ pub enum Capture {
     Log,
     /// The database's log, through functions that show the login nothing but the mapped columns.
     Functions,
-    /// What was written since the last look, by the server's own count of transactions; what was
-    /// removed is found by comparing all rows now and then.
+    /// What was written since the last look, by the server's own count of transactions or a column
+    /// of times; what was removed is found by comparing all rows now and then.
     Watermark,
     /// All rows are read now and then and compared with those of before.
     Reconcile,
@@ -75,6 +77,9 @@ pub struct Selection {
     pub filter: Option<String>,
     /// How changes are to be found.
     pub capture: Capture,
+    /// The column that tells when a row was last written, for engines that have nothing of their
+    /// own that does.
+    pub watermark: Option<String>,
 }
 
 /// How a field's bytes are to be read: PostgreSQL's binary send format of this type, but for the two
@@ -151,6 +156,14 @@ pub struct Column {
 /// sealed and never logged.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume(pub Vec<u8>);
+
+impl Selection {
+    /// The table as people write it.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("{}.{}", self.schema, self.table)
+    }
+}
 
 impl std::fmt::Debug for Resume {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -240,6 +253,22 @@ pub struct Findings {
     pub unread: Vec<Vec<String>>,
 }
 
+/// More tables than this are not listed: nobody chooses among them by eye.
+pub const TABLES_MAX: usize = 5_000;
+
+/// A table that the login can see, for whoever chooses what is shared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its schema; with MySQL its database.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+    /// Rows as the source's statistics estimate them.
+    pub rows_estimated: u64,
+    /// Whether the login may read rows of it.
+    pub readable: bool,
+}
+
 /// What a source offers for one table: for `probe`, and for whoever decides how it is read.
 #[derive(Debug, Clone, Serialize)]
 pub struct Offer {
@@ -299,6 +328,14 @@ pub trait Source: Send + Sync + 'static {
         &self,
         _selections: &[Selection],
     ) -> impl Future<Output = Result<Vec<Offer>, Fault>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
+
+    /// Lists the tables that the login can see, by schema and name, at most [`TABLES_MAX`].
+    ///
+    /// # Errors
+    /// Only when the server cannot be asked.
+    fn tables(&self) -> impl Future<Output = Result<Vec<Listed>, Fault>> + Send {
         std::future::ready(Ok(Vec::new()))
     }
 

@@ -4,6 +4,7 @@
 //! in is one transaction with the log entry that says so.
 
 pub mod csv;
+pub mod xlsx;
 pub mod list;
 pub mod catalogue;
 
@@ -248,6 +249,7 @@ fn record(list: &List, transfer: i64) -> Result<Record, Fault> {
         header: None,
         agent_signature: None,
         refused: None,
+        compared: None,
         contract: Some(list.digest()),
         bytes: 0,
         received_at: now,

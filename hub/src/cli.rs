@@ -319,7 +319,9 @@ async fn log_verify(config: &Path, verify: Verify) -> Result<(), Vec<Fault>> {
             };
             let catalog = Catalog::open(warehouse.clone(), plan.signing_key.public()).await?;
             let tables: Vec<_> = catalog.current().iter().map(|a| a.shape.clone()).collect();
-            verify_database(warehouse, hub, agents, &tables).await
+            let verified = verify_database(warehouse, hub, agents, &tables).await?;
+            fleet::proofs::agree_with_log(&warehouse.client().await?).await?;
+            Ok(verified)
         })
         .await?
     };

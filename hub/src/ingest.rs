@@ -382,7 +382,10 @@ impl Ingest {
             dataset: offer.dataset.clone(),
             refused: agreed.as_ref().err().map(|refused| refused.code),
             committed: standing.map(|standing| standing.committed),
-            agreement: agreed.as_ref().ok().and_then(|agreed| agreed.agreement.clone().map(Box::new)),
+            agreement: agreed
+                .as_ref()
+                .ok()
+                .and_then(|agreed| agreed.agreement.clone().map(Box::new)),
             lists: agreed.map(|agreed| agreed.lists.clone()).unwrap_or_default(),
         })
     }
@@ -500,6 +503,7 @@ fn refusal_entry(
         header: signed.and_then(|signed| String::from_utf8(signed.bytes.clone()).ok()),
         agent_signature: signed.map(|signed| signed.signature),
         refused: Some(code),
+        compared: None,
         contract: None,
         bytes: arrival.bytes,
         received_at: arrival.at,

@@ -132,6 +132,7 @@ impl Log {
             header: String::from_utf8(arrived.signed.bytes.clone()).ok(),
             agent_signature: Some(arrived.signed.signature),
             refused: None,
+            compared: None,
             contract: Some(header.contract),
             bytes: arrived.bytes,
             received_at: arrived.received_at,
@@ -230,6 +231,7 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::Refuse => "refuse",
         Kind::Contract => "contract",
         Kind::Category => "category",
+        Kind::Proof => "proof",
     }
 }
 

@@ -30,6 +30,25 @@ pub enum Kind {
     Contract,
     /// A category list that was brought into force (CT-04).
     Category,
+    /// A comparison of source and warehouse that an agent reported (HU-03).
+    Proof,
+}
+
+/// What a comparison of source and warehouse came to. Digests are left out: of a small table they
+/// would tell its rows to whoever tries all that could be in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compared {
+    /// When both ends were compared, by the agent's clock.
+    pub at: Timestamp,
+    /// Rows at the source, as mapping lets them through.
+    pub source_rows: u64,
+    /// Rows of this agency in the warehouse.
+    pub warehouse_rows: u64,
+    /// Records that differed for longer than a change is on its way.
+    pub differing: u64,
+    /// Whether both ends had the same digests.
+    pub identical: bool,
 }
 
 /// A step in the life of a contract's version, other than its coming into force.
@@ -64,6 +83,9 @@ pub struct Entry {
     pub agent_signature: Option<Signature>,
     /// Why it was refused.
     pub refused: Option<Code>,
+    /// For `proof`: what was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Compared>,
     /// Fingerprint of the contract in force (for `contract`, of the one applied;
     /// for `category`, the list's digest).
     pub contract: Option<Digest>,
@@ -226,11 +248,14 @@ impl LogVerifier {
         }
         let entry: Entry = serde_json::from_str(&line.entry)
             .map_err(|_| "not an entry of version 1".to_owned())?;
+        if entry.compared.is_some() != (entry.kind == Kind::Proof) {
+            return Err("only a proof may say what a comparison came to".to_owned());
+        }
         match entry.kind {
             Kind::Push => self.check_push(&entry)?,
             Kind::Refuse => self.refused += 1,
             Kind::Contract => self.check_step(&entry)?,
-            Kind::Category => {}
+            Kind::Category | Kind::Proof => {}
         }
         (self.number, self.link) = (line.number, line.link);
         Ok(())
@@ -317,6 +342,7 @@ mod tests {
             header: Some(String::from_utf8(signed.bytes.clone()).unwrap()),
             agent_signature: Some(signed.signature),
             refused: None,
+            compared: None,
             contract: Some(signed.header.contract),
             bytes: 100,
             received_at: Timestamp::UNIX_EPOCH,
@@ -414,6 +440,27 @@ mod tests {
         let stranger =
             |l: &mut Vec<LogLine>| l[2].hub_signature = key().sign(l[2].entry.as_bytes());
         check("signed by a stranger", stranger, 3);
+    }
+
+    #[test]
+    fn a_proof_says_what_it_found_and_nothing_else_may() {
+        let at = Timestamp::UNIX_EPOCH;
+        let compared =
+            Compared { at, source_rows: 3, warehouse_rows: 3, differing: 0, identical: true };
+        let check = |kind: Kind, compared: Option<Compared>, is_sound: bool| {
+            let entry = Entry {
+                kind,
+                compared,
+                header: None,
+                agent_signature: None,
+                ..push(&sample(1, Digest::ZERO), 10)
+            };
+            assert_eq!(verify(&chain(&[entry])).is_ok(), is_sound, "{kind:?} {compared:?}");
+        };
+        check(Kind::Proof, Some(compared), true);
+        check(Kind::Proof, None, false);
+        check(Kind::Contract, Some(compared), false);
+        check(Kind::Contract, None, true);
     }
 
     #[test]

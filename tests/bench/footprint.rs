@@ -7,7 +7,7 @@ use std::time::Duration;
 use phusa_tests::process::{program, wait_until};
 use phusa_tests::registry::Table;
 
-use crate::lab::{Lab, Outcome};
+use crate::lab::{Engine, Lab, Outcome};
 use crate::meter::{Watch, own_cpu, private_bytes};
 use crate::movers::{Mover, Target, WITHIN};
 use crate::ours::Ours;
@@ -16,19 +16,21 @@ use crate::report::{Figure, Report};
 /// How long an idle agent is watched.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// Takes every figure of the agent, first at `rows`, then at five times as many.
+/// Takes every figure of the agent: at `rows` beside PostgreSQL and beside MariaDB, and at five
+/// times as many beside PostgreSQL.
 pub(crate) async fn take(lab: &Lab, rows: u64, report: &mut Report) -> Outcome<()> {
     for name in ["phusa-agent", "phusa-hub"] {
         report.add(Figure::bytes("binary", name, size_of(&program(name))));
     }
-    agent(lab, "1 x rows", report).await?;
+    agent(lab, Engine::PostgreSql, "1 x rows", report).await?;
+    agent(lab, Engine::MariaDb, "1 x rows, MariaDB", report).await?;
     let larger = Lab::start(rows * 5).await?;
-    agent(&larger, "5 x rows", report).await
+    agent(&larger, Engine::PostgreSql, "5 x rows", report).await
 }
 
-async fn agent(lab: &Lab, size: &'static str, report: &mut Report) -> Outcome<()> {
+async fn agent(lab: &Lab, engine: Engine, size: &'static str, report: &mut Report) -> Outcome<()> {
     let target = lab.fresh_target();
-    let mut ours = Ours::new();
+    let mut ours = Ours::new(engine);
     ours.prepare(lab, &target, &[Table::Citizens]).await?;
     let watch = watch_agents();
     ours.read_all(lab, &target).await?;
@@ -42,20 +44,21 @@ async fn agent(lab: &Lab, size: &'static str, report: &mut Report) -> Outcome<()
     report.add(Figure::share("agent, idle CPU", size, used / IDLE.as_secs_f64()));
 
     let watch = watch_agents();
-    change_every_row(lab, &target).await?;
+    change_every_row(lab, &target, size).await?;
     report.add(Figure::bytes("agent, one transaction", size, watch.finish().1));
     ours.finish(lab, &target).await?;
     lab.drop_slots();
     Ok(())
 }
 
-/// One transaction over all rows, until the warehouse shows the last of them.
-async fn change_every_row(lab: &Lab, target: &Target) -> Outcome<()> {
-    let sql = "update citizens set household_no = 'TX' || left(txid_current()::text, 10)";
-    lab.source().await.batch_execute(sql).await?;
+/// One transaction over all rows, until the warehouse shows the last of them; `mark` is not to be
+/// used twice.
+async fn change_every_row(lab: &Lab, target: &Target, mark: &str) -> Outcome<()> {
+    let mark = mark.get(..12).unwrap_or(mark);
+    lab.change_all(&format!("update citizens set household_no = '{mark}'")).await?;
     let client = target.connect().await;
     let changed =
-        format!("select 1 from cong_dan.citizens where id = {} and so_ho like 'TX%'", lab.rows);
+        format!("select 1 from cong_dan.citizens where id = {} and so_ho = '{mark}'", lab.rows);
     wait_until("the large transaction", WITHIN, async || {
         client.query_opt(&changed, &[]).await.ok().flatten()
     })

@@ -1,4 +1,7 @@
-//! `Lab`: the two private servers, the rows at the source, and the proof that both ends are equal.
+//! `Lab`: the private servers, the rows at the source, and the proof that both ends are equal.
+//!
+//! MariaDB comes as a second source with the same rows, and changes in the same way: what stands in
+//! the first says what must arrive from either.
 
 use std::sync::Arc;
 
@@ -7,6 +10,7 @@ use phusa_tests::registry::Table;
 use phusa_tests::{sums, workload};
 use tokio_postgres::Client;
 
+use crate::maria::Maria;
 use crate::movers::{Names, Target};
 
 /// What a measurement gives, or why it has none.
@@ -43,12 +47,33 @@ wal_retrieve_retry_interval = 100ms
 /// The same data for every run.
 const SEED: u64 = 1;
 
-/// Two servers, the first of them with a registry.
+/// Which source a mover reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Engine {
+    /// The first.
+    PostgreSql,
+    /// The second.
+    MariaDb,
+}
+
+impl Engine {
+    /// Its name.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::PostgreSql => "PostgreSQL",
+            Self::MariaDb => "MariaDB",
+        }
+    }
+}
+
+/// Two servers, the first of them with a registry, and perhaps a third with the same one.
 pub(crate) struct Lab {
     /// Rows of each table.
     pub(crate) rows: u64,
     /// The database that is read.
     pub(crate) source: Database,
+    /// The same rows in MariaDB, once [`Lab::add_maria`] was called.
+    maria: Option<Maria>,
     /// The server that is written to.
     pub(crate) target: Arc<Server>,
 }
@@ -60,7 +85,39 @@ impl Lab {
         let source = Arc::new(start(SOURCE)).database();
         let target = Arc::new(start(TARGET));
         workload::load(&source.connect().await, rows, rows, SEED).await?;
-        Ok(Self { rows, source, target })
+        Ok(Self { rows, source, maria: None, target })
+    }
+
+    /// Starts MariaDB with what the source holds now; does nothing the second time.
+    pub(crate) fn add_maria(&mut self) -> Outcome<()> {
+        if self.maria.is_none() {
+            eprintln!("loading the same into MariaDB");
+            self.maria = Some(Maria::start(&self.source)?);
+        }
+        Ok(())
+    }
+
+    /// MariaDB.
+    pub(crate) fn maria(&self) -> Outcome<&Maria> {
+        Ok(self.maria.as_ref().ok_or("MariaDB was not started")?)
+    }
+
+    /// Changes every source in the same way.
+    pub(crate) async fn change(&self, plan: &workload::Plan) -> Outcome<workload::Done> {
+        let client = self.source().await;
+        match &self.maria {
+            None => Ok(workload::run(&client, plan).await?),
+            Some(maria) => maria.follow(&client, plan).await,
+        }
+    }
+
+    /// Changes every source by one statement that all of them understand.
+    pub(crate) async fn change_all(&self, sql: &str) -> Outcome<()> {
+        self.source().await.batch_execute(sql).await?;
+        if let Some(maria) = &self.maria {
+            tokio::task::block_in_place(|| maria.database().sql(sql));
+        }
+        Ok(())
     }
 
     /// An empty database at the target.
@@ -89,9 +146,13 @@ impl Lab {
         );
     }
 
-    /// First processes of source and target server.
-    pub(crate) fn servers(&self) -> [u32; 2] {
-        [self.source.server(), &self.target].map(|server| server.process_id().unwrap_or(0))
+    /// First processes of a mover's source and of the target server.
+    pub(crate) fn servers(&self, from: Engine) -> [u32; 2] {
+        let source = match (from, &self.maria) {
+            (Engine::MariaDb, Some(maria)) => maria.process_id(),
+            _ => self.source.server().process_id(),
+        };
+        [source, self.target.process_id()].map(|id| id.unwrap_or(0))
     }
 
     /// Whether every column of `table` is equal at both ends.
@@ -101,10 +162,20 @@ impl Lab {
         table: Table,
         names: Names,
     ) -> Outcome<bool> {
-        let columns: Vec<&str> = table.columns().iter().map(|column| column.name).collect();
-        let there = sums::of_columns(&self.source().await, table.name(), &columns).await?;
-        let (name, columns) = names.of(table);
-        let here = sums::of_columns(&target.connect().await, name, &columns).await?;
+        // In the agreed type: MariaDB has neither `jsonb` nor times with a zone, and some movers
+        // make what they find of it.
+        let agreed = |columns: Vec<&str>| -> Vec<String> {
+            let kinds = table.columns().iter().map(|column| column.kind);
+            columns.iter().zip(kinds).map(|(name, kind)| format!("{name}::{kind}")).collect()
+        };
+        let of = async |client: &Client, names: Names| {
+            let (name, columns) = names.of(table);
+            let columns = agreed(columns);
+            let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+            sums::of_columns(client, &name, &columns).await
+        };
+        let there = of(&self.source().await, Names::Same).await?;
+        let here = of(&target.connect().await, names).await?;
         Ok(there == here)
     }
 }

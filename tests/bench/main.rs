@@ -1,11 +1,14 @@
-//! `phusa-bench`: the same rows by the plain COPY pipe, by PostgreSQL's own logical replication and
-//! by Phù Sa, on the same two servers in the same run; medians and ratios as a table.
+//! `phusa-bench`: the same rows by the plain COPY pipe, by PostgreSQL's own logical replication, by
+//! movers that others wrote, and by Phù Sa, on the same servers in the same run; medians and ratios
+//! as a table.
 
 mod footprint;
 mod lab;
+mod maria;
 mod meter;
 mod movers;
 mod ours;
+mod reconcile;
 mod report;
 
 use std::path::PathBuf;
@@ -14,9 +17,10 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use phusa_tests::latency::{self, Rate};
 use phusa_tests::registry::Table;
-use phusa_tests::workload::{self, Plan};
+use phusa_tests::workload::Plan;
 
-use lab::{Lab, Outcome};
+use lab::{Engine, Lab, Outcome};
+use maria::{Chameleon, ClientPipe, Pgloader};
 use meter::measured;
 use movers::{Mover, Pipe, Replication, Target};
 use ours::Ours;
@@ -36,10 +40,18 @@ struct Arguments {
     #[arg(long)]
     repeat: Option<usize>,
     /// What to measure
-    #[arg(long, value_delimiter = ',', default_value = "snapshot,catch-up,latency,footprint")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "snapshot,catch-up,latency,footprint,maria-snapshot,maria-catch-up,reconcile"
+    )]
     work: Vec<Work>,
     /// Who takes part
-    #[arg(long, value_delimiter = ',', default_value = "pipe,replication,phusa")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "pipe,replication,pgloader,chameleon,phusa"
+    )]
     movers: Vec<Who>,
     /// Every single figure as a line of JSON is added to this file
     #[arg(long, default_value = "bench.jsonl")]
@@ -56,14 +68,24 @@ enum Work {
     Latency,
     /// Memory and CPU of the agent
     Footprint,
+    /// The snapshot from MariaDB
+    MariaSnapshot,
+    /// The catch-up from MariaDB's binlog
+    MariaCatchUp,
+    /// Comparing all rows when nothing has changed, at PostgreSQL and at MariaDB
+    Reconcile,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Who {
-    /// `COPY … | COPY …`, binary, one connection
+    /// `COPY … | COPY …`, binary, one connection; at MariaDB its client's text into `COPY`
     Pipe,
     /// PostgreSQL's logical replication
     Replication,
+    /// pgloader, where it is installed
+    Pgloader,
+    /// `pg_chameleon`, where it is installed
+    Chameleon,
     /// Agent and hub
     Phusa,
 }
@@ -104,22 +126,15 @@ async fn bench(arguments: &Arguments) -> Outcome<()> {
     let size = Size::of(arguments);
     let mut report = Report::new(&arguments.json);
     eprintln!("loading {} citizens and {} dossiers", size.rows, size.rows);
-    let lab = Lab::start(size.rows).await?;
-    let takes_part = |who| arguments.movers.contains(&who);
+    let mut lab = Lab::start(size.rows).await?;
     for work in &arguments.work {
+        if !matches!(work, Work::Snapshot | Work::CatchUp | Work::Latency) {
+            lab.add_maria()?;
+        }
         for round in 1..=work.rounds(size) {
             eprintln!("{work:?}, round {round}");
-            if takes_part(Who::Pipe) && *work == Work::Snapshot {
-                take(*work, &lab, Pipe::new(), size, &mut report).await?;
-            }
-            if takes_part(Who::Replication) && *work != Work::Footprint {
-                take(*work, &lab, Replication::new(), size, &mut report).await?;
-            }
-            if takes_part(Who::Phusa) {
-                match work {
-                    Work::Footprint => footprint::take(&lab, size.rows, &mut report).await?,
-                    _ => take(*work, &lab, Ours::new(), size, &mut report).await?,
-                }
+            for who in &arguments.movers {
+                turn(*work, *who, &lab, size, &mut report).await?;
             }
         }
     }
@@ -127,12 +142,64 @@ async fn bench(arguments: &Arguments) -> Outcome<()> {
     Ok(())
 }
 
+/// One mover's turn at a work, if it takes part in that.
+async fn turn(work: Work, who: Who, lab: &Lab, size: Size, report: &mut Report) -> Outcome<()> {
+    use Work::{CatchUp, Footprint, Latency, MariaCatchUp, MariaSnapshot, Reconcile, Snapshot};
+    match (who, work) {
+        (Who::Pipe, Snapshot) => take(work, lab, Pipe::new(), size, report).await,
+        (Who::Pipe, MariaSnapshot) => take(work, lab, ClientPipe::new(), size, report).await,
+        (Who::Replication, Snapshot | CatchUp | Latency) => {
+            take(work, lab, Replication::new(), size, report).await
+        }
+        (Who::Pgloader, MariaSnapshot) => match Pgloader::new() {
+            Some(mover) => take(work, lab, mover, size, report).await,
+            None => not_there("pgloader"),
+        },
+        (Who::Chameleon, MariaCatchUp) => match Chameleon::new() {
+            Some(mover) => take(work, lab, mover, size, report).await,
+            None => not_there("pg_chameleon"),
+        },
+        (Who::Phusa, Footprint) => footprint::take(lab, size.rows, report).await,
+        (Who::Phusa, Reconcile) => {
+            reconcile::take(lab, Engine::PostgreSql, report).await?;
+            reconcile::take(lab, Engine::MariaDb, report).await
+        }
+        (Who::Phusa, Snapshot | CatchUp | Latency) => {
+            take(work, lab, Ours::new(Engine::PostgreSql), size, report).await
+        }
+        (Who::Phusa, MariaSnapshot | MariaCatchUp) => {
+            take(work, lab, Ours::new(Engine::MariaDb), size, report).await
+        }
+        _ => Ok(()),
+    }
+}
+
+fn not_there(name: &str) -> Outcome<()> {
+    eprintln!(
+        "  {name} is not installed and does not take part; packaging/setup --peers installs it"
+    );
+    Ok(())
+}
+
 impl Work {
     /// Catch-up repeats itself on one set-up; the footprint is taken once.
     fn rounds(self, size: Size) -> usize {
         match self {
-            Self::Snapshot | Self::Latency => size.repeat,
-            Self::CatchUp | Self::Footprint => 1,
+            Self::Snapshot | Self::Latency | Self::MariaSnapshot => size.repeat,
+            Self::CatchUp | Self::MariaCatchUp | Self::Footprint | Self::Reconcile => 1,
+        }
+    }
+
+    /// What it is called in the table.
+    fn title(self) -> &'static str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::CatchUp => "catch-up",
+            Self::Latency => "latency",
+            Self::Footprint => "footprint",
+            Self::MariaSnapshot => "MariaDB snapshot",
+            Self::MariaCatchUp => "MariaDB catch-up",
+            Self::Reconcile => "reconcile",
         }
     }
 }
@@ -146,10 +213,14 @@ async fn take(
 ) -> Outcome<()> {
     let target = lab.fresh_target();
     match work {
-        Work::Snapshot => snapshot(lab, &target, &mut mover, report).await?,
-        Work::CatchUp => catch_up(lab, &target, &mut mover, size, report).await?,
+        Work::Snapshot | Work::MariaSnapshot => {
+            snapshot(work, lab, &target, &mut mover, report).await?;
+        }
+        Work::CatchUp | Work::MariaCatchUp => {
+            catch_up(work, lab, &target, &mut mover, (size, report)).await?;
+        }
         Work::Latency => latency(lab, &target, &mut mover, size, report).await?,
-        Work::Footprint => {}
+        Work::Footprint | Work::Reconcile => {}
     }
     mover.finish(lab, &target).await?;
     lab.drop_slots();
@@ -157,6 +228,7 @@ async fn take(
 }
 
 async fn snapshot(
+    work: Work,
     lab: &Lab,
     target: &Target,
     mover: &mut impl Mover,
@@ -165,36 +237,39 @@ async fn snapshot(
     mover.prepare(lab, target, &[Table::Citizens]).await?;
     lab.settle();
     let processes = mover.processes(lab, target);
-    let (cost, moved) = measured(lab, processes, mover.read_all(lab, target)).await;
+    let (cost, moved) =
+        measured(lab.servers(mover.reads()), processes, mover.read_all(lab, target)).await;
     moved?;
     let same = lab.is_same(target, Table::Citizens, mover.names()).await?;
-    report.add(Figure::rate("snapshot", mover.title(), lab.rows, cost, same));
+    report.add(Figure::rate(work.title(), mover.title(), lab.rows, cost, same));
     Ok(())
 }
 
 async fn catch_up(
+    work: Work,
     lab: &Lab,
     target: &Target,
     mover: &mut impl Mover,
-    size: Size,
-    report: &mut Report,
+    (size, report): (Size, &mut Report),
 ) -> Outcome<()> {
     mover.prepare(lab, target, &Table::ALL).await?;
     mover.read_all(lab, target).await?;
     let Size { changes, large, .. } = size;
-    for _ in 0..size.repeat {
+    for _ in 0..size.repeat.min(mover.rounds_max()) {
         mover.pause(lab, target).await?;
         let plan = Plan { changes, large, ..Plan::default() };
-        let done = workload::run(&lab.source().await, &plan).await?;
+        let done = lab.change(&plan).await?;
         lab.settle();
         let processes = mover.processes(lab, target);
-        let (cost, moved) = measured(lab, processes, mover.drain(lab, target, done.marker)).await;
+        let (cost, moved) =
+            measured(lab.servers(mover.reads()), processes, mover.drain(lab, target, done.marker))
+                .await;
         moved?;
         let mut same = true;
         for table in Table::ALL {
             same &= lab.is_same(target, table, mover.names()).await?;
         }
-        report.add(Figure::rate("catch-up", mover.title(), done.changes, cost, same));
+        report.add(Figure::rate(work.title(), mover.title(), done.changes, cost, same));
     }
     Ok(())
 }
@@ -212,7 +287,7 @@ async fn latency(
     let table = mover.probe();
     let processes = mover.processes(lab, target);
     let work = latency::measure(&source, &seen, table, size.rate);
-    let (cost, found) = measured(lab, processes, work).await;
+    let (cost, found) = measured(lab.servers(mover.reads()), processes, work).await;
     report.add(Figure::latency(mover.title(), found?, cost));
     Ok(())
 }

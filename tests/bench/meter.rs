@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::lab::Lab;
-
 /// Between two looks at the mover's processes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -28,13 +26,13 @@ pub(crate) struct Cost {
 /// Says which processes are the mover's just now.
 pub(crate) type Processes = Box<dyn Fn() -> Vec<u32> + Send>;
 
-/// Does `work` and says what it cost.
+/// Does `work` and says what it cost; `servers` are the first processes of source and target.
 pub(crate) async fn measured<T>(
-    lab: &Lab,
+    servers: [u32; 2],
     processes: Processes,
     work: impl Future<Output = T>,
 ) -> (Cost, T) {
-    let servers = || lab.servers().map(family_cpu);
+    let servers = || servers.map(family_cpu);
     let (server_before, children_before) = (servers(), children_cpu());
     let watch = Watch::start(processes);
     let start = Instant::now();

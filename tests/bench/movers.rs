@@ -8,7 +8,7 @@ use phusa_tests::process::{run, wait_until};
 use phusa_tests::registry::Table;
 use phusa_tests::workload::{marker_of, marker_text};
 
-use crate::lab::{Lab, Outcome};
+use crate::lab::{Engine, Lab, Outcome};
 use crate::meter::{Processes, family, workers};
 
 /// The database rows are moved into.
@@ -22,23 +22,31 @@ pub(crate) const WITHIN: Duration = Duration::from_secs(1_200);
 pub(crate) enum Names {
     /// As at the source.
     Same,
+    /// As at the source, in the schema `bench`.
+    InBench,
     /// As in the contract.
     Agreed,
 }
 
 impl Names {
     /// A table and its columns.
-    pub(crate) fn of(self, table: Table) -> (&'static str, Vec<&'static str>) {
+    pub(crate) fn of(self, table: Table) -> (String, Vec<&'static str>) {
         let columns = table.columns().iter();
-        match self {
-            Self::Same => (table.name(), columns.map(|column| column.name).collect()),
-            Self::Agreed => (table.dataset(), columns.map(|column| column.field).collect()),
-        }
+        let name = match self {
+            Self::Same => table.name().to_owned(),
+            Self::InBench => format!("bench.{}", table.name()),
+            Self::Agreed => table.dataset().to_owned(),
+        };
+        let columns = match self {
+            Self::Same | Self::InBench => columns.map(|column| column.name).collect(),
+            Self::Agreed => columns.map(|column| column.field).collect(),
+        };
+        (name, columns)
     }
 
     fn marker(self, table: Table) -> &'static str {
         match self {
-            Self::Same => marker_of(table).0,
+            Self::Same | Self::InBench => marker_of(table).0,
             Self::Agreed => marker_of(table).1,
         }
     }
@@ -50,14 +58,34 @@ pub(crate) trait Mover {
     /// What it is called in the table.
     fn title(&self) -> &'static str;
 
+    /// What it reads.
+    fn reads(&self) -> Engine {
+        Engine::PostgreSql
+    }
+
     /// What it calls tables at the target.
     fn names(&self) -> Names;
 
     /// The small table for latency, at the target.
-    fn probe(&self) -> &'static str;
+    fn probe(&self) -> &'static str {
+        "probe"
+    }
 
-    /// Its processes, whenever asked.
-    fn processes(&self, lab: &Lab, target: &Target) -> Processes;
+    /// Its processes, whenever asked; by default all that this program has started but servers.
+    fn processes(&self, lab: &Lab, _target: &Target) -> Processes {
+        let [source, target] = lab.servers(self.reads());
+        let others = [std::process::id(), source, target];
+        Box::new(move || {
+            let mut ids = family(std::process::id());
+            ids.retain(|id| !others.contains(id));
+            ids
+        })
+    }
+
+    /// How often it can catch up on one set-up within the time that anybody has.
+    fn rounds_max(&self) -> usize {
+        usize::MAX
+    }
 
     /// Does what need not be measured: tables with their keys, certificates, rights.
     async fn prepare(&mut self, lab: &Lab, target: &Target, tables: &[Table]) -> Outcome<()>;
@@ -66,16 +94,24 @@ pub(crate) trait Mover {
     async fn read_all(&mut self, lab: &Lab, target: &Target) -> Outcome<()>;
 
     /// Stops, so that changes pile up.
-    async fn pause(&mut self, lab: &Lab, target: &Target) -> Outcome<()>;
+    async fn pause(&mut self, _lab: &Lab, _target: &Target) -> Outcome<()> {
+        Err(format!("{} carries no changes", self.title()).into())
+    }
 
     /// From its start until the end of run `marker` is there in every table.
-    async fn drain(&mut self, lab: &Lab, target: &Target, marker: u64) -> Outcome<()>;
+    async fn drain(&mut self, _lab: &Lab, _target: &Target, _marker: u64) -> Outcome<()> {
+        Err(format!("{} carries no changes", self.title()).into())
+    }
 
     /// Carries the small table for latency, and is up to date with it.
-    async fn prepare_probe(&mut self, lab: &Lab, target: &Target) -> Outcome<()>;
+    async fn prepare_probe(&mut self, _lab: &Lab, _target: &Target) -> Outcome<()> {
+        Err(format!("{} is not measured for latency", self.title()).into())
+    }
 
     /// Ends and leaves nothing behind.
-    async fn finish(&mut self, lab: &Lab, target: &Target) -> Outcome<()>;
+    async fn finish(&mut self, _lab: &Lab, _target: &Target) -> Outcome<()> {
+        Ok(())
+    }
 }
 
 /// Waits until every table shows the marker of the run that ended last.
@@ -112,19 +148,6 @@ impl Mover for Pipe {
         Names::Same
     }
 
-    fn probe(&self) -> &'static str {
-        "probe"
-    }
-
-    fn processes(&self, _lab: &Lab, _target: &Target) -> Processes {
-        let own = std::process::id();
-        Box::new(move || {
-            let mut ids = family(own);
-            ids.retain(|id| *id != own);
-            ids
-        })
-    }
-
     async fn prepare(&mut self, _lab: &Lab, target: &Target, tables: &[Table]) -> Outcome<()> {
         self.tables = tables.into();
         for table in tables {
@@ -143,22 +166,6 @@ impl Mover for Pipe {
             shell.args([&lab.source.url(), &target.url(), table.name()]);
             tokio::task::block_in_place(|| run(&mut shell));
         }
-        Ok(())
-    }
-
-    async fn pause(&mut self, _lab: &Lab, _target: &Target) -> Outcome<()> {
-        Err("a pipe carries no changes".into())
-    }
-
-    async fn drain(&mut self, _lab: &Lab, _target: &Target, _marker: u64) -> Outcome<()> {
-        Err("a pipe carries no changes".into())
-    }
-
-    async fn prepare_probe(&mut self, _lab: &Lab, _target: &Target) -> Outcome<()> {
-        Err("a pipe carries no changes".into())
-    }
-
-    async fn finish(&mut self, _lab: &Lab, _target: &Target) -> Outcome<()> {
         Ok(())
     }
 }
@@ -199,12 +206,8 @@ impl Mover for Replication {
         Names::Same
     }
 
-    fn probe(&self) -> &'static str {
-        "probe"
-    }
-
     fn processes(&self, lab: &Lab, _target: &Target) -> Processes {
-        let [source, target] = lab.servers();
+        let [source, target] = lab.servers(self.reads());
         Box::new(move || {
             let mut ids = workers(target, &["logical replication worker"]);
             ids.extend(workers(source, &["walsender"]));

@@ -1,12 +1,11 @@
 //! Phù Sa as a mover: hub with the target server as its warehouse, and one agent.
 
 use phusa_tests::process::wait_until;
-use phusa_tests::province::{Dataset, Province, Reader};
+use phusa_tests::province::{Dataset, Province, Readable, Reader};
 use phusa_tests::registry::{Share, Table};
 use phusa_tests::workload::{probe_contract, probe_mapping};
 
-use crate::lab::{Lab, Outcome};
-use crate::meter::Processes;
+use crate::lab::{Engine, Lab, Outcome};
 use crate::movers::{Mover, Names, Target, WITHIN, wait_for_marker};
 
 /// Whose rows they are.
@@ -17,14 +16,28 @@ const PROBE: &str = "danh_muc.probe";
 
 /// Agent and hub.
 pub(crate) struct Ours {
+    from: Engine,
+    capture: &'static str,
+    settings: &'static str,
     province: Option<Province>,
     datasets: Vec<(&'static str, u64)>,
-    ids: Vec<u32>,
 }
 
 impl Ours {
-    pub(crate) fn new() -> Self {
-        Self { province: None, datasets: Vec::new(), ids: Vec::new() }
+    /// By the source's log.
+    pub(crate) fn new(from: Engine) -> Self {
+        Self::by(from, "log", "")
+    }
+
+    /// In this way, with this added to `agent.toml`.
+    pub(crate) fn by(from: Engine, capture: &'static str, settings: &'static str) -> Self {
+        Self { from, capture, settings, province: None, datasets: Vec::new() }
+    }
+
+    /// What the agent says of itself; `None` until it does.
+    pub(crate) fn status(&self) -> Option<serde_json::Value> {
+        let said = self.province.as_ref()?.agent(AGENCY, &["status", "--json"]);
+        serde_json::from_slice(&said.stdout).ok()
     }
 
     /// The agent's process.
@@ -36,13 +49,39 @@ impl Ours {
         self.province.get_or_insert_with(Province::new)
     }
 
-    fn set_up(&mut self, lab: &Lab, target: &Target, datasets: &[Dataset], settings: &str) {
+    fn set_up(
+        &mut self,
+        lab: &Lab,
+        target: &Target,
+        datasets: &[Dataset],
+        settings: &str,
+    ) -> Outcome<()> {
         let mut province = Province::with_external(target);
-        let reader = Reader { agency: AGENCY, database: &lab.source, settings };
-        province.add_agent(reader, datasets);
+        let database: &dyn Readable = match self.from {
+            Engine::PostgreSql => &lab.source,
+            Engine::MariaDb => lab.maria()?.database(),
+        };
+        province.add_agent(Reader { agency: AGENCY, database, settings }, datasets);
         province.start_hub();
-        self.ids = vec![province.hub_process().id()];
         self.province = Some(province);
+        Ok(())
+    }
+
+    /// A table of the registry as this source has it, captured as wished.
+    fn dataset(&self, lab: &Lab, table: Table) -> Outcome<Dataset> {
+        let mut dataset = Dataset::of_registry(table, AGENCY, Share::Everything);
+        let schema = match self.from {
+            Engine::PostgreSql => "public",
+            Engine::MariaDb => lab.maria()?.database().schema(),
+        };
+        let (before, after) = (format!("\"public.{}\"", table.name()), table.name());
+        let place = format!("\"{schema}.{after}\"\ncapture = \"{}\"", self.capture);
+        dataset.mapping = dataset.mapping.replace(&before, &place);
+        if self.from == Engine::MariaDb {
+            // Its JSON is text with a check.
+            dataset.contract = dataset.contract.replace("type = \"jsonb\"", "type = \"text\"");
+        }
+        Ok(dataset)
     }
 
     fn start_agent(&mut self) {
@@ -72,23 +111,18 @@ impl Mover for Ours {
         Names::Agreed
     }
 
+    fn reads(&self) -> Engine {
+        self.from
+    }
+
     fn probe(&self) -> &'static str {
         PROBE
     }
 
-    fn processes(&self, _lab: &Lab, _target: &Target) -> Processes {
-        let own = std::process::id();
-        Box::new(move || {
-            let mut ids = crate::meter::family(own);
-            ids.retain(|id| *id != own);
-            ids
-        })
-    }
-
     async fn prepare(&mut self, lab: &Lab, target: &Target, tables: &[Table]) -> Outcome<()> {
-        let of = |table: &Table| Dataset::of_registry(*table, AGENCY, Share::Everything);
-        let datasets: Vec<Dataset> = tables.iter().map(of).collect();
-        self.set_up(lab, target, &datasets, "");
+        let datasets: Outcome<Vec<Dataset>> =
+            tables.iter().map(|table| self.dataset(lab, *table)).collect();
+        self.set_up(lab, target, &datasets?, self.settings)?;
         self.datasets = tables.iter().map(|table| (table.dataset(), lab.rows)).collect();
         Ok(())
     }
@@ -115,7 +149,7 @@ impl Mover for Ours {
             contract: probe_contract(AGENCY),
             mapping: probe_mapping(&format!("../contracts/{PROBE}.toml")),
         };
-        self.set_up(lab, target, &[dataset], "[batch]\nbatch_linger = \"5ms\"\n");
+        self.set_up(lab, target, &[dataset], "[batch]\nbatch_linger = \"5ms\"\n")?;
         self.datasets = vec![(PROBE, 1)];
         self.start_agent();
         self.wait_until_read(target).await

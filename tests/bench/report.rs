@@ -75,6 +75,18 @@ impl Figure {
         Self { latency: Some(latency), ..Self::new("latency", who) }
     }
 
+    /// A pass over unchanged rows: how long it took, and the agent's CPU seconds.
+    pub(crate) fn pass(
+        who: &'static str,
+        rows: u64,
+        seconds: f64,
+        mover_cpu: f64,
+        same: bool,
+    ) -> Self {
+        let cost = Cost { seconds, mover_cpu, server_cpu: [f64::NAN; 2], peak_bytes: 0 };
+        Self::rate("reconcile, nothing changed", who, rows, cost, same)
+    }
+
     /// A size in bytes.
     pub(crate) fn bytes(work: &'static str, who: &'static str, bytes: u64) -> Self {
         Self { value: Some(to_f64(bytes) / MIB), unit: "MiB", ..Self::new(work, who) }
@@ -119,6 +131,9 @@ impl Report {
     pub(crate) fn print(&self) {
         self.print_rates("snapshot", "COPY pipe");
         self.print_rates("catch-up", "logical replication");
+        self.print_rates("MariaDB snapshot", "pgloader");
+        self.print_rates("MariaDB catch-up", "pg_chameleon");
+        self.print_rates("reconcile, nothing changed", "PostgreSQL");
         self.print_latency();
         for figure in &self.figures {
             if let Some(value) = figure.value {

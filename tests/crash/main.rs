@@ -2,8 +2,13 @@
 //! the warehouse ends up identical to the source, the log has no gap and no repeat, and no source
 //! transaction was ever half visible.
 //!
-//! `PHUSA_CRASH=<n>` makes the long form of at least `n` kills; `PHUSA_CRASH_SEED=<seed>` repeats one.
+//! `PHUSA_CRASH=<n>` makes the long form of at least `n` kills at named points;
+//! `PHUSA_CRASH_MINUTES=30 PHUSA_CRASH_ENGINE=postgres|mariadb|mysql|sqlserver` that of a random
+//! workload, `-- --nocapture long`. `PHUSA_CRASH_SEED=<seed>` repeats one.
 
+mod clerk;
+mod day;
 mod points;
 mod power_cut;
 mod scene;
+mod witness;

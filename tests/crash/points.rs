@@ -6,7 +6,6 @@ use phusa_agent::failpoint::Failpoint;
 use phusa_hub::failpoint::Point;
 use phusa_tests::random::Random;
 use phusa_tests::registry::Table;
-use tokio::time::{Duration, sleep};
 
 use crate::scene::{Scene, Victim};
 
@@ -91,18 +90,18 @@ async fn die_in_the_log(scene: &mut Scene) {
 async fn die_somewhere(scene: &mut Scene, random: &mut Random) {
     match random.below(7) {
         0 | 1 => {
-            sleep(Duration::from_millis(random.below(1_500))).await;
+            scene.wait_for_batches(random.below(40)).await;
             scene.kill(Victim::Agent);
             scene.revive(Victim::Agent);
         }
         2 => {
-            sleep(Duration::from_millis(random.below(1_500))).await;
+            scene.wait_for_batches(random.below(40)).await;
             scene.kill(Victim::Hub);
             scene.revive(Victim::Hub);
         }
         3 => {
             scene.stir().await;
-            sleep(Duration::from_millis(random.below(500))).await;
+            scene.wait_for_batches(random.below(12)).await;
             scene.kill_source();
         }
         4 => {

@@ -5,7 +5,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use phusa_tests::process::{output, run};
 use phusa_tests::random::Random;
@@ -31,7 +30,7 @@ async fn an_agent_whose_power_went_out_goes_on_in_the_same_epoch() {
     let mut random = Random::new(5, 0);
     for cut in 0..CUTS {
         scene.stir().await;
-        tokio::time::sleep(Duration::from_millis(200 + random.below(1_000))).await;
+        scene.wait_for_batches(random.between(1, 30)).await;
         scene.process(Victim::Agent).signal(Signal::STOP);
         disk.copy();
         scene.kill(Victim::Agent);

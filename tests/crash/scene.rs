@@ -2,9 +2,8 @@
 //! the warehouse all the while.
 
 use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
 use std::os::unix::process::ExitStatusExt as _;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use phusa_tests::database::{Database, Server, Version, connect_with};
@@ -15,10 +14,14 @@ use phusa_tests::workload::{self, Plan};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::witness::{Block, Witness};
+
 pub(crate) const AGENCY: &str = "H57.12";
 
 /// Rows of the table that each transaction of the writer changes as a whole.
 const BLOCK_ROWS: i64 = 240;
+
+const PROBE: Block = Block { dataset: "danh_muc.probe", number: "seq", rows: BLOCK_ROWS };
 
 /// Batches so small that the full read has hundreds and every writer's transaction spans five.
 const SMALL_BATCHES: &str = "[batch]\nbatch_rows_max = 50\nbatch_linger = \"10ms\"\n";
@@ -49,25 +52,7 @@ pub(crate) struct Scene {
     began: Instant,
     load: CancellationToken,
     tasks: TaskTracker,
-    seen: Arc<Mutex<Seen>>,
-}
-
-/// What the witness saw of the table that is only ever changed as a whole.
-#[derive(Debug, Default)]
-struct Seen {
-    generations: BTreeSet<i64>,
-    halves: Vec<String>,
-}
-
-impl Seen {
-    fn note(&mut self, generations: RangeInclusive<i64>, rows: i64, newest: i64) {
-        let (first, last) = (*generations.start(), *generations.end());
-        if first != last || rows != BLOCK_ROWS || first < newest {
-            let half = format!("{rows} rows of {first} to {last} after {newest}");
-            self.halves.extend((self.halves.last() != Some(&half)).then_some(half));
-        }
-        self.generations.insert(last);
-    }
+    witness: Witness,
 }
 
 impl Scene {
@@ -93,20 +78,19 @@ impl Scene {
         province.start_hub();
         let (load, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(write(database.url(), load.clone()));
-        let (kills, hit, seen) = (0, BTreeSet::new(), Arc::default());
-        Self { province, database, kills, hit, began: Instant::now(), load, tasks, seen }
+        let (kills, hit, witness) = (0, BTreeSet::new(), Witness::of(PROBE));
+        Self { province, database, kills, hit, began: Instant::now(), load, tasks, witness }
     }
 
     /// Lets the witness look from now on.
     pub(crate) fn watch(&self) {
-        let config = self.province.warehouse_config();
-        let (seen, stop) = (Arc::clone(&self.seen), self.load.clone());
-        self.tasks.spawn(async move {
-            while !stop.is_cancelled() {
-                look(&config, &seen, &stop).await;
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        });
+        let (config, stop) = (self.province.warehouse_config(), self.load.clone());
+        self.tasks.spawn(self.witness.clone().look(config, stop));
+    }
+
+    /// Waits until so many batches more are at the hub, which must be there.
+    pub(crate) async fn wait_for_batches(&self, count: u64) {
+        wait_for_batches(&self.province, count).await;
     }
 
     /// The full read goes on as fast as it can from the agent's next start.
@@ -221,7 +205,7 @@ impl Scene {
     pub(crate) async fn conclude(mut self) {
         self.stir().await;
         wait_until("the witness to see its fill", PASSES_WITHIN, async || {
-            (self.seen.lock().unwrap().generations.len() > SEEN_MIN).then_some(())
+            (self.witness.generations() > SEEN_MIN).then_some(())
         })
         .await;
         self.load.cancel();
@@ -229,15 +213,26 @@ impl Scene {
         self.tasks.wait().await;
         self.wait_until_identical().await;
         self.province.verify_log();
-        let seen = self.seen.lock().unwrap();
-        assert_eq!(seen.halves, Vec::<String>::new());
+        assert_eq!(self.witness.halves(), Vec::<String>::new());
         let (kills, seconds) = (self.kills, self.began.elapsed().as_secs_f64());
-        let generations = seen.generations.len();
-        drop(seen);
+        let generations = self.witness.generations();
         assert!(self.process(Victim::Agent).stop().success());
         assert!(self.process(Victim::Hub).stop().success());
         println!("{kills} kills in {seconds:.0} s; the witness saw {generations} whole states");
     }
+}
+
+/// Waits until so many batches more than now are at the hub; what is then killed is in their midst.
+pub(crate) async fn wait_for_batches(province: &Province, count: u64) {
+    let sql = "select count(*) from phusa.transfers where kind = 'push'";
+    let mut wanted = None;
+    wait_until("more batches to be at the hub", PASSES_WITHIN, async || {
+        let client = connect_with(&province.warehouse_config()).await.ok()?;
+        let row = client.query_one(sql, &[]).await.ok()?;
+        let there = u64::try_from(row.get::<_, i64>(0)).unwrap_or(0);
+        (there >= *wanted.get_or_insert(there + count)).then_some(())
+    })
+    .await;
 }
 
 /// Changes every row of the table in one transaction, again and again, whatever happens to the
@@ -253,29 +248,5 @@ async fn write(url: String, stop: CancellationToken) {
             }
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Looks until the warehouse goes away. Only a consistent dataset promises whole transactions.
-async fn look(config: &tokio_postgres::Config, seen: &Mutex<Seen>, stop: &CancellationToken) {
-    let Ok(client) = connect_with(config).await else { return };
-    let sql = "select min(seq), max(seq), count(*),
-                      (select bool_and(consistent_at is not null) from phusa.streams
-                       where dataset = 'danh_muc.probe')
-               from danh_muc.probe";
-    let mut newest = i64::MIN;
-    while !stop.is_cancelled() {
-        let Ok(row) = client.query_one(sql, &[]).await else { return };
-        let (Some(first), Some(last), rows, Some(true)) = (
-            row.get::<_, Option<i64>>(0),
-            row.get::<_, Option<i64>>(1),
-            row.get::<_, i64>(2),
-            row.get::<_, Option<bool>>(3),
-        ) else {
-            continue;
-        };
-        seen.lock().unwrap().note(first..=last, rows, newest);
-        newest = last;
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

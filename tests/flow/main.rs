@@ -20,4 +20,5 @@ mod snapshot;
 mod sqlserver;
 mod standby;
 mod types;
-mod world;
+
+use phusa_tests::world;

@@ -4,6 +4,7 @@ mod compare;
 mod log;
 mod login;
 mod types;
+mod watermark;
 
 use std::sync::Arc;
 

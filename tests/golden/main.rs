@@ -9,7 +9,7 @@ use phusa_protocol::batch::{
 use phusa_protocol::change::{BodyWriter, Op};
 use phusa_protocol::contract::Contract;
 use phusa_protocol::digest::Digest;
-use phusa_protocol::entry::{Entry, Kind, link};
+use phusa_protocol::entry::{Compared, Entry, Kind, link};
 use phusa_protocol::fault::Code;
 use phusa_protocol::frame;
 use phusa_protocol::hello::{Committed, Hello, Offer, Refusal, Terms, Welcome};
@@ -147,6 +147,7 @@ fn log_entries_and_their_links_stay() {
         header: Some(String::from_utf8(signed.bytes).unwrap()),
         agent_signature: Some(signed.signature),
         refused: None,
+        compared: None,
         contract: Some(signed.header.contract),
         bytes: 1234,
         received_at: Timestamp::from_micros(1_795_250_600_500_000),
@@ -159,7 +160,22 @@ fn log_entries_and_their_links_stay() {
     (entry.kind, entry.refused, entry.transfer) = (Kind::Refuse, Some(Code::NotOwner), 13);
     let (refuse, refuse_signature) = entry.seal(&hub_key());
     let second = link(first, &refuse);
-    let lines = [(push, push_signature, first), (refuse, refuse_signature, second)];
+    (entry.kind, entry.refused, entry.transfer) = (Kind::Proof, None, 14);
+    (entry.header, entry.agent_signature, entry.bytes) = (None, None, 0);
+    entry.compared = Some(Compared {
+        at: Timestamp::from_micros(1_795_250_590_000_000),
+        source_rows: 3_000,
+        warehouse_rows: 3_001,
+        differing: 4,
+        identical: false,
+    });
+    let (proof, proof_signature) = entry.seal(&hub_key());
+    let third = link(second, &proof);
+    let lines = [
+        (push, push_signature, first),
+        (refuse, refuse_signature, second),
+        (proof, proof_signature, third),
+    ];
     let text = |(entry, signature, link): &(String, _, Digest)| {
         format!("{entry}\nsigned {}\nlink {link}\n\n", String::from(*signature))
     };

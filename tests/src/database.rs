@@ -291,6 +291,14 @@ impl Server {
         ]))
     }
 
+    /// Runs SQL as superuser; whether the server said that all of it is done.
+    #[must_use]
+    pub fn accepts(&self, database: &str, sql: &str) -> bool {
+        let url = self.url(database);
+        let arguments = ["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", &url, "-c", sql];
+        output(self.command("psql").args(arguments)).status.success()
+    }
+
     /// Stops it and waits for that; clients are cut off, nothing committed is lost.
     pub fn stop(&self) {
         self.control(&["-m", "fast", "stop"]);

@@ -10,6 +10,8 @@ pub mod tds;
 pub mod process;
 pub mod province;
 pub mod mysql;
+pub mod world;
+pub mod office;
 pub mod canary;
 pub mod forger;
 pub mod relay;

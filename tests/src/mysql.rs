@@ -182,6 +182,19 @@ impl MySqlServer {
         self.port
     }
 
+    /// The id of its process, while it runs.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        process.as_ref().map(Process::id)
+    }
+
+    /// A folder that its process may read too; it goes away with the server.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Runs SQL as administrator and returns what it prints: a line a row, tabs between columns.
     ///
     /// # Panics
@@ -190,9 +203,15 @@ impl MySqlServer {
         run(self.client().args(["--database", database, "--execute", sql]))
     }
 
+    /// Runs SQL as administrator; whether the server said that all of it is done.
+    #[must_use]
+    pub fn accepts(&self, database: &str, sql: &str) -> bool {
+        output(self.client().args(["--database", database, "--execute", sql])).status.success()
+    }
+
     /// Whether SQL can be run.
     fn answers(&self) -> bool {
-        output(self.client().args(["--execute", "select 1"])).status.success()
+        self.accepts("", "select 1")
     }
 
     /// Stops it and waits for that.
@@ -289,7 +308,9 @@ impl MySqlServer {
         }
     }
 
-    fn client(&self) -> Command {
+    /// A command of its own client, as administrator: columns between tabs, null as `NULL`.
+    #[must_use]
+    pub fn client(&self) -> Command {
         let mut command = Command::new(self.program("bin", "mariadb", "mysql"));
         let socket = self.folder.path().join("s");
         command.args(["--no-defaults", "--user=root", "--skip-column-names", "--batch"]);

@@ -244,15 +244,7 @@ impl Province {
     /// # Panics
     /// When that cannot be done.
     pub fn add_agent(&mut self, reader: Reader<'_>, datasets: &[Dataset]) {
-        let Reader { agency, database, settings } = reader;
-        let (engine, port) = (database.engine(), database.port());
-        let (name, user) = (database.name(), login(database));
-        let source = format!(
-            "engine = \"{engine}\"\nhost = \"127.0.0.1\"\nport = {port}\n\
-             database = \"{name}\"\nuser = \"{user}\"\npassword_file = \"source.password\"\n\
-             tls = \"off\"\n\n{settings}"
-        );
-        self.place_agent(agency, &source, datasets);
+        self.place_agent(reader.agency, &section(reader), datasets);
         self.admit(reader);
     }
 
@@ -292,20 +284,9 @@ impl Province {
 
     /// Runs what `check` prints as the administrator of the source would, until nothing is missing.
     fn admit(&self, reader: Reader<'_>) {
-        let (database, user) = (reader.database, login(reader.database));
-        database.make_login(&user, "bi-mat");
-        for _ in 0..3 {
-            let checked = self.agent(reader.agency, &["check", "--offline"]);
-            if checked.status.success() {
-                return;
-            }
-            let said = String::from_utf8_lossy(&checked.stdout).into_owned();
-            let wanted = statements(&said);
-            let errors = String::from_utf8_lossy(&checked.stderr);
-            assert!(!wanted.is_empty(), "check failed:\n{said}{errors}");
-            for statement in wanted {
-                database.administer(statement);
-            }
+        reader.database.make_login(&login(reader.database), "bi-mat");
+        if let Err(said) = admitted(&self.agent_config(reader.agency), reader.database) {
+            assert!(!statements(&said).is_empty(), "check failed:\n{said}");
         }
     }
 
@@ -498,6 +479,19 @@ impl Default for Province {
     }
 }
 
+/// The section `source` of an agent's file, and what comes after.
+#[must_use]
+pub fn section(reader: Reader<'_>) -> String {
+    let Reader { database, settings, .. } = reader;
+    let (engine, port, name) = (database.engine(), database.port(), database.name());
+    let user = login(database);
+    format!(
+        "engine = \"{engine}\"\nhost = \"127.0.0.1\"\nport = {port}\n\
+         database = \"{name}\"\nuser = \"{user}\"\npassword_file = \"source.password\"\n\
+         tls = \"off\"\n\n{settings}"
+    )
+}
+
 fn agent_command(config: &Path) -> Command {
     let mut command = Command::new(program("phusa-agent"));
     command.arg("--config").arg(config);
@@ -510,8 +504,34 @@ fn owner_of(file: &Path) -> Option<String> {
     Some(contract.owner.to_string())
 }
 
+/// Runs what `check` of an agent's file prints as the administrator of the source would, until
+/// nothing is missing; returns what it said last.
+///
+/// # Errors
+/// What `check` said last, where it is not satisfied.
+pub fn admitted(config: &Path, database: &dyn Readable) -> Result<String, String> {
+    let mut said = String::new();
+    for _ in 0..4 {
+        let checked = output(agent_command(config).args(["check", "--offline"]));
+        let (out, err) = (&checked.stdout, &checked.stderr);
+        said = format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err));
+        if checked.status.success() {
+            return Ok(said);
+        }
+        let wanted = statements(&said);
+        if wanted.is_empty() {
+            break;
+        }
+        for statement in wanted {
+            database.administer(statement);
+        }
+    }
+    Err(said)
+}
+
 /// The agent's login at the source; logins are shared by all databases of a server.
-fn login(database: &dyn Readable) -> String {
+#[must_use]
+pub fn login(database: &dyn Readable) -> String {
     format!("phusa_{}", database.name())
 }
 

@@ -11,6 +11,11 @@ mod wire;
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::database::free_port;
+use crate::process::wait_until_blocking;
+use crate::province::Readable;
 
 use self::answer::{Answer, answer};
 use self::model::Database;
@@ -50,6 +55,8 @@ struct Shared {
     transactions: AtomicU64,
     encryption: Mutex<Encryption>,
     password: String,
+    /// The connections of this life of the server; `None` while it is stopped.
+    lives: Mutex<Option<Vec<TcpStream>>>,
 }
 
 /// A server on a port of its own; it ends with the test.
@@ -66,8 +73,6 @@ impl SqlServer {
     /// When no port can be had.
     #[must_use]
     pub fn start(password: &str) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-        let port = listener.local_addr().expect("an address").port();
         let shared = Arc::new(Shared {
             database: Mutex::new(Database::new()),
             planned: Mutex::new(Vec::new()),
@@ -75,15 +80,48 @@ impl SqlServer {
             transactions: AtomicU64::new(1),
             encryption: Mutex::new(Encryption::None),
             password: password.to_owned(),
+            lives: Mutex::new(None),
         });
-        let of_listener = Arc::clone(&shared);
+        let server = Self { shared, port: free_port() };
+        server.resume();
+        server
+    }
+
+    /// Starts it where it had stopped; its database is as it was left.
+    ///
+    /// # Panics
+    /// When its port is taken.
+    pub fn resume(&self) {
+        let listener = TcpListener::bind(("127.0.0.1", self.port)).expect("the server's port");
+        *self.shared.lives() = Some(Vec::new());
+        let shared = Arc::clone(&self.shared);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let shared = Arc::clone(&of_listener);
+                let Ok(other) = stream.try_clone() else { continue };
+                match shared.lives().as_mut() {
+                    Some(lives) => lives.push(other),
+                    None => return,
+                }
+                let shared = Arc::clone(&shared);
                 std::thread::spawn(move || serve(&shared, stream));
             }
         });
-        Self { shared, port }
+    }
+
+    /// Ends it as a crash would: every connection breaks off where it is, and nobody listens.
+    ///
+    /// # Panics
+    /// When it was not running, or its port does not become free.
+    pub fn stop(&self) {
+        let lives = self.shared.lives().take().expect("a running server");
+        for life in lives {
+            let _ = life.shutdown(std::net::Shutdown::Both);
+        }
+        let free = || {
+            let _ = TcpStream::connect(("127.0.0.1", self.port)); // so that it notices
+            TcpListener::bind(("127.0.0.1", self.port)).is_ok()
+        };
+        wait_until_blocking("the server's port to be free", Duration::from_secs(20), free);
     }
 
     /// Its port.
@@ -125,7 +163,36 @@ impl SqlServer {
     }
 }
 
+impl Readable for SqlServer {
+    fn engine(&self) -> &'static str {
+        "sqlserver"
+    }
+
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn name(&self) -> &'static str {
+        "hotich"
+    }
+
+    fn schema(&self) -> &'static str {
+        "dbo"
+    }
+
+    /// It has one login, whatever its name.
+    fn make_login(&self, _user: &str, _password: &str) {}
+
+    fn administer(&self, sql: &str) {
+        self.database().administer(sql);
+    }
+}
+
 impl Shared {
+    fn lives(&self) -> MutexGuard<'_, Option<Vec<TcpStream>>> {
+        self.lives.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn trouble(&self, statement: &str) -> Option<Trouble> {
         let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = |one: &&mut Planned| one.times > 0 && statement.contains(&one.sign);

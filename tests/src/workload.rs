@@ -92,6 +92,18 @@ pub async fn load(client: &Client, citizens: u64, dossiers: u64, seed: u64) -> R
 /// # Errors
 /// What PostgreSQL says.
 pub async fn run(client: &Client, plan: &Plan) -> Result<Done, Error> {
+    run_and_show(client, plan, |_| {}).await
+}
+
+/// Like [`run`]; `show` is given every transaction as SQL, before it is done.
+///
+/// # Errors
+/// What PostgreSQL says.
+pub async fn run_and_show(
+    client: &Client,
+    plan: &Plan,
+    mut show: impl FnMut(&str),
+) -> Result<Done, Error> {
     let state = client.query_one("select seq, loaded, seed from workload", &[]).await?;
     let [run, loaded, seed] =
         [0, 1, 2].map(|index| u64::try_from(state.get::<_, i64>(index)).unwrap_or(0));
@@ -100,13 +112,16 @@ pub async fn run(client: &Client, plan: &Plan) -> Result<Done, Error> {
     let mut work = Work::new(plan, Place { run, loaded, seed });
     let mut done = Done { marker: run + 1, changes: 0, transactions: 0, seconds: 0.0 };
     while let Some(transaction) = work.next_transaction() {
-        let statements = transaction.statements.join(";");
-        client.batch_execute(&format!("begin;{statements};commit")).await?;
+        let sql = format!("begin;{};commit", transaction.statements.join(";"));
+        show(&sql);
+        client.batch_execute(&sql).await?;
         done.changes += transaction.changes;
         done.transactions += 1;
         wait_for_turn(plan, done.changes, start).await;
     }
-    client.batch_execute(&work.ending()).await?;
+    let sql = work.ending();
+    show(&sql);
+    client.batch_execute(&sql).await?;
     done.transactions += 1;
     done.seconds = start.elapsed().as_secs_f64();
     Ok(done)

@@ -73,7 +73,7 @@ async fn check_source(plan: &Plan) -> Result<Vec<Fault>, Fault> {
 }
 
 /// The statement that makes the login the file names.
-fn new_login(plan: &Plan) -> String {
+pub(super) fn new_login(plan: &Plan) -> String {
     let user = &plan.source.user;
     match plan.source.engine {
         Engine::Postgresql => {

@@ -153,6 +153,8 @@ pub struct GuardPlan {
     pub reconcile_interval: Duration,
     /// How long to wait between two looks for what was written.
     pub watermark_interval: Duration,
+    /// How far before the last look each goes back where open transactions cannot be seen.
+    pub watermark_overlap: Duration,
 }
 
 /// One checked dataset file with its contract.
@@ -422,6 +424,8 @@ impl Check<'_> {
         let months = (Span(Duration::from_millis(100)), seconds(30 * 86_400));
         let reconcile_rule = "`reconcile_interval` is 100ms to 30d";
         let watermark_rule = "`watermark_interval` is 100ms to 1d";
+        let weeks = (seconds(1), seconds(7 * 86_400));
+        let overlap_rule = "`watermark_overlap` is 1s to 7d";
         GuardPlan {
             rows_per_second_max: Some(file.rows_per_second_max).filter(|&rows| rows > 0),
             snapshot_workers: self.within(&file.snapshot_workers, (1, 16), workers_rule),
@@ -432,6 +436,7 @@ impl Check<'_> {
             latency_max: file.latency_max.0,
             reconcile_interval: self.within(&file.reconcile_interval, months, reconcile_rule).0,
             watermark_interval: self.within(&file.watermark_interval, timeouts, watermark_rule).0,
+            watermark_overlap: self.within(&file.watermark_overlap, weeks, overlap_rule).0,
         }
     }
 

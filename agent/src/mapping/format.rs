@@ -55,6 +55,39 @@ pub enum DateFormat {
 }
 
 impl DateFormat {
+    /// Every way.
+    pub const ALL: [Self; 8] = [
+        Self::DayMonthYear,
+        Self::Compact,
+        Self::YearMonthDay,
+        Self::CompactMinute,
+        Self::DayMonthYearTime,
+        Self::Excel,
+        Self::MonthYear,
+        Self::Year,
+    ];
+
+    /// Its name in a dataset's file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DayMonthYear => "dd/MM/yyyy",
+            Self::Compact => "yyyyMMdd",
+            Self::YearMonthDay => "yyyy-MM-dd",
+            Self::CompactMinute => "yyyyMMddHHmm",
+            Self::DayMonthYearTime => "dd/MM/yyyy HH:mm",
+            Self::Excel => "excel",
+            Self::MonthYear => "MM/yyyy",
+            Self::Year => "yyyy",
+        }
+    }
+
+    /// Whether `text` is a date written so; some or all of it may be missing where that shows.
+    #[must_use]
+    pub fn reads(self, text: &str) -> bool {
+        self.put(text, true, &mut String::new()).is_some()
+    }
+
     /// What it can be the text of, besides `text` itself.
     #[must_use]
     pub fn fits(self, kind: Kind) -> bool {
@@ -245,6 +278,21 @@ fn put_excel(text: &str, out: &mut String) -> Option<()> {
 }
 
 impl DecimalSign {
+    /// Its name in a dataset's file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Comma => "comma",
+            Self::Point => "point",
+        }
+    }
+
+    /// Whether `text` is a number written so.
+    #[must_use]
+    pub fn reads(self, text: &str) -> bool {
+        self.put(text, &mut String::new()).is_some()
+    }
+
     /// Appends the plain decimal, `-1234567.89`.
     fn put(self, text: &str, out: &mut String) -> Option<()> {
         let (decimal, thousands) = match self {

@@ -63,6 +63,13 @@ impl Looks {
         }
     }
 
+    /// How many look like this.
+    #[must_use]
+    pub fn count(&self, look: Look) -> u64 {
+        let mut pairs = Look::ALL.into_iter().zip(self.counts);
+        pairs.find(|(one, _)| *one == look).map_or(0, |(_, count)| count)
+    }
+
     /// What was found, with counts: one id is enough; words are told only when they are not rare.
     pub fn found(&self) -> impl Iterator<Item = (Look, u64)> {
         let rare = self.values / 50;

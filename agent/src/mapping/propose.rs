@@ -1,11 +1,12 @@
 //! A first mapping for a contract: which column of a table seems to be which field, by names without
-//! their marks, by what both names are about, and by types. A person decides; what is not sure says
-//! so.
+//! their marks, by what both names are about, by types, and by a sample of values where there is one.
+//! A person decides; what is not sure says so and why.
 
 use phusa_protocol::contract::{Class, Contract, ContractField};
 use phusa_protocol::value::Kind;
 
 use super::convert::Conversion;
+use super::evidence::Evidence;
 use super::looks::{Look, by_name};
 use super::syllable::folded;
 use crate::source::{Column, Native};
@@ -29,6 +30,29 @@ pub struct Proposal {
     pub sureness: Sureness,
     /// How the value would become the contract's type.
     pub conversion: Bridge,
+    /// Why it is so sure and no surer.
+    pub reasons: Vec<Reason>,
+}
+
+/// Something that speaks for a proposal or against it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The names are the same, but for marks and signs.
+    SameName,
+    /// The names are known to mean the same.
+    SameMeaning,
+    /// The names begin with the same letters, are about the same, or share words.
+    LikeName,
+    /// The type does not become the field's by itself or by a text that `convert` reads.
+    OtherType,
+    /// So many of a hundred values look like what the field's name says.
+    ValuesLook(Look, u64),
+    /// The values look like something else than the field's name says.
+    ValuesLookElse(Look),
+    /// So many of the sampled values are null, and the field is required.
+    Nulls(u64),
+    /// The longest value has so many characters, and so many are agreed.
+    TooLong(usize, u32),
 }
 
 /// How a column's type becomes the field's.
@@ -59,16 +83,17 @@ const SAME: [&[&str]; 12] = [
 ];
 
 /// The best column for each field, no column twice; sure ones first come to their columns.
+/// `evidence` is of the columns in their order, and empty where no values were looked at.
 #[must_use]
-pub fn propose(contract: &Contract, columns: &[Column]) -> Vec<Proposal> {
+pub fn propose(contract: &Contract, columns: &[Column], evidence: &[Evidence]) -> Vec<Proposal> {
     let mut all = Vec::new();
     for (field, agreed) in contract.fields.iter().enumerate() {
         for (column, found) in columns.iter().enumerate() {
-            let conversion = bridge(&found.native, agreed.kind);
-            let misfit = if conversion == Bridge::None { 30 } else { 0 };
-            let sureness = likeness(&agreed.name, &found.name).saturating_sub(misfit);
-            if sureness >= SURENESS_MIN {
-                all.push(Proposal { field, column, sureness, conversion });
+            let nullable = contract.is_nullable(field);
+            let mut proposal = judge((agreed, nullable), found, evidence.get(column));
+            if proposal.sureness >= SURENESS_MIN {
+                (proposal.field, proposal.column) = (field, column);
+                all.push(proposal);
             }
         }
     }
@@ -83,6 +108,71 @@ pub fn propose(contract: &Contract, columns: &[Column]) -> Vec<Proposal> {
     }
     taken.sort_by_key(|proposal| proposal.field);
     taken
+}
+
+/// How well one column fits one field, which the caller places.
+#[must_use]
+pub fn judge(
+    (agreed, nullable): (&ContractField, bool),
+    found: &Column,
+    evidence: Option<&Evidence>,
+) -> Proposal {
+    let conversion = bridge(&found.native, agreed.kind);
+    let mut reasons = Vec::new();
+    let mut sureness = likeness(&agreed.name, &found.name);
+    reasons.extend(match sureness {
+        100 => Some(Reason::SameName),
+        SURE.. => Some(Reason::SameMeaning),
+        SURENESS_MIN.. => Some(Reason::LikeName),
+        _ => None,
+    });
+    if let Some(evidence) = evidence.filter(|evidence| evidence.values() + evidence.nulls() > 0) {
+        weigh((agreed, nullable), evidence, &mut sureness, &mut reasons);
+    }
+    if conversion == Bridge::None {
+        sureness = sureness.saturating_sub(30);
+        reasons.push(Reason::OtherType);
+    }
+    Proposal { field: 0, column: 0, sureness, conversion, reasons }
+}
+
+/// Fewer values than this say nothing against a name.
+const VALUES_MIN: u64 = 10;
+
+/// What the values say beside the names.
+fn weigh(
+    (agreed, nullable): (&ContractField, bool),
+    evidence: &Evidence,
+    sureness: &mut Sureness,
+    reasons: &mut Vec<Reason>,
+) {
+    let told = [Look::CitizenId, Look::Phone, Look::Email, Look::PersonName];
+    let about = by_name(&agreed.name).filter(|look| told.contains(look));
+    let seen = evidence.looks_like();
+    let enough = evidence.values() >= VALUES_MIN;
+    match (about, seen) {
+        (Some(about), _) if evidence.percent(about) >= 80 => {
+            let raised = if *sureness >= SURENESS_MIN { 95 } else { 75 };
+            *sureness = (*sureness).max(raised);
+            reasons.push(Reason::ValuesLook(about, evidence.percent(about)));
+        }
+        (_, Some(seen)) if enough && about != Some(seen) => {
+            *sureness = (*sureness).min(60);
+            reasons.push(Reason::ValuesLookElse(seen));
+        }
+        _ => {}
+    }
+    if !nullable && evidence.nulls() > 0 {
+        *sureness = (*sureness).min(85);
+        reasons.push(Reason::Nulls(evidence.nulls()));
+    }
+    let longest = u32::try_from(evidence.longest()).unwrap_or(u32::MAX);
+    // A pseudonym has a length of its own, whatever it was made of.
+    let masked = mask(agreed, nullable).is_some();
+    if let Some(most) = agreed.max_length.filter(|most| longest > *most && !masked) {
+        *sureness = (*sureness).min(70);
+        reasons.push(Reason::TooLong(evidence.longest(), most));
+    }
 }
 
 fn bridge(native: &Native, kind: Kind) -> Bridge {
@@ -205,7 +295,7 @@ mod tests {
             column("hoten", Native::Bytea),
             column("tongiao", Native::Text),
         ];
-        let shown: Vec<_> = propose(&contract, &columns)
+        let shown: Vec<_> = propose(&contract, &columns, &[])
             .iter()
             .map(|p| {
                 (
@@ -222,5 +312,29 @@ mod tests {
             ("ngay_sinh", "ngaysinh", Bridge::Convert),
         ];
         assert_eq!(shown, expected);
+    }
+    #[test]
+    fn values_speak_for_a_column_whose_name_says_nothing_and_against_one_whose_name_lies() {
+        use phusa_protocol::value::Field;
+        let contract = include_str!("../../../configs/contracts/cong_dan.citizens.toml");
+        let contract = Contract::from_toml(contract).unwrap();
+        let columns = [column("f7", Native::Text), column("dien_thoai", Native::Text)];
+        let sample = |number: fn(u64) -> String| {
+            let mut evidence = Evidence::default();
+            for at in 0..50 {
+                evidence.add(&Native::Text, Field::Value(number(at).as_bytes()));
+            }
+            evidence
+        };
+        let phones = sample(|at| format!("09051234{at:02}"));
+        let names = sample(|_| "Nguyễn Văn An".to_owned());
+        let found = propose(&contract, &columns, &[phones, names]);
+        let of = |name: &str| {
+            let field = contract.fields.iter().position(|field| field.name == name);
+            found.iter().find(|proposal| Some(proposal.field) == field).unwrap()
+        };
+        let phone = of("dien_thoai");
+        assert_eq!((phone.column, phone.sureness), (0, 75), "{found:?}");
+        assert_eq!(phone.reasons, [Reason::ValuesLook(Look::Phone, 100)]);
     }
 }

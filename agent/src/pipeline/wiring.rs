@@ -186,6 +186,7 @@ fn guard(plan: &Plan) -> Guard {
         latency_max: plan.guard.latency_max,
         reconcile_interval: plan.guard.reconcile_interval,
         watermark_interval: plan.guard.watermark_interval,
+        watermark_overlap: plan.guard.watermark_overlap,
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use super::mysql::MySqlSource;
 use super::postgres::PostgresSource;
 use super::sqlserver::SqlServerSource;
-use super::{Block, Findings, Intake, Offer, Selection, Source, Start};
+use super::{Block, Findings, Intake, Listed, Offer, Selection, Source, Start};
 
 /// One of the engines.
 #[derive(Debug, Clone)]
@@ -33,6 +33,14 @@ impl Source for AnySource {
             Self::Postgres(source) => source.offers(selections).await,
             Self::SqlServer(source) => source.offers(selections).await,
             Self::MySql(source) => source.offers(selections).await,
+        }
+    }
+
+    async fn tables(&self) -> Result<Vec<Listed>, Fault> {
+        match self {
+            Self::Postgres(source) => source.tables().await,
+            Self::SqlServer(source) => source.tables().await,
+            Self::MySql(source) => source.tables().await,
         }
     }
 

@@ -29,6 +29,9 @@ pub struct Guard {
     pub reconcile_interval: Duration,
     /// How long to wait between two looks for what was written. Default 10 s.
     pub watermark_interval: Duration,
+    /// How far before the last look each look goes back, where it goes by a column of times and open
+    /// transactions cannot be seen. Default 10 min.
+    pub watermark_overlap: Duration,
 }
 
 impl Default for Guard {
@@ -43,6 +46,7 @@ impl Default for Guard {
             latency_max: Duration::from_millis(250),
             reconcile_interval: Duration::from_secs(900),
             watermark_interval: Duration::from_secs(10),
+            watermark_overlap: Duration::from_secs(600),
         }
     }
 }

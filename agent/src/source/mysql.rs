@@ -2,9 +2,9 @@
 //! row binlog or by comparing rows.
 //!
 //! Reading order: the settings here; what the server is and what the login may do (`server`,
-//! `grants`, `catalogue`, `probe`); which way is taken (`choose`, `offers`), of which one compares
-//! rows (`compare`); the full read (`read`, with `kind`, `value` and `key`, which
-//! are pure); the log (`stream`, `follow`; `event`, `cell`, `json`, `statement`, `shape` and
+//! `grants`, `catalogue`, `probe`); which way is taken (`choose`, `offers`), of which two compare
+//! rows (`compare`, with `watermark`); the full read (`read`, with `kind`, `value` and `key`, which
+//! are pure); the log (`stream`, `packed`, `follow`; `event`, `cell`, `json`, `statement`, `shape` and
 //! `assemble` are pure). Everything a restart needs is in `place`.
 
 mod kind;
@@ -21,22 +21,24 @@ mod session;
 mod server;
 mod grants;
 mod catalogue;
+mod watermark;
 mod target;
 mod choose;
 mod probe;
 mod offers;
+mod tables;
 mod read;
 mod compare;
 mod shape;
 mod assemble;
 mod stream;
+mod packed;
 mod follow;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use phusa_protocol::batch::Phase;
-use phusa_protocol::change::Op;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::AgentId;
 use tokio::sync::mpsc;
@@ -52,11 +54,13 @@ use self::server::Server;
 use self::session::Session;
 use self::target::Target;
 use super::guard::Guard;
-use super::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
+use super::outbox::{Outbox, Sealed};
 use super::reconcile;
+use super::scanned::{self, Scanned};
 use super::settings::{Keep, Limits, Password, Tls};
 use super::snapshot::Reading;
-use super::{Block, Findings, Intake, Offer, Resume, Selection, Source, Start};
+use super::throttle::Throttle;
+use super::{Block, Findings, Intake, Listed, Offer, Resume, Selection, Source, Start};
 
 /// Everything the engine needs to know.
 #[derive(Debug, Clone)]
@@ -140,6 +144,10 @@ impl Source for MySqlSource {
         offers::offers(&self.settings, selections).await
     }
 
+    async fn tables(&self) -> Result<Vec<Listed>, Fault> {
+        tables::tables(&self.settings).await
+    }
+
     async fn capture(
         &self,
         selection: &Selection,
@@ -205,6 +213,7 @@ struct Capture {
     target: Arc<Target>,
     server: Server,
     identity: Identity,
+    throttle: Arc<Throttle>,
 }
 
 async fn capture(
@@ -215,17 +224,27 @@ async fn capture(
     target: &mut Option<Arc<Target>>,
 ) -> Result<(), Fault> {
     let mut session = Session::open(settings).await?;
-    let Admitted { server, table, capture } =
-        probe::admit(&mut session, settings, selection).await?;
+    let mut admitted = probe::admit(&mut session, settings, selection).await?;
+    let throttle = Arc::new(Throttle::new(&settings.guard, selection.place()));
+    if start.resume.is_none() && !throttle.is_open() {
+        // Nothing is noted of the log before the read may begin, nor is a session kept.
+        session.close().await;
+        throttle.wait_for_hours().await;
+        session = Session::open(settings).await?;
+        admitted = probe::admit(&mut session, settings, selection).await?;
+    }
+    let Admitted { server, table, capture } = admitted;
     let target = Arc::clone(target.insert(Arc::new(Target::new(selection.clone(), &table)?)));
-    if capture == super::Capture::Reconcile {
-        let engine = InKeyOrder::new(settings, &target, server.flavour, session);
-        let job = engine.job()?;
+    if capture != super::Capture::Log {
+        let watermark = capture == super::Capture::Watermark;
+        let engine = InKeyOrder::new(settings, &target, server, session);
+        let job = engine.job(watermark)?;
         return Box::pin(reconcile::follow(engine, job, start, intake)).await;
     }
     let (tracking, columns) = (server.tracking(), target.fingerprint());
     let identity = Identity { server: server.uuid(), tracking, columns };
-    let capture = Capture { settings: Arc::clone(settings), target, server, identity };
+    let settings = Arc::clone(settings);
+    let capture = Capture { settings, target, server, identity, throttle };
     let stage = capture.place(&mut session, start.resume.as_ref()).await?;
     session.close().await;
     Box::pin(capture.run(stage, intake)).await
@@ -256,6 +275,7 @@ impl Capture {
                     target: Arc::clone(&self.target),
                     server: self.server.clone(),
                     identity: self.identity.clone(),
+                    throttle: Arc::clone(&self.throttle),
                     start: start.clone(),
                     reading,
                     progress: intake.progress.clone(),
@@ -278,6 +298,7 @@ impl Capture {
             noted_at: Instant::now(),
             block_since: None,
             left_open,
+            packs: self.server.packs_transactions(),
         };
         Box::pin(follower.run(&mut outbox)).await
     }
@@ -317,46 +338,19 @@ async fn scan(
     let unlimited = session::statement_timeout(server.flavour, std::time::Duration::ZERO);
     session.run(&target.doing(), &unlimited).await?;
     let doing = target.doing();
+    let held = match scanned::throttle(&settings.guard, selection, rows_max) {
+        Some(throttle) => Some((throttle, Session::open(settings).await?)),
+        None => None,
+    };
+    let mut scanned = Scanned::new(blocks, &target.columns, settings.batch, held);
     let mut rows = session.read(&doing, &target.scan_query(rows_max)).await?;
-    let mut scanned = Scanned { blocks, columns: Arc::clone(&target.columns), number: 0 };
-    let mut filler = Filler::new(settings.batch);
     while let Some(row) = rows.next().await? {
-        let put = read::put_row(&target, &row, filler.begin_row(Op::Snapshot));
+        let put = read::put_row(&target, &row, scanned.begin_row());
         put.map_err(|error| Fault::because(Code::Bug, &*doing, error))?;
-        if filler.is_full() {
-            scanned.hand_on(filler.take()).await?;
-        }
+        scanned.end_row().await?;
     }
-    if filler.rows() > 0 {
-        scanned.hand_on(filler.take()).await?;
-    }
+    scanned.finish().await?;
     drop(rows);
     session.close().await;
     Ok(())
-}
-
-/// Blocks of a scan: nothing is resumed from them, so they carry no place.
-struct Scanned {
-    blocks: mpsc::Sender<Block>,
-    columns: Arc<[super::Column]>,
-    number: u64,
-}
-
-impl Scanned {
-    async fn hand_on(&mut self, body: Vec<u8>) -> Result<(), Fault> {
-        self.number += 1;
-        let now = phusa_protocol::time::Timestamp::now();
-        let block = Block {
-            number: self.number,
-            columns: Arc::clone(&self.columns),
-            body,
-            phase: Phase::Read,
-            tx_open: false,
-            position: format!("scan:{}", self.number),
-            resume: Resume(Vec::new()),
-            read_at: now,
-            source_time: now,
-        };
-        self.blocks.send(block).await.map_err(|_| nobody_takes_blocks())
-    }
 }

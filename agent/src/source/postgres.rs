@@ -26,6 +26,7 @@ mod said;
 mod session;
 mod slot;
 mod target;
+mod tables;
 pub mod text;
 
 use std::sync::Arc;
@@ -33,7 +34,6 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use phusa_protocol::batch::Phase;
-use phusa_protocol::change::Op;
 use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::{AgentId, DatasetId};
@@ -51,11 +51,13 @@ use self::read::FullRead;
 use self::session::Session;
 use self::target::Target;
 use super::guard::Guard;
-use super::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
+use super::outbox::{Outbox, Sealed};
 use super::reconcile::{self, Job};
+use super::scanned::{self, Scanned};
 use super::settings::{Keep, Limits, Password, Tls};
 use super::snapshot::Reading;
-use super::{Block, Findings, Intake, Offer, Resume, Selection, Source, Start};
+use super::throttle::Throttle;
+use super::{Block, Findings, Intake, Listed, Offer, Resume, Selection, Source, Start};
 
 /// Everything the engine needs to know.
 #[derive(Debug, Clone)]
@@ -191,6 +193,10 @@ impl Source for PostgresSource {
         offers::offers(&self.settings, selections).await
     }
 
+    async fn tables(&self) -> Result<Vec<Listed>, Fault> {
+        tables::tables(&self.settings).await
+    }
+
     async fn capture(
         &self,
         selection: &Selection,
@@ -244,6 +250,7 @@ struct Capture {
     /// As the slot's watch last saw it.
     identity: watch::Receiver<Identity>,
     slot: String,
+    throttle: Arc<Throttle>,
 }
 
 /// What is to be done about a log that tells of other columns than were expected: where the table
@@ -286,7 +293,9 @@ async fn capture(
     }
     let identity = slot::identify(settings, &session, &target).await?;
     let (seen_identity, identity) = watch::channel(identity);
-    let mut capture = Capture { settings: Arc::clone(settings), target, server, identity, slot };
+    let throttle = Arc::new(Throttle::new(&settings.guard, selection.place()));
+    let own = Arc::clone(settings);
+    let mut capture = Capture { settings: own, target, server, identity, slot, throttle };
     let (stage, exported) = capture.place(&session, start.resume.as_ref()).await?;
     drop(session);
 
@@ -313,6 +322,7 @@ fn comparison(settings: &Settings, target: &Target, capture: super::Capture) -> 
     let no_place = || Fault::new(Code::Bug, "there is no place to remember rows in");
     Ok(Job {
         dataset: target.selection.dataset.clone(),
+        table: target.selection.place(),
         keep: settings.keep.clone().ok_or_else(no_place)?,
         columns: Arc::clone(&target.columns),
         key: target.selection.key.clone(),
@@ -334,6 +344,7 @@ impl Capture {
     ) -> Result<(Stage, Option<slot::Exported>), Fault> {
         let Some(resume) = resume else {
             let standby = self.server.standby;
+            self.throttle.wait_for_hours().await;
             if let Some(functions) = &self.target.through {
                 let slot = (self.slot.as_str(), standby);
                 let start = slot::create_through(&self.settings, session, functions, slot).await?;
@@ -343,7 +354,6 @@ impl Capture {
             for former in self.settings.slots(&self.target.selection.dataset) {
                 slot::remove(session, &former).await?;
             }
-            read::wait_for_hours(&self.settings, &self.target).await;
             let exported = slot::create(&self.settings, session, &self.slot, standby).await?;
             let (start, reading) = (exported.start, Reading::new(true));
             return Ok((Stage::Reading { start, reading }, Some(exported)));
@@ -375,6 +385,7 @@ impl Capture {
                     identity: self.identity.clone(),
                     slot: self.slot.clone(),
                     standby: self.server.standby,
+                    throttle: Arc::clone(&self.throttle),
                     start,
                     reading,
                     exported,
@@ -457,45 +468,17 @@ async fn scan(
     let through = is_through.then(|| Functions::new(&name));
     let target = Target::new(selection.clone(), &admitted.table)?.through(through);
     session.run(&target.doing(), "set statement_timeout = 0").await?;
+    let held = match scanned::throttle(&settings.guard, selection, rows_max) {
+        Some(throttle) => Some((throttle, Session::open(settings).await?)),
+        None => None,
+    };
+    let mut scanned = Scanned::new(blocks, &target.columns, settings.batch, held);
     let mut rows = session.copy(&target.doing(), &target.scan_query(rows_max)).await?;
-    let mut scanned = Scanned { blocks, columns: Arc::clone(&target.columns), number: 0 };
-    let mut filler = Filler::new(settings.batch);
     while let Some(row) = rows.next().await? {
-        filler.begin_row(Op::Snapshot).extend_from_slice(&row);
-        if filler.is_full() {
-            scanned.hand_on(filler.take()).await?;
-        }
+        scanned.begin_row().extend_from_slice(&row);
+        scanned.end_row().await?;
     }
-    if filler.rows() > 0 {
-        scanned.hand_on(filler.take()).await?;
-    }
-    Ok(())
-}
-
-/// Blocks of a scan: nothing is resumed from them, so they carry no place.
-struct Scanned {
-    blocks: mpsc::Sender<Block>,
-    columns: Arc<[super::Column]>,
-    number: u64,
-}
-
-impl Scanned {
-    async fn hand_on(&mut self, body: Vec<u8>) -> Result<(), Fault> {
-        self.number += 1;
-        let now = phusa_protocol::time::Timestamp::now();
-        let block = Block {
-            number: self.number,
-            columns: Arc::clone(&self.columns),
-            body,
-            phase: Phase::Read,
-            tx_open: false,
-            position: format!("scan:{}", self.number),
-            resume: Resume(Vec::new()),
-            read_at: now,
-            source_time: now,
-        };
-        self.blocks.send(block).await.map_err(|_| nobody_takes_blocks())
-    }
+    scanned.finish().await
 }
 
 #[cfg(test)]

@@ -19,15 +19,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::DatasetId;
-use phusa_protocol::time::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use self::book::{Book, Gathered};
-use super::guard::{Guard, RowBudget};
+use super::guard::Guard;
 use super::outbox::Outbox;
 use super::settings::{Keep, Limits};
 use super::snapshot::KeyText;
+use super::throttle::{Answers, Throttle};
 use super::{Intake, Progress, Start};
 
 /// Rows that wait between engine and comparison.
@@ -74,6 +74,9 @@ pub(super) trait KeyOrder: Send {
     fn read(&mut self, range: &Range, rows: Rows)
     -> impl Future<Output = Result<(), Fault>> + Send;
 
+    /// Returns when the server has answered a statement that costs it nothing.
+    fn answers(&mut self) -> impl Future<Output = Result<(), Fault>> + Send;
+
     /// The text of a key whose parts have these bytes.
     fn text_of(&mut self, key: &[Vec<u8>]) -> impl Future<Output = Result<KeyText, Fault>> + Send;
 
@@ -91,6 +94,8 @@ pub(super) trait KeyOrder: Send {
 #[derive(Debug, Clone)]
 pub(super) struct Job {
     pub(super) dataset: DatasetId,
+    /// The table as people write it.
+    pub(super) table: String,
     pub(super) keep: Keep,
     pub(super) columns: std::sync::Arc<[super::Column]>,
     /// The contract's key: places in `columns`, in its order.
@@ -112,12 +117,21 @@ pub(super) async fn follow<E: KeyOrder>(
     intake: Intake,
 ) -> Result<(), Fault> {
     let identity = engine.identify().await?;
+    let throttle = Throttle::new(&job.guard, job.table.clone());
     let outbox = Outbox::new(intake.blocks, intake.durable, std::sync::Arc::clone(&job.columns));
-    let budget = RowBudget::new(job.guard.rows_per_second_max, Timestamp::now());
     let (guard, watermark) = (job.guard.clone(), job.watermark);
     let book = Book::open(job, start, identity, outbox)?;
     let progress = intake.progress;
-    Follower { engine, book, guard, watermark, budget, progress }.run().await
+    Follower { engine, book, guard, watermark, throttle, progress }.run().await
+}
+
+/// The engine as one that answers.
+struct Asking<'e, E>(&'e mut E);
+
+impl<E: KeyOrder> Answers for Asking<'_, E> {
+    async fn answer(&mut self) -> Result<(), Fault> {
+        self.0.answers().await
+    }
 }
 
 struct Follower<E> {
@@ -125,7 +139,7 @@ struct Follower<E> {
     book: Book,
     guard: Guard,
     watermark: bool,
-    budget: RowBudget,
+    throttle: Throttle,
     progress: watch::Sender<Progress>,
 }
 
@@ -133,6 +147,7 @@ impl<E: KeyOrder> Follower<E> {
     async fn run(&mut self) -> Result<(), Fault> {
         self.book.tell_live().await?;
         loop {
+            self.throttle.wait_for_hours().await;
             // Before anything is compared, so that what is written meanwhile is looked for.
             let mark = if self.watermark { self.mark().await? } else { None };
             let identity = self.engine.identify().await?;
@@ -140,38 +155,45 @@ impl<E: KeyOrder> Follower<E> {
                 let what = "columns, or the order of keys, are not what they were";
                 return Err(Fault::new(Code::SourceGap, what));
             }
-            self.compare_all().await?;
-            if self.book.take_deferred() {
+            let whole = self.compare_all(mark.is_some()).await?;
+            if whole && self.book.take_deferred() {
                 continue;
             }
-            let until = Instant::now() + self.guard.reconcile_interval;
+            let interval = if whole { self.guard.reconcile_interval } else { Duration::ZERO };
+            let until = Instant::now() + interval.max(self.throttle.closed_for());
             match mark {
                 Some(mark) => self.look_until(until, mark).await?,
-                None => self.pause(until, self.guard.reconcile_interval).await,
+                None => self.pause(until, interval).await,
             }
         }
     }
 
-    async fn compare_all(&mut self) -> Result<(), Fault> {
+    /// Compares all rows, within the hours in which that may be. Where rows written are looked for
+    /// meanwhile and the hours end, what was compared is left behind, which is false, so that looking
+    /// goes on; without that, it waits for the next of them.
+    async fn compare_all(&mut self, looks: bool) -> Result<bool, Fault> {
         let mut read = 0;
         while self.book.has_ranges_left() {
+            if looks && !self.book.is_reading() && !self.throttle.is_open() {
+                self.book.leave_pass();
+                return Ok(false);
+            }
+            self.throttle.wait_for_hours().await;
+            self.throttle.give_way(&mut Asking(&mut self.engine)).await?;
             let rows = self.compare_next().await?;
             read += rows;
             let estimated = self.book.rows_estimated().max(read);
             self.progress.send_modify(|progress| {
                 (progress.snapshot_rows, progress.snapshot_rows_estimated) = (read, estimated);
             });
-            let wait = self.budget.take(rows, Timestamp::now());
-            if !wait.is_zero() {
-                sleep(wait).await;
-            }
+            self.throttle.spend(rows).await;
         }
         self.book.end_pass().await?;
         self.progress.send_modify(|progress| {
             progress.snapshot_done = true;
             progress.passes = Some(progress.passes.unwrap_or(0) + 1);
         });
-        Ok(())
+        Ok(true)
     }
 
     /// Compares the next range, or as much of it as is taken at once; returns the rows read.
@@ -217,6 +239,7 @@ impl<E: KeyOrder> Follower<E> {
             if Instant::now() >= until {
                 return Ok(());
             }
+            self.throttle.give_way(&mut Asking(&mut self.engine)).await?;
             let begun = Instant::now();
             match self.look(&mark).await? {
                 Some(next) => mark = next,
@@ -229,11 +252,12 @@ impl<E: KeyOrder> Follower<E> {
 
     async fn look(&mut self, mark: &str) -> Result<Option<String>, Fault> {
         let (sender, mut rows) = mpsc::channel(ROWS_WAITING);
-        let (engine, book) = (&mut self.engine, &mut self.book);
+        let (engine, book, throttle) = (&mut self.engine, &mut self.book, &self.throttle);
         let read = engine.written_since(Some(mark), Rows(sender));
         let take = async {
             while let Some(row) = rows.recv().await {
                 book.written(row).await?;
+                throttle.spend(1).await;
             }
             book.settle_written().await
         };

@@ -17,6 +17,7 @@ mod place;
 mod login;
 mod target;
 mod probe;
+mod tables;
 mod choice;
 mod log;
 mod read;
@@ -28,7 +29,6 @@ mod golden;
 use std::sync::Arc;
 
 use phusa_protocol::batch::Phase;
-use phusa_protocol::change::Op;
 use phusa_protocol::fault::Fault;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -41,11 +41,13 @@ use self::read::FullRead;
 use self::session::Session;
 use self::target::Target;
 use super::guard::Guard;
-use super::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
+use super::outbox::{Filler, Outbox, Sealed};
 use super::reconcile;
+use super::scanned::{self, Scanned};
 use super::settings::{Keep, Limits, Password, Tls};
 use super::snapshot::Reading;
-use super::{Block, Findings, Intake, Resume, Selection, Source, Start};
+use super::throttle::Throttle;
+use super::{Block, Findings, Intake, Listed, Resume, Selection, Source, Start};
 
 /// Everything the engine needs to know.
 #[derive(Debug, Clone)]
@@ -119,6 +121,10 @@ impl Source for SqlServerSource {
         probe::probe(&self.settings, selections).await
     }
 
+    async fn tables(&self) -> Result<Vec<Listed>, Fault> {
+        tables::tables(&self.settings).await
+    }
+
     async fn capture(
         &self,
         selection: &Selection,
@@ -153,6 +159,7 @@ struct Capture {
     settings: Arc<Settings>,
     target: Arc<Target>,
     identity: Identity,
+    throttle: Arc<Throttle>,
     snapshots: bool,
     /// When the table's definition was last altered.
     altered: String,
@@ -165,7 +172,16 @@ async fn capture(
     intake: Intake,
 ) -> Result<(), Fault> {
     let mut session = Session::open(settings).await?;
-    let (server, table, choice) = probe::admit(&mut session, settings, selection).await?;
+    let mut admitted = probe::admit(&mut session, settings, selection).await?;
+    let throttle = Arc::new(Throttle::new(&settings.guard, selection.place()));
+    if start.resume.is_none() && !throttle.is_open() {
+        // Nothing is noted of the changes before the read may begin, nor is a session kept.
+        drop(session);
+        throttle.wait_for_hours().await;
+        session = Session::open(settings).await?;
+        admitted = probe::admit(&mut session, settings, selection).await?;
+    }
+    let (server, table, choice) = admitted;
     let target = Target::new(selection.clone(), &table)?;
     let Choice::Log(log) = choice else {
         drop(session);
@@ -191,6 +207,7 @@ async fn capture(
         settings: Arc::clone(settings),
         target: Arc::new(target),
         identity,
+        throttle,
         snapshots: server.snapshots,
         altered: table.altered,
     };
@@ -227,6 +244,7 @@ impl Capture {
                     settings: Arc::clone(&self.settings),
                     target: Arc::clone(&self.target),
                     identity: self.identity.clone(),
+                    throttle: Arc::clone(&self.throttle),
                     snapshots: self.snapshots,
                     start,
                     reading,
@@ -289,43 +307,15 @@ async fn scan(
     session.isolate(server.snapshots).await?;
     let statement = target.scan(rows_max);
     let doing = target.doing();
+    let held = match scanned::throttle(&settings.guard, selection, rows_max) {
+        Some(throttle) => Some((throttle, Session::open(settings).await?)),
+        None => None,
+    };
+    let mut scanned = Scanned::new(blocks, &target.columns, settings.batch, held);
     let mut rows = session.stream(&doing, &statement.sql, &statement.params).await?;
-    let mut scanned = Scanned { blocks, columns: Arc::clone(&target.columns), number: 0 };
-    let mut filler = Filler::new(settings.batch);
     while let Some(row) = rows.next().await? {
-        target.put_row(&row, 0, filler.begin_row(Op::Snapshot))?;
-        if filler.is_full() {
-            scanned.hand_on(filler.take()).await?;
-        }
+        target.put_row(&row, 0, scanned.begin_row())?;
+        scanned.end_row().await?;
     }
-    if filler.rows() > 0 {
-        scanned.hand_on(filler.take()).await?;
-    }
-    Ok(())
-}
-
-/// Blocks of a scan: nothing is resumed from them, so they carry no place.
-struct Scanned {
-    blocks: mpsc::Sender<Block>,
-    columns: Arc<[super::Column]>,
-    number: u64,
-}
-
-impl Scanned {
-    async fn hand_on(&mut self, body: Vec<u8>) -> Result<(), Fault> {
-        self.number += 1;
-        let now = phusa_protocol::time::Timestamp::now();
-        let block = Block {
-            number: self.number,
-            columns: Arc::clone(&self.columns),
-            body,
-            phase: Phase::Read,
-            tx_open: false,
-            position: format!("scan:{}", self.number),
-            resume: Resume(Vec::new()),
-            read_at: now,
-            source_time: now,
-        };
-        self.blocks.send(block).await.map_err(|_| nobody_takes_blocks())
-    }
+    scanned.finish().await
 }

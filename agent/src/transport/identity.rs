@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::ids::AgentId;
 use phusa_protocol::time::Timestamp;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 /// What an identity is made of.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +55,31 @@ pub fn valid_until(file: &Path) -> Result<Timestamp, Fault> {
     let seconds = leaf.validity().not_after.timestamp();
     Ok(Timestamp::from_micros(seconds.saturating_mul(1_000_000)))
 }
+
+/// The agent that the first certificate of the file names.
+///
+/// # Errors
+/// `secret_unreadable` when it cannot be read or names no agent.
+pub fn agent_of(file: &Path) -> Result<AgentId, Fault> {
+    let chain = certificates(file)?;
+    let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
+    let (_, leaf) = X509Certificate::from_der(leaf).map_err(|error| unreadable(file, error))?;
+    let names = leaf.subject_alternative_name().map_err(|error| unreadable(file, error))?;
+    let names = names.into_iter().flat_map(|names| &names.value.general_names);
+    let named = names.filter_map(|name| match name {
+        GeneralName::URI(uri) => uri.strip_prefix(AGENT_URI_PREFIX)?.split_once("/agent/"),
+        _ => None,
+    });
+    let mut agents =
+        named.filter_map(|(agency, name)| AgentId::try_from(format!("{agency}/{name}")).ok());
+    agents.next().ok_or_else(|| {
+        let what = format!("{} names no agent", file.display());
+        Fault::new(Code::SecretUnreadable, what)
+    })
+}
+
+/// What the name of every agent in its certificate begins with.
+const AGENT_URI_PREFIX: &str = "spiffe://phusa/agency/";
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
     let all = CertificateDer::pem_file_iter(file).map_err(|error| unreadable(file, error))?;

@@ -126,6 +126,7 @@ impl Dataset {
             key: key.to_vec(),
             filter: None,
             capture: Capture::Log,
+            watermark: None,
         };
         Self {
             port: settings.port,

@@ -491,6 +491,7 @@ async fn write_down(
         header: None,
         agent_signature: None,
         refused: None,
+        compared: None,
         contract: Some(contract.fingerprint()),
         bytes: 0,
         received_at: now,

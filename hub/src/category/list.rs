@@ -8,7 +8,7 @@ use phusa_protocol::digest::Digest;
 use phusa_protocol::ids::is_identifier;
 use serde::{Deserialize, Serialize};
 
-use super::csv;
+use super::{csv, xlsx};
 
 /// The columns of a CSV file; the last two may be missing.
 const COLUMNS: [&str; 4] = ["code", "name", "valid_from", "valid_to"];
@@ -146,7 +146,22 @@ impl List {
     /// # Errors
     /// The line and what is wrong with it.
     pub fn with_codes_of_csv(&self, text: &str) -> Result<Self, String> {
-        let records = csv::read(text)?;
+        self.with_codes(&csv::read(text)?)
+    }
+
+    /// The same list with the codes of a spreadsheet, as [`List::with_codes_of_csv`].
+    ///
+    /// # Errors
+    /// The line and what is wrong with it.
+    pub fn with_codes_of_xlsx(&self, bytes: &[u8]) -> Result<Self, String> {
+        let mut records = xlsx::read(bytes)?;
+        // Empty cells at the end of a row are not there.
+        let columns = records.first().map_or(0, |(_, head)| head.len());
+        records.iter_mut().for_each(|(_, record)| record.resize(columns, String::new()));
+        self.with_codes(&records)
+    }
+
+    fn with_codes(&self, records: &[(usize, Vec<String>)]) -> Result<Self, String> {
         let Some(((_, head), rows)) = records.split_first() else {
             return Err("the file is empty; its first line names the columns".to_owned());
         };
@@ -181,13 +196,29 @@ impl List {
     /// The codes, all of them or those in force on a day, as CSV.
     #[must_use]
     pub fn to_csv(&self, as_of: Option<&Day>) -> String {
-        let mut out = csv::line(&COLUMNS);
-        for item in self.codes.iter().filter(|item| as_of.is_none_or(|day| self.holds(item, day))) {
-            let day = |day: &Option<Day>| day.as_ref().map_or("", Day::as_str).to_owned();
-            let (from, to) = (day(&item.valid_from), day(&item.valid_to));
-            out += &csv::line(&[&item.code, &item.name, &from, &to]);
-        }
-        out
+        let records = self.records(as_of);
+        let texts = |record: &Vec<String>| {
+            csv::line(&record.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        records.iter().map(texts).collect()
+    }
+
+    /// The codes, all of them or those in force on a day, as a spreadsheet.
+    ///
+    /// # Errors
+    /// What the sheet cannot hold.
+    pub fn to_xlsx(&self, as_of: Option<&Day>) -> Result<Vec<u8>, String> {
+        xlsx::write(&self.list, &self.records(as_of))
+    }
+
+    /// The names of the columns, then the codes.
+    fn records(&self, as_of: Option<&Day>) -> Vec<Vec<String>> {
+        let day = |day: &Option<Day>| day.as_ref().map_or("", Day::as_str).to_owned();
+        let held = self.codes.iter().filter(|item| as_of.is_none_or(|day| self.holds(item, day)));
+        let record = |item: &Item| {
+            vec![item.code.clone(), item.name.clone(), day(&item.valid_from), day(&item.valid_to)]
+        };
+        std::iter::once(COLUMNS.map(str::to_owned).to_vec()).chain(held.map(record)).collect()
     }
 
     /// The list as a file that an agent reads too.
@@ -412,6 +443,8 @@ becomes = [{ from = "45", to = "44", valid_from = "2025-07-01" }]
         assert_eq!(List::from_toml(&list.to_toml()).unwrap(), list);
         let csv = list.to_csv(None);
         assert_eq!(list.with_codes_of_csv(&csv).unwrap(), list);
+        let xlsx = list.to_xlsx(None).unwrap();
+        assert_eq!(list.with_codes_of_xlsx(&xlsx).unwrap(), list);
         let day = |text: &str| Day::try_from(text.to_owned()).unwrap();
         let old = list.to_csv(Some(&day("2025-06-30")));
         assert!(old.contains("44,Quảng Bình,") && old.contains("45,"), "{old}");

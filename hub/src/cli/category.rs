@@ -8,7 +8,7 @@ use phusa_protocol::fault::{Code, Fault};
 use super::{json, one, print, with_warehouse};
 use crate::category::catalogue::CatalogueFile;
 use crate::category::list::{Day, List};
-use crate::category::{self, Imported};
+use crate::category::{self, Imported, xlsx};
 use crate::config::plan::Plan;
 use crate::transfers::{Log, sequence};
 use crate::warehouse::Warehouse;
@@ -17,10 +17,10 @@ use crate::warehouse::Warehouse;
 pub(super) enum CategoryCommand {
     /// Bring lists into force, each as its next version.
     Import {
-        /// List files: TOML as in configs/lists; CSV (`code,name,valid_from,valid_to`) with `--list`.
+        /// List files: TOML as in configs/lists; CSV or XLSX (`code,name,valid_from,valid_to`) with `--list`.
         #[arg(required_unless_present = "catalogue")]
         files: Vec<PathBuf>,
-        /// The list a CSV file holds the codes of; titles and source stay as they are held.
+        /// The list a CSV or XLSX file holds the codes of; titles and source stay as they are held.
         #[arg(long)]
         list: Option<String>,
         /// Bring in every list that this catalogue (configs/categories.toml) names.
@@ -31,21 +31,24 @@ pub(super) enum CategoryCommand {
     Export {
         /// Which list.
         list: String,
-        /// The form: `csv` for spreadsheets, `toml` as an agent reads it.
+        /// The form: `csv` or `xlsx` for spreadsheets, `toml` as an agent reads it.
         #[arg(long, value_enum, default_value = "csv")]
         format: Form,
         /// One version instead of the one in force.
         #[arg(long)]
         version: Option<i32>,
-        /// Only codes in force on this day, such as 2025-06-30; CSV alone.
+        /// Only codes in force on this day, such as 2025-06-30; CSV and XLSX alone.
         #[arg(long, value_parser = super::parse::<Day>)]
         as_of: Option<Day>,
+        /// The file to write; without it the output. Needed for `xlsx` on a terminal.
+        #[arg(long)]
+        out: Option<PathBuf>,
     },
     /// What a file would change: `+` added, `-` left out, `~` said differently.
     Diff {
-        /// A list file, TOML or CSV.
+        /// A list file: TOML, CSV or XLSX.
         file: PathBuf,
-        /// The list a CSV file holds the codes of.
+        /// The list a CSV or XLSX file holds the codes of.
         #[arg(long)]
         list: Option<String>,
     },
@@ -62,6 +65,8 @@ pub(super) enum CategoryCommand {
 pub(super) enum Form {
     /// Comma-separated values.
     Csv,
+    /// A spreadsheet.
+    Xlsx,
     /// A list file.
     Toml,
 }
@@ -77,14 +82,18 @@ pub(super) async fn run(config: &Path, command: CategoryCommand) -> Result<(), V
             };
             import(&plan, &files, list.as_deref()).await
         }
-        CategoryCommand::Export { list, format, version, as_of } => {
+        CategoryCommand::Export { list, format, version, as_of, out } => {
             with_warehouse(&plan, async |warehouse| {
                 let client = warehouse.client().await?;
                 let list = category::read(&**client, &list, version).await?;
-                print(&match format {
-                    Form::Csv => list.to_csv(as_of.as_ref()),
-                    Form::Toml => list.to_toml(),
-                })
+                let bytes = match format {
+                    Form::Csv => list.to_csv(as_of.as_ref()).into_bytes(),
+                    Form::Toml => list.to_toml().into_bytes(),
+                    Form::Xlsx => list.to_xlsx(as_of.as_ref()).map_err(|why| {
+                        Fault::because(Code::ListInvalid, format!("list {}", list.list), why)
+                    })?,
+                };
+                put_out(&bytes, out.as_deref(), format)
             })
             .await
         }
@@ -96,6 +105,25 @@ pub(super) async fn run(config: &Path, command: CategoryCommand) -> Result<(), V
             with_warehouse(&plan, async |warehouse| ls(warehouse, json).await).await
         }
     }
+}
+
+/// Into the file, or to the output; a spreadsheet is nothing for a terminal.
+fn put_out(bytes: &[u8], out: Option<&Path>, format: Form) -> Result<(), Fault> {
+    use std::io::{IsTerminal as _, Write as _};
+    if let Some(file) = out {
+        return std::fs::write(file, bytes).map_err(|error| {
+            Fault::because(Code::DiskFailed, format!("cannot write {}", file.display()), error)
+        });
+    }
+    let mut output = std::io::stdout();
+    if matches!(format, Form::Xlsx) && output.is_terminal() {
+        let what = "an XLSX file is not for a terminal: name a file with `--out`";
+        return Err(Fault::new(Code::ConfigInvalid, what));
+    }
+    output
+        .write_all(bytes)
+        .and_then(|()| output.flush())
+        .map_err(|error| Fault::because(Code::DiskFailed, "cannot write to the output", error))
 }
 
 /// All files are read and checked before any is brought in.
@@ -142,21 +170,30 @@ async fn ls(warehouse: &Warehouse, as_json: bool) -> Result<(), Fault> {
     print(&held.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
-/// A list from its file; a CSV file holds codes alone, so the rest is taken from the list as held.
+/// A list from its file; a CSV or XLSX file holds codes alone, so the rest is taken from the list as
+/// held.
 async fn read(warehouse: &Warehouse, file: &Path, name: Option<&str>) -> Result<List, Fault> {
     let wrong = |why: String| {
         Fault::because(Code::ListInvalid, format!("list file {}", file.display()), why)
     };
-    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
-    if file.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("csv")) {
-        return List::from_toml(&text).map_err(wrong);
+    let is = |form: &str| file.extension().is_some_and(|ext| ext.eq_ignore_ascii_case(form));
+    let size = std::fs::metadata(file).map_err(|error| wrong(error.to_string()))?.len();
+    if size > xlsx::BYTES_MAX {
+        return Err(wrong(format!("it has {size} bytes; a list has at most {}", xlsx::BYTES_MAX)));
+    }
+    let bytes = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    let text = || std::str::from_utf8(&bytes).map_err(|_| wrong("it is not UTF-8".to_owned()));
+    if !is("csv") && !is("xlsx") {
+        return List::from_toml(text()?).map_err(wrong);
     }
     let Some(name) = name else {
-        return Err(wrong("a CSV file needs `--list NAME`".to_owned()));
+        return Err(wrong("a CSV or XLSX file needs `--list NAME`".to_owned()));
     };
     let client = warehouse.client().await?;
     let held = category::read(&**client, name, None).await?;
-    held.with_codes_of_csv(&text).map_err(wrong)
+    let read =
+        if is("xlsx") { held.with_codes_of_xlsx(&bytes) } else { held.with_codes_of_csv(text()?) };
+    read.map_err(wrong)
 }
 
 fn files_of(catalogue: &Path) -> Result<Vec<PathBuf>, Fault> {

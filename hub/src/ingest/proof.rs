@@ -63,8 +63,8 @@ impl Ingest {
     async fn take_down(&self, caller: &Caller, proof: &Proof) -> Result<(), Stop> {
         let Proof { protocol, agent, dataset, contract, .. } = proof;
         self.owned(caller, *protocol, agent, (dataset, *contract)).await?;
-        let client = self.warehouse.client().await?;
-        proofs::store(&client, proof).await?;
+        let mut client = self.warehouse.client().await?;
+        proofs::store(&mut client, &self.log, proof).await?;
         let (rows, differing) = (proof.source.rows, proof.differing);
         if differing == 0 && proof.source == proof.warehouse {
             info!(%dataset, rows, "{dataset} was proven identical to its source");

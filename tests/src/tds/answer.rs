@@ -57,6 +57,7 @@ pub(super) fn answer(database: &mut Database, sql: &str, params: &[Value]) -> An
             rows(&["nvarchar(400)"], ways)
         }
         _ if sql.contains("from sys.procedures p") => row(vec![Value::Int(0)]),
+        _ if sql.contains("from sys.tables t join sys.schemas") => listed(database),
         _ if sql.contains("from sys.tables o") => find(database, params),
         _ if sql.contains("from sys.columns c join sys.types u") => columns(database, params),
         _ if sql.contains("from sys.indexes i") => keys(database, params),
@@ -147,6 +148,17 @@ fn find(database: &Database, params: &[Value]) -> Answer {
     });
     let text = "nvarchar(60)";
     rows(&["bigint", text, text, "bigint", "bigint", "bigint"], found.into_iter().collect())
+}
+
+/// Every table; a real server leaves out those the login has no right on.
+fn listed(database: &Database) -> Answer {
+    let found = database.tables.iter().map(|table| {
+        let name = table.name.trim_start_matches("dbo.");
+        let count = i64::try_from(table.rows.len()).unwrap_or(0);
+        vec![Value::text("dbo"), Value::text(name), Value::Int(count), flag(table.granted)]
+    });
+    let text = "nvarchar(60)";
+    rows(&[text, text, "bigint", "bigint"], found.collect())
 }
 
 fn columns(database: &Database, params: &[Value]) -> Answer {

@@ -113,6 +113,7 @@ impl Check<'_> {
             filter: filter.as_ref().map(|filter| filter.to_sql(common.dialect)),
             columns,
             capture: wanted(file.capture),
+            watermark: file.watermark_column.as_ref().map(|name| name.get_ref().clone()),
         };
         self.filter_reads_mapped_columns(file, filter.as_ref(), &selection.columns);
         self.capture_is_offered(file, common.dialect);
@@ -122,11 +123,22 @@ impl Check<'_> {
         Some(DatasetPlan { file: file_path, contract, selection, rules, mapping })
     }
 
-    /// Only PostgreSQL offers every way.
+    /// Only PostgreSQL offers every way, and only MySQL and MariaDB need to be told of a column.
     fn capture_is_offered(&mut self, file: &DatasetFile, dialect: Dialect) {
         let asked = wanted(file.capture);
+        if let Some(column) = file.watermark_column.as_ref().filter(|_| dialect != Dialect::MySql) {
+            let rule = "`watermark_column` is for MySQL and MariaDB only: this database tells by \
+                        itself what was written since the last look";
+            self.wrong(column.span(), rule);
+        }
         let everywhere = matches!(asked, Capture::Auto | Capture::Log | Capture::Reconcile);
-        if dialect != Dialect::PostgreSql && !everywhere {
+        if dialect == Dialect::MySql && asked == Capture::Watermark {
+            if file.watermark_column.is_none() {
+                let rule = "`capture = \"watermark\"` needs `watermark_column`: the indexed column \
+                            that tells when a row was last written";
+                self.wrong(file.dataset.span(), rule);
+            }
+        } else if dialect != Dialect::PostgreSql && !everywhere {
             let rule = format!(
                 "`capture = \"{}\"` is for PostgreSQL only; leave it out, and `check` says how this \
                  database is followed",

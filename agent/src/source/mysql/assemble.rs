@@ -231,6 +231,11 @@ impl Assembler {
         Ok(Asks::Nothing)
     }
 
+    /// Where the next event stands.
+    pub(super) fn reached(&self) -> (&str, u64) {
+        (&self.file, self.offset)
+    }
+
     fn rotate(&mut self, file: &[u8], offset: u64) -> Result<(), Fault> {
         let file = std::str::from_utf8(file).ok().filter(|file| file.contains('.'));
         let file = file.ok_or_else(|| {

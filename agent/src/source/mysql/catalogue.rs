@@ -18,6 +18,8 @@ pub(super) struct Table {
     pub(super) columns: Vec<Attribute>,
     /// Columns of each unique index over NOT NULL columns, primary key first.
     pub(super) unique_keys: Vec<Vec<String>>,
+    /// Columns that stand first in an index.
+    pub(super) leading: Vec<String>,
     /// Rows as the server's statistics estimate them.
     pub(super) rows_estimated: u64,
 }
@@ -58,7 +60,13 @@ impl Table {
         let names = (get(row, 3)?, get(row, 4)?);
         let columns = attributes(session, &doing, &named).await?;
         let unique_keys = unique_keys(session, &doing, &named, &columns).await?;
-        Ok(Some(Self { names, kind, engine, columns, unique_keys, rows_estimated }))
+        let sql = format!(
+            "select column_name from information_schema.statistics \
+             where {named} and seq_in_index = 1 and column_name is not null"
+        );
+        let leading = session.rows(&doing, &sql).await?;
+        let leading = leading.iter().map(|row| get(row, 0)).collect::<Result<_, _>>()?;
+        Ok(Some(Self { names, kind, engine, columns, unique_keys, leading, rows_estimated }))
     }
 
     /// The column of this name.

@@ -15,6 +15,8 @@ pub(super) struct Offer {
     pub(super) log_meant: bool,
     /// Whether it may read the mapped columns.
     pub(super) columns: bool,
+    /// Whether the dataset's file names a column that tells when a row was last written.
+    pub(super) watermark: bool,
 }
 
 /// The way that is taken, and why.
@@ -33,8 +35,9 @@ pub(super) fn choose(wanted: Capture, offer: &Offer) -> Choice {
     if wanted != Capture::Auto {
         return choice(wanted, "the dataset's file asks for it");
     }
+    let reading = if offer.watermark { Capture::Watermark } else { Capture::Reconcile };
     if !offer.log_obstacles.is_empty() {
-        return choice(Capture::Reconcile, &offer.log_obstacles.join("; "));
+        return choice(reading, &offer.log_obstacles.join("; "));
     }
     if offer.lacking.is_empty() {
         return choice(Capture::Log, "the server keeps a row log, and the login can read it");
@@ -45,14 +48,19 @@ pub(super) fn choose(wanted: Capture, offer: &Offer) -> Choice {
     if !offer.columns {
         return choice(Capture::Log, "the login may not read the table, and the log is the best");
     }
-    choice(Capture::Reconcile, &format!("the login lacks {}", offer.lacking.join(", ")))
+    choice(reading, &format!("the login lacks {}", offer.lacking.join(", ")))
 }
 
-/// The fault of a way that no server of this kind offers, if this is one.
-pub(super) fn impossible(capture: Capture) -> Option<Fault> {
-    let offered = matches!(capture, Capture::Auto | Capture::Log | Capture::Reconcile);
-    let what = || format!("capture = \"{}\" is not possible with this engine", capture.name());
-    (!offered).then(|| Fault::new(Code::SourceVersion, what()))
+/// The fault of a way that no server of this kind offers, if this is one; `watermark` is whether a
+/// column for it is named.
+pub(super) fn impossible(capture: Capture, watermark: bool) -> Option<Fault> {
+    let what = match capture {
+        Capture::Auto | Capture::Log | Capture::Reconcile => return None,
+        Capture::Watermark if watermark => return None,
+        Capture::Watermark => "capture = \"watermark\" needs a watermark_column".to_owned(),
+        Capture::Functions => "capture = \"functions\" is not possible with this engine".to_owned(),
+    };
+    Some(Fault::new(Code::SourceVersion, what))
 }
 
 #[cfg(test)]
@@ -77,14 +85,17 @@ mod tests {
         let log_obstacles = vec!["log_bin is OFF".to_owned(), "so it is".to_owned()];
         let off = Offer { log_obstacles, ..all };
         check(&off, Capture::Reconcile, "log_bin is OFF; so it is");
+        check(&Offer { watermark: true, ..off.clone() }, Capture::Watermark, "log_bin is OFF");
+        check(&Offer { watermark: true, ..none.clone() }, Capture::Watermark, "BINLOG MONITOR");
         assert_eq!(choose(Capture::Log, &off).capture, Capture::Log);
         assert_eq!(choose(Capture::Reconcile, &none).capture, Capture::Reconcile);
     }
 
     #[test]
     fn ways_of_other_engines_are_refused() {
-        assert!(impossible(Capture::Functions).is_some());
-        assert!(impossible(Capture::Watermark).is_some());
-        assert!(impossible(Capture::Reconcile).is_none());
+        assert!(impossible(Capture::Functions, true).is_some());
+        assert!(impossible(Capture::Watermark, false).is_some());
+        assert!(impossible(Capture::Watermark, true).is_none());
+        assert!(impossible(Capture::Reconcile, false).is_none());
     }
 }

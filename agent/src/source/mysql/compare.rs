@@ -2,7 +2,7 @@
 //!
 //! The server orders and compares keys, each column under its own collation; a key is handed back
 //! as exact SQL of its column's kind. A server keeps no count of who wrote a row, so rows written
-//! since a moment cannot be told: only comparing all of them does.
+//! since a moment are told only by a column that the agency's own programs keep (`watermark`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,17 +11,20 @@ use bytes::Bytes;
 use phusa_protocol::fault::{Code, Fault};
 
 use super::Settings;
+use super::server::Server;
 use super::session::{Session, statement_timeout};
 use super::target::Target;
-use super::{Flavour, key, probe, read};
+use super::watermark::Mark;
+use super::{key, probe, read};
 use crate::source::reconcile::{Job, KeyOrder, Range, Rows};
 use crate::source::snapshot::KeyText;
+use crate::source::throttle::Answers as _;
 
 /// One table, read along its key.
 pub(super) struct InKeyOrder {
     settings: Arc<Settings>,
     target: Arc<Target>,
-    flavour: Flavour,
+    server: Server,
     /// None is kept between two passes: the server would end it, and it would be one more.
     session: Option<Session>,
 }
@@ -30,24 +33,25 @@ impl InKeyOrder {
     pub(super) fn new(
         settings: &Arc<Settings>,
         target: &Arc<Target>,
-        flavour: Flavour,
+        server: Server,
         session: Session,
     ) -> Self {
         let (settings, target) = (Arc::clone(settings), Arc::clone(target));
-        Self { settings, target, flavour, session: Some(session) }
+        Self { settings, target, server, session: Some(session) }
     }
 
     /// What the comparison of rows has to know.
-    pub(super) fn job(&self) -> Result<Job, Fault> {
+    pub(super) fn job(&self, watermark: bool) -> Result<Job, Fault> {
         let no_place = || Fault::new(Code::Bug, "there is no place to remember rows in");
         let (settings, target) = (&self.settings, &self.target);
         Ok(Job {
             dataset: target.selection.dataset.clone(),
+            table: target.selection.place(),
             keep: settings.keep.clone().ok_or_else(no_place)?,
             columns: Arc::clone(&target.columns),
             key: target.selection.key.clone(),
             walk: target.walk.clone(),
-            watermark: false,
+            watermark,
             limits: settings.batch,
             guard: settings.guard.clone(),
             rows_estimated: target.rows_estimated,
@@ -68,7 +72,7 @@ impl InKeyOrder {
     }
 
     async fn set_limit(&mut self, limit: Duration) -> Result<(), Fault> {
-        let (doing, sql) = (self.target.doing(), statement_timeout(self.flavour, limit));
+        let (doing, sql) = (self.target.doing(), statement_timeout(self.server.flavour, limit));
         self.session().await?.run(&doing, &sql).await
     }
 
@@ -77,8 +81,15 @@ impl InKeyOrder {
         let target = Arc::clone(&self.target);
         let (after, upto) = (range.after.as_ref(), range.upto.as_ref());
         let query = format!("{} limit {}", target.chunk_query(after, upto), range.rows_max);
+        let count = self.pass_on(&query, rows).await?;
+        Ok(range.upto.is_none() && count.is_some_and(|count| count < range.rows_max))
+    }
+
+    /// Hands on the rows of a query and counts them; `None` when no more were wanted.
+    async fn pass_on(&mut self, query: &str, rows: &Rows) -> Result<Option<u64>, Fault> {
+        let target = Arc::clone(&self.target);
         let doing = target.doing();
-        let mut found = self.session().await?.read(&doing, &query).await?;
+        let mut found = self.session().await?.read(&doing, query).await?;
         let mut count = 0;
         while let Some(row) = found.next().await? {
             let mut tuple = Vec::new();
@@ -86,10 +97,10 @@ impl InKeyOrder {
                 .map_err(|error| Fault::because(Code::Bug, doing.as_str(), error))?;
             count += 1;
             if !rows.take(Bytes::from(tuple)).await {
-                return Ok(false);
+                return Ok(None);
             }
         }
-        Ok(range.upto.is_none() && count < range.rows_max)
+        Ok(Some(count))
     }
 }
 
@@ -120,6 +131,10 @@ impl KeyOrder for InKeyOrder {
         self.set_limit(self.settings.guard.statement_timeout).await
     }
 
+    async fn answers(&mut self) -> Result<(), Fault> {
+        self.session().await?.answer().await
+    }
+
     async fn text_of(&mut self, key: &[Vec<u8>]) -> Result<KeyText, Fault> {
         let kinds = self.target.walk_kinds();
         let parts = kinds.iter().zip(key).map(|(kind, part)| key::part(kind, part));
@@ -128,7 +143,21 @@ impl KeyOrder for InKeyOrder {
         text.ok_or_else(|| Fault::new(Code::Bug, "a key is not what its columns hold"))
     }
 
-    async fn written_since(&mut self, _: Option<&str>, _: Rows) -> Result<Option<String>, Fault> {
-        Ok(None)
+    async fn written_since(
+        &mut self,
+        mark: Option<&str>,
+        rows: Rows,
+    ) -> Result<Option<String>, Fault> {
+        let Some(watermark) = self.target.watermark.clone() else { return Ok(None) };
+        let (server, overlap) = (self.server.clone(), self.settings.guard.watermark_overlap);
+        // Before the rows are read, so that what is open meanwhile is looked for next time.
+        let next = watermark.mark(self.session().await?, &server, overlap).await?;
+        if let Some(mark) = mark {
+            let query = self.target.written_query(&watermark.condition(&Mark::of(mark)));
+            self.set_limit(Duration::ZERO).await?;
+            self.pass_on(&query, &rows).await?;
+            self.set_limit(self.settings.guard.statement_timeout).await?;
+        }
+        Ok(next.map(Mark::into_text))
     }
 }

@@ -13,7 +13,7 @@ use super::server::Server;
 use super::session::Session;
 use super::stream::{Log, Received, Unpacked};
 use super::target::Target;
-use super::{Settings, probe, read};
+use super::{Settings, packed, probe, read};
 use crate::source::outbox::Outbox;
 
 /// How often an idle position is handed on, so that it does not age out of the server's log.
@@ -39,6 +39,8 @@ pub(super) struct Follower {
     pub(super) block_since: Option<Instant>,
     /// Whether the last block handed on ended inside a transaction.
     pub(super) left_open: bool,
+    /// Whether transactions may be packed in the log, and whether they are known to be.
+    pub(super) packs: Option<bool>,
 }
 
 impl Follower {
@@ -83,7 +85,15 @@ impl Follower {
             self.assembler.named(received.name(self.identity.tracking)?);
         }
         self.event(head, &event, outbox).await?;
+        if let (Event::Gtid, Some(packs)) = (&event, self.packs)
+            && packed::must_be_asked(received.transaction_bytes(), packs)
+        {
+            let (file, offset) = self.assembler.reached();
+            let file = file.to_owned();
+            packed::check(self.reader().await?, (&file, offset)).await?;
+        }
         let Event::Payload(body) = event else { return Ok(()) };
+        self.packs = Some(true);
         let payload = event::payload(body).map_err(|error| self.refused(error))?;
         let mut unpacked = Unpacked::new(payload).map_err(|error| self.refused(error))?;
         while let Some((head, body)) = unpacked.next().map_err(|error| self.refused(error))? {

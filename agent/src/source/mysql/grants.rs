@@ -41,6 +41,8 @@ pub(super) struct Rights {
     pub(super) reads_log: bool,
     /// Whether it may ask where the log stands.
     pub(super) asks_position: bool,
+    /// Whether it may see which transactions others have open.
+    pub(super) sees_transactions: bool,
 }
 
 impl Rights {
@@ -60,6 +62,7 @@ impl Rights {
         if on == "*.*" {
             let all = has("ALL PRIVILEGES");
             self.reads_log |= all || has("REPLICATION SLAVE");
+            self.sees_transactions |= all || has("PROCESS");
             self.asks_position |= all || has("REPLICATION CLIENT") || has("BINLOG MONITOR");
         }
         let changing: Vec<&str> =

@@ -9,7 +9,7 @@ use super::session::Session;
 use crate::source::{Capture, Column, Offer, Selection, Way};
 
 /// Every way, best first.
-const WAYS: [Capture; 2] = [Capture::Log, Capture::Reconcile];
+const WAYS: [Capture; 3] = [Capture::Log, Capture::Watermark, Capture::Reconcile];
 
 /// What server and login offer for these tables.
 pub(super) async fn offers(
@@ -30,7 +30,8 @@ impl Look<'_> {
     async fn offer_of(&mut self, selection: &Selection) -> Result<Offer, Fault> {
         let taken = self.inspect(selection).await?;
         let mut ways = Vec::new();
-        for capture in WAYS {
+        let is_named = |way: &Capture| *way != Capture::Watermark || selection.watermark.is_some();
+        for capture in WAYS.into_iter().filter(is_named) {
             ways.push(self.way(selection, capture).await?);
         }
         let table = taken.table.as_ref();
@@ -77,7 +78,16 @@ impl Look<'_> {
                 self.server.kept(),
             ];
         }
-        let every = self.settings.guard.reconcile_interval.as_secs();
+        let guard = &self.settings.guard;
+        let every = guard.reconcile_interval.as_secs();
+        if capture == Capture::Watermark {
+            let look = guard.watermark_interval.as_secs_f64();
+            return vec![
+                format!("writes are noticed every {look} s, deletes every {every} s"),
+                "a program that writes a row without setting the column is noticed as a delete is"
+                    .to_owned(),
+            ];
+        }
         vec![
             format!("changes are noticed every {every} s, and what came between is not seen"),
             "the whole table is read each time, along its key".to_owned(),

@@ -10,6 +10,7 @@ use super::choose::{self, Choice, Offer};
 use super::grants::Rights;
 use super::server::Server;
 use super::session::{Session, get};
+use super::watermark::Watermark;
 use crate::source::{Capture, Column, Findings, Selection};
 
 /// How many rights are named; the rest is only counted.
@@ -171,12 +172,19 @@ impl<'a> Look<'a> {
         let (schema, name) = (&selection.schema, &selection.table);
         let table = Table::find(self.session, schema, name).await?;
         let choice = choose::choose(selection.capture, &self.offer(selection, table.as_ref()));
-        let faults = choose::impossible(choice.capture).into_iter().collect();
+        let named = selection.watermark.is_some();
+        let faults = choose::impossible(choice.capture, named).into_iter().collect();
         let (facts, statements) = (Vec::new(), Vec::new());
+        let by_watermark = choice.capture == Capture::Watermark;
         let mut found = Inspection { choice, table, faults, facts, statements };
+        let watermark = selection
+            .watermark
+            .iter()
+            .filter(|name| by_watermark && !selection.columns.contains(name));
+        let granted = selection.columns.iter().chain(watermark).map(String::as_str);
         let grant = format!(
             "grant select ({}) on {}.{} to {};",
-            idents(selection.columns.iter().map(String::as_str)),
+            idents(granted),
             ident(schema),
             ident(name),
             self.login.name
@@ -208,7 +216,35 @@ impl<'a> Look<'a> {
         if found.reads_log() {
             log_findings(&self.server, selection, &table, &self.login, &mut found);
         }
+        if by_watermark {
+            self.watermark_findings(selection, &table, &grant, &mut found);
+        }
         Ok(found)
+    }
+
+    /// Whether the named column can serve, and how far before the last look each looks.
+    fn watermark_findings(
+        &self,
+        selection: &Selection,
+        table: &Table,
+        grant: &str,
+        found: &mut Inspection,
+    ) {
+        match Watermark::of(selection, table) {
+            Err((code, what, cure)) => {
+                let cure = cure.or((code == Code::SourceColumnMissing).then(|| grant.to_owned()));
+                found.fault(code, what);
+                found.statements.extend(cure);
+                found.statements.dedup();
+            }
+            Ok(None) => {}
+            Ok(Some(watermark)) => {
+                let grant = format!("grant process on *.* to {}", self.login.name);
+                let unseen = (!self.login.rights.sees_transactions).then_some(grant.as_str());
+                let overlap = self.settings.guard.watermark_overlap;
+                found.facts.extend(watermark.facts(&self.server, unseen, overlap));
+            }
+        }
     }
 
     fn offer(&self, selection: &Selection, table: Option<&Table>) -> Offer {
@@ -220,6 +256,7 @@ impl<'a> Look<'a> {
             lacking: self.login.lacking(&self.server),
             log_meant: reads_log || asks_position,
             columns: selection.columns.iter().all(readable),
+            watermark: selection.watermark.is_some(),
         }
     }
 

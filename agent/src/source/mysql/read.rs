@@ -4,7 +4,7 @@
 //! and is replayed over all of them, so that it does not matter which came when.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mysql_async::Row;
@@ -12,7 +12,6 @@ use phusa_protocol::batch::Phase;
 use phusa_protocol::change::Op;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::row::put_field;
-use phusa_protocol::time::Timestamp;
 use phusa_protocol::value::Field;
 use tokio::sync::{Mutex as TurnTaking, mpsc, watch};
 use tokio::task::JoinSet;
@@ -24,9 +23,9 @@ use super::target::Target;
 use super::value::{BadValue, put_queried, put_sized, put_tuple_head};
 use super::{Settings, key};
 use crate::source::Progress;
-use crate::source::guard::RowBudget;
 use crate::source::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
 use crate::source::snapshot::{After, Chunk, KeyText, Reading};
+use crate::source::throttle::Throttle;
 
 /// What the workers of one read share.
 struct Work {
@@ -34,7 +33,7 @@ struct Work {
     target: Arc<Target>,
     server: Server,
     queue: TurnTaking<Queue>,
-    budget: Mutex<RowBudget>,
+    throttle: Arc<Throttle>,
 }
 
 /// Ranges that nobody reads yet.
@@ -60,6 +59,7 @@ pub(super) struct FullRead {
     pub(super) target: Arc<Target>,
     pub(super) server: Server,
     pub(super) identity: Identity,
+    pub(super) throttle: Arc<Throttle>,
     /// From where the log is replayed.
     pub(super) start: Position,
     pub(super) reading: Reading,
@@ -69,9 +69,15 @@ pub(super) struct FullRead {
 impl FullRead {
     /// Reads everything that is left, and returns what the read became.
     pub(super) async fn run(mut self, outbox: &mut Outbox<()>) -> Result<Reading, Fault> {
-        if self.reading.is_over() {
-            return Ok(self.reading);
+        while !self.reading.is_over() {
+            self.throttle.wait_for_hours().await;
+            self.run_within_hours(outbox).await?;
         }
+        Ok(self.reading)
+    }
+
+    /// Reads until nothing is left or the hours are over.
+    async fn run_within_hours(&mut self, outbox: &mut Outbox<()>) -> Result<(), Fault> {
         let worker_count = self.settings.guard.snapshot_workers.max(1);
         let work = self.work();
         let (found, mut founds) = mpsc::channel(worker_count);
@@ -92,7 +98,7 @@ impl FullRead {
         while let Some(ended) = workers.join_next().await {
             joined(ended)?;
         }
-        Ok(self.reading)
+        Ok(())
     }
 
     fn work(&self) -> Arc<Work> {
@@ -102,13 +108,12 @@ impl FullRead {
             frontier: self.reading.frontier().cloned(),
             next_number: self.reading.next_number(),
         };
-        let rate = self.settings.guard.rows_per_second_max;
         Arc::new(Work {
             settings: Arc::clone(&self.settings),
             target: Arc::clone(&self.target),
             server: self.server.clone(),
             queue: TurnTaking::new(queue),
-            budget: Mutex::new(RowBudget::new(rate, Timestamp::now())),
+            throttle: Arc::clone(&self.throttle),
         })
     }
 
@@ -149,6 +154,7 @@ async fn read_ranges(work: Arc<Work>, found: mpsc::Sender<Found>) -> Result<(), 
     let mut session = Session::open(&work.settings).await?;
     let (flavour, limit) = (work.server.flavour, work.settings.guard.statement_timeout);
     while let Some((number, after, upto)) = work.next_range(&mut session, &found).await? {
+        work.throttle.give_way(&mut session).await?;
         // The server's limit on a statement would also count the time for which the spool, not the
         // server, is slow; for rows the agent's own limit on silence takes its place.
         let unlimited = statement_timeout(flavour, Duration::ZERO);
@@ -173,6 +179,9 @@ impl Work {
         session: &mut Session,
         found: &mpsc::Sender<Found>,
     ) -> Result<Option<Range>, Fault> {
+        if !self.throttle.is_open() {
+            return Ok(None);
+        }
         let mut queue = self.queue.lock().await;
         if let Some((number, chunk)) = queue.left_over.pop_front() {
             return Ok(Some((number, after_sql(&chunk.after)?, chunk.upto)));
@@ -248,13 +257,7 @@ impl Work {
         let last = self.target.key_of(last).ok_or_else(|| bad_row(&self.target.doing()))?;
         let message = Found::Rows { number, body: filler.take(), rows, last };
         found.send(message).await.map_err(|_| nobody_takes_blocks())?;
-        let wait = {
-            let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-            budget.take(rows, Timestamp::now())
-        };
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
+        self.throttle.spend(rows).await;
         Ok(())
     }
 }

@@ -27,7 +27,9 @@ const VARIABLES: &str = "'version', 'version_comment', 'server_uuid', 'log_bin',
     'binlog_row_image', 'binlog_row_metadata', 'log_slave_updates', 'log_replica_updates', \
     'binlog_row_value_options', 'binlog_transaction_compression', 'gtid_mode', \
     'binlog_expire_logs_seconds', 'expire_logs_days', 'read_only', 'rpl_semi_sync_master_enabled', \
-    'rpl_semi_sync_source_enabled', 'rpl_semi_sync_master_timeout', 'rpl_semi_sync_source_timeout'";
+    'rpl_semi_sync_source_enabled', 'rpl_semi_sync_master_timeout', \
+    'rpl_semi_sync_source_timeout', 'time_zone', 'system_time_zone', 'wsrep_on', \
+    'group_replication_group_name'";
 
 /// How long a commit may take between the log and the table, where nothing says it is over.
 const COMMIT_WAIT: Duration = Duration::from_secs(2);
@@ -88,6 +90,19 @@ impl Server {
         self.says("server_uuid").unwrap_or_default().to_owned()
     }
 
+    /// Whether rows come here from transactions at other servers, which are not seen while open.
+    pub(super) fn is_written_elsewhere(&self) -> bool {
+        let in_group =
+            self.says("group_replication_group_name").is_some_and(|name| !name.is_empty());
+        self.replica.unwrap_or(self.is_on("read_only")) || self.is_on("wsrep_on") || in_group
+    }
+
+    /// By which clock it reads times that name none.
+    pub(super) fn wall_clock(&self) -> &str {
+        let zone = self.says("time_zone").filter(|zone| *zone != "SYSTEM");
+        zone.or_else(|| self.says("system_time_zone")).unwrap_or("SYSTEM")
+    }
+
     /// Whether the log names columns and labels.
     pub(super) fn names_columns(&self) -> bool {
         self.says("binlog_row_metadata").is_some_and(|value| value.eq_ignore_ascii_case("full"))
@@ -96,6 +111,13 @@ impl Server {
     /// Whether the log has whole rows.
     pub(super) fn has_whole_rows(&self) -> bool {
         self.says("binlog_row_image").is_none_or(|value| value.eq_ignore_ascii_case("full"))
+    }
+
+    /// Whether transactions may be packed in the log, and whether they are unless a session says
+    /// otherwise.
+    pub(super) fn packs_transactions(&self) -> Option<bool> {
+        let can = self.flavour == Flavour::MySql && self.version >= (8, 0, 20);
+        can.then(|| self.is_on("binlog_transaction_compression"))
     }
 
     /// Whether the oldest version that is read is met.
@@ -199,7 +221,7 @@ impl Server {
         }
         if self.is_on("binlog_transaction_compression") {
             let what = "binlog_transaction_compression is ON: a transaction is unpacked in memory \
-                        as a whole";
+                        as a whole, and for one beyond 256 MiB the table is read anew";
             facts.push(what.to_owned());
         }
         facts
@@ -382,6 +404,19 @@ mod tests {
         check("ON_PERMISSIVE", Tracking::File);
         check("OFF", Tracking::File);
         assert_eq!(server(Flavour::MariaDb, &[]).tracking(), Tracking::FileWithDomains);
+    }
+
+    #[test]
+    fn servers_whose_rows_are_written_elsewhere_are_told() {
+        let check = |variables: &[(&str, &str)], expected: bool| {
+            let server = server(Flavour::MySql, variables);
+            assert_eq!(server.is_written_elsewhere(), expected, "{variables:?}");
+        };
+        check(&[("read_only", "OFF"), ("wsrep_on", "OFF")], false);
+        check(&[("group_replication_group_name", "")], false);
+        check(&[("read_only", "ON")], true);
+        check(&[("wsrep_on", "ON")], true);
+        check(&[("group_replication_group_name", "8a94f357")], true);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use phusa_protocol::fault::{Code, Fault};
 use super::said;
 use super::{Flavour, Settings};
 use crate::source::settings::Tls;
+use crate::source::throttle::Answers;
 
 /// The name under which the agency's database administrator sees the agent.
 pub(super) const APPLICATION_NAME: &str = "phusa-agent";
@@ -132,6 +133,12 @@ impl Session {
         let result =
             self.conn.exec_iter(sql, ()).await.map_err(|error| said::of_rows(doing, error))?;
         Ok(ReadRows { result, silence_max, doing })
+    }
+}
+
+impl Answers for Session {
+    async fn answer(&mut self) -> Result<(), Fault> {
+        self.run("cannot ask how fast the server is", "do 0").await
     }
 }
 

@@ -181,6 +181,11 @@ impl Received {
         if head.code == ROTATE { head.without_checksum(body) } else { body }
     }
 
+    /// Bytes that the transaction which begins with it has in the log; 0 where that is not told.
+    pub(super) fn transaction_bytes(&self) -> u64 {
+        self.0.read_event::<GtidEvent>().map_or(0, |event| event.tx_length())
+    }
+
     /// The transaction that begins with it.
     pub(super) fn name(&self, tracking: Tracking) -> Result<Name, Fault> {
         if tracking != Tracking::Gtid {

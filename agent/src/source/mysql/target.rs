@@ -11,6 +11,7 @@ use phusa_protocol::value::Field;
 use super::catalogue::{Table, ident, idents};
 use super::key;
 use super::kind::Kind;
+use super::watermark::Watermark;
 use crate::source::snapshot::KeyText;
 use crate::source::{Column, Selection};
 
@@ -29,6 +30,8 @@ pub(super) struct Target {
     pub(super) table_kinds: Vec<Option<Kind>>,
     /// The unique key along which the table is read: places in `columns`, in index order.
     pub(super) walk: Vec<usize>,
+    /// What tells when a row was last written, where it is followed by that.
+    pub(super) watermark: Option<Watermark>,
     /// Character sets, for the fingerprint.
     charsets: Vec<Option<String>>,
     /// Schema and table as the log writes them.
@@ -55,6 +58,8 @@ impl Target {
         let walk = table.walk_key(&selection).ok_or_else(|| {
             Fault::new(Code::SourceKeyMissing, format!("{} has no usable key", selection.table))
         })?;
+        // Where it is used, the probe has said what is wrong with it.
+        let watermark = Watermark::of(&selection, table).ok().flatten();
         let table_kinds =
             table.columns.iter().map(|attribute| attribute.kind.clone().ok()).collect();
         let (columns, rows_estimated) = (columns.into(), table.rows_estimated);
@@ -66,6 +71,7 @@ impl Target {
             places,
             table_kinds,
             walk,
+            watermark,
             charsets,
             logged_names: table.names.clone(),
         })
@@ -177,6 +183,13 @@ impl Target {
         format!("{}{}{limit}", self.select_sql(), conditions(&wanted))
     }
 
+    /// The query for all rows of which this is true.
+    pub(super) fn written_query(&self, condition: &str) -> String {
+        let mut wanted = vec![condition.to_owned()];
+        wanted.extend(self.filter_sql());
+        format!("{}{}", self.select_sql(), conditions(&wanted))
+    }
+
     /// The query for the row with this key.
     pub(super) fn row_query(&self, key: &KeyText) -> String {
         let part = |(column, part): (&str, &String)| format!("{} = {part}", ident(column));
@@ -225,6 +238,7 @@ pub(super) mod tests {
                 key: vec![0, 1],
                 filter: Some("ward = 'x'".to_owned()),
                 capture: crate::source::Capture::Auto,
+                watermark: None,
             },
             rows_estimated: 10,
             columns: Arc::from([
@@ -236,6 +250,7 @@ pub(super) mod tests {
             places: vec![1, 0, 2],
             table_kinds: vec![Some(int), Some(text.clone()), Some(text)],
             walk: vec![1, 0],
+            watermark: None,
             charsets: vec![Some("utf8mb4".to_owned()), None, Some("utf8mb4".to_owned())],
             logged_names: ("d".to_owned(), "t".to_owned()),
         }

@@ -147,7 +147,7 @@ impl Table {
     clippy::cast_sign_loss,
     reason = "an estimate of at least 0; `as` saturates"
 )]
-fn whole(estimate: f64) -> u64 {
+pub(super) fn whole(estimate: f64) -> u64 {
     estimate as u64
 }
 

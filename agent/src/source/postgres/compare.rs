@@ -15,6 +15,7 @@ use super::target::Target;
 use super::{Settings, keys, oversize, probe};
 use crate::source::reconcile::{KeyOrder, Range, Rows};
 use crate::source::snapshot::KeyText;
+use crate::source::throttle::Answers as _;
 
 /// How far transactions may have counted since a mark: half of what 32 bits tell apart.
 const AGE_MAX: u64 = 1 << 31;
@@ -61,6 +62,10 @@ impl KeyOrder for InKeyOrder {
         let query = format!("{query} limit {}", range.rows_max);
         let copied = self.session.copy(&self.target.doing(), &query).await?;
         pass_on(copied, &rows).await
+    }
+
+    async fn answers(&mut self) -> Result<(), Fault> {
+        self.session.answer().await
     }
 
     async fn text_of(&mut self, key: &[Vec<u8>]) -> Result<KeyText, Fault> {

@@ -5,18 +5,15 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use phusa_protocol::batch::Phase;
 use phusa_protocol::change::Op;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::row::Tuple;
-use phusa_protocol::time::Timestamp;
 use phusa_protocol::value::Field;
 use tokio::sync::{Mutex as TurnTaking, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::keys;
 use super::oversize;
@@ -25,9 +22,9 @@ use super::session::{CopiedRows, Session, get};
 use super::target::{Target, after_text};
 use super::{Settings, slot};
 use crate::source::Progress;
-use crate::source::guard::{Pace, RowBudget};
 use crate::source::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
 use crate::source::snapshot::{After, Chunk, KeyText, Reading};
+use crate::source::throttle::Throttle;
 
 /// What the workers of one read share.
 struct Work {
@@ -39,8 +36,7 @@ struct Work {
     /// What a worker saw in that snapshot; all must see the same.
     seen: Mutex<Option<String>>,
     queue: TurnTaking<Queue>,
-    budget: Mutex<RowBudget>,
-    pace: Mutex<Pace>,
+    throttle: Arc<Throttle>,
 }
 
 /// Ranges that nobody reads yet.
@@ -67,6 +63,7 @@ pub(super) struct FullRead {
     pub(super) identity: watch::Receiver<Identity>,
     pub(super) slot: String,
     pub(super) standby: bool,
+    pub(super) throttle: Arc<Throttle>,
     /// Where the slot starts.
     pub(super) start: Lsn,
     pub(super) reading: Reading,
@@ -87,7 +84,7 @@ impl FullRead {
             // up; the rest is read under later ones.
             self.exported = None;
             self.reading = self.reading.resumed();
-            wait_for_hours(&self.settings, &self.target).await;
+            self.throttle.wait_for_hours().await;
         }
         Ok(self.reading)
     }
@@ -126,7 +123,6 @@ impl FullRead {
             frontier: self.reading.frontier().cloned(),
             next_number: self.reading.next_number(),
         };
-        let rate = self.settings.guard.rows_per_second_max;
         Arc::new(Work {
             settings: Arc::clone(&self.settings),
             target: Arc::clone(&self.target),
@@ -134,8 +130,7 @@ impl FullRead {
             standby: self.standby,
             seen: Mutex::new(None),
             queue: TurnTaking::new(queue),
-            budget: Mutex::new(RowBudget::new(rate, Timestamp::now())),
-            pace: Mutex::new(Pace::default()),
+            throttle: Arc::clone(&self.throttle),
         })
     }
 
@@ -169,29 +164,13 @@ impl FullRead {
     }
 }
 
-/// How long at most until the clock is looked at again: it may have been set.
-const HOURS_LOOK_MAX: Duration = Duration::from_secs(60);
-
-/// Waits until a full read may run.
-pub(super) async fn wait_for_hours(settings: &Settings, target: &Target) {
-    let closed = || settings.guard.allowed_hours.closed_for(Timestamp::now());
-    let (schema, table) = (&target.selection.schema, &target.selection.table);
-    if !closed().is_zero() {
-        let minutes = closed().as_secs().div_ceil(60);
-        tracing::info!(minutes, "Reading {schema}.{table} waits {minutes} min for allowed_hours");
-    }
-    while !closed().is_zero() {
-        tokio::time::sleep(closed().min(HOURS_LOOK_MAX)).await;
-    }
-}
-
 /// Rows come in key order out of the key's index. A planner without fresh statistics might rather
 /// gather a range out of order and sort it on the agency's disk.
 const ALONG_THE_INDEX: &str = "set enable_sort = off; set enable_bitmapscan = off";
 
 /// One worker: takes range after range until none is left.
 async fn read_ranges(work: Arc<Work>, found: mpsc::Sender<Found>) -> Result<(), Fault> {
-    let session = Session::open(&work.settings).await?;
+    let mut session = Session::open(&work.settings).await?;
     session.run("cannot prepare for reading", ALONG_THE_INDEX).await?;
     work.enter_snapshot(&session).await?;
     let witness = match work.snapshot {
@@ -199,7 +178,7 @@ async fn read_ranges(work: Arc<Work>, found: mpsc::Sender<Found>) -> Result<(), 
         None => Some(Session::open(&work.settings).await?),
     };
     while let Some((number, after, upto)) = work.next_range(&session, &found).await? {
-        work.give_way(&session).await?;
+        work.throttle.give_way(&mut session).await?;
         // The server's statement time-out would also count the time for which the spool, not the
         // server, is slow; for rows the agent's own limit on silence takes its place.
         session.run("cannot prepare for reading", "set statement_timeout = 0").await?;
@@ -247,7 +226,7 @@ impl Work {
         session: &Session,
         found: &mpsc::Sender<Found>,
     ) -> Result<Option<(u64, Option<KeyText>, Option<KeyText>)>, Fault> {
-        if !self.settings.guard.allowed_hours.closed_for(Timestamp::now()).is_zero() {
+        if !self.throttle.is_open() {
             return Ok(None);
         }
         let mut queue = self.queue.lock().await;
@@ -281,21 +260,6 @@ impl Work {
             .map(|index| get(&row, index))
             .collect::<Result<_, _>>()
             .map(Some)
-    }
-
-    /// Pauses where the server is slow for everyone.
-    async fn give_way(&self, session: &Session) -> Result<(), Fault> {
-        let asked = Instant::now();
-        session.run("cannot ask how fast the server is", "select 1").await?;
-        let pause = {
-            let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-            pace.after(asked.elapsed(), self.settings.guard.latency_max)
-        };
-        if !pause.is_zero() {
-            tracing::info!(seconds = pause.as_secs(), "The source is slow; the full read pauses");
-            tokio::time::sleep(pause).await;
-        }
-        Ok(())
     }
 
     /// The query for a range; where its rows may be larger than is carried, it cuts them.
@@ -348,13 +312,7 @@ impl Work {
         let last = self.walk_key(last)?;
         let message = Found::Rows { number, body: filler.take(), rows, last };
         found.send(message).await.map_err(|_| nobody_takes_blocks())?;
-        let wait = {
-            let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-            budget.take(rows, Timestamp::now())
-        };
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
+        self.throttle.spend(rows).await;
         Ok(())
     }
 

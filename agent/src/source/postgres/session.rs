@@ -18,6 +18,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use super::Settings;
 use super::said;
 use crate::source::settings::Tls;
+use crate::source::throttle::Answers;
 
 /// The name under which the agency's database administrator sees the agent.
 pub(super) const APPLICATION_NAME: &str = "phusa-agent";
@@ -103,6 +104,12 @@ impl Session {
             silence_max: self.silence_max,
             doing: doing.to_owned(),
         })
+    }
+}
+
+impl Answers for Session {
+    async fn answer(&mut self) -> Result<(), Fault> {
+        self.run("cannot ask how fast the server is", "select 1").await
     }
 }
 

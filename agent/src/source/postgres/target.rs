@@ -243,6 +243,7 @@ pub(super) mod tests {
                 key: vec![0, 1],
                 filter: Some("ward = 'x' or true".to_owned()),
                 capture: Capture::Log,
+                watermark: None,
             },
             oid: 0x4001,
             rows_estimated: 10,

@@ -167,6 +167,16 @@ impl Book {
         self.hand_on(Vec::new(), Phase::Live, usize::MAX).await
     }
 
+    /// Whether the full read is still under way.
+    pub(super) fn is_reading(&self) -> bool {
+        self.reading
+    }
+
+    /// The next pass begins at the beginning, as if this one had not begun.
+    pub(super) fn leave_pass(&mut self) {
+        self.head.next = 0;
+    }
+
     pub(super) fn has_ranges_left(&self) -> bool {
         self.head.next < self.head.ranges.len()
     }

@@ -15,6 +15,7 @@ use super::target::Target;
 use super::{Settings, probe};
 use crate::source::reconcile::{Job, KeyOrder, ROWS_WAITING, Range, Rows};
 use crate::source::snapshot::KeyText;
+use crate::source::throttle::Answers as _;
 
 /// One table, read along its key.
 pub(super) struct InKeyOrder {
@@ -39,6 +40,7 @@ impl InKeyOrder {
         let (settings, target) = (&self.settings, &self.target);
         Ok(Job {
             dataset: target.selection.dataset.clone(),
+            table: target.selection.place(),
             keep: settings.keep.clone().ok_or_else(no_place)?,
             columns: Arc::clone(&target.columns),
             key: target.selection.key.clone(),
@@ -115,6 +117,16 @@ impl KeyOrder for InKeyOrder {
         if !self.hand_on(&mut session, range, &rows).await? {
             self.session = Some(session);
         }
+        Ok(())
+    }
+
+    async fn answers(&mut self) -> Result<(), Fault> {
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => Box::pin(session(&self.settings, self.snapshots)).await?,
+        };
+        session.answer().await?;
+        self.session = Some(session);
         Ok(())
     }
 

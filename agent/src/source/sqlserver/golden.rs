@@ -12,6 +12,7 @@ use super::login::{PROCEDURES_SQL, WAYS_SQL};
 use super::probe::{DATABASE_SQL, SERVER_SQL};
 use super::session::{Param, pinned};
 use super::shape::{Described, Shape};
+use super::tables::TABLES_SQL;
 use super::target::{Statement, Target};
 use super::{Settings, log};
 use crate::source::{Column, Selection};
@@ -78,6 +79,7 @@ fn target(attributes: Vec<Attribute>, key: &[&str], filter: Option<&str>) -> Tar
         key: key.iter().map(place).collect(),
         filter: filter.map(str::to_owned),
         capture: crate::source::Capture::Auto,
+        watermark: None,
         columns,
     };
     let key = key.iter().map(|name| (*name).to_owned()).collect();
@@ -124,6 +126,7 @@ fn every_statement_is_shown_to_people() {
     note(&mut out, "the database", DATABASE_SQL);
     note(&mut out, "what the login could change", WAYS_SQL);
     note(&mut out, "what it may run", PROCEDURES_SQL);
+    note(&mut out, "the tables, for the wizard", TABLES_SQL);
     note(&mut out, "a table (@P1 schema, @P2 name)", TABLE_SQL);
     note(&mut out, "its columns (@P1 object id, @P2 quoted name)", COLUMNS_SQL);
     note(&mut out, "its unique keys (@P1 object id)", KEYS_SQL);

@@ -4,12 +4,11 @@
 //! at different moments, so the changes since before the read are replayed over them afterwards.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use phusa_protocol::batch::Phase;
 use phusa_protocol::change::Op;
 use phusa_protocol::fault::{Code, Fault};
-use phusa_protocol::time::Timestamp;
 use tokio::sync::{Mutex as TurnTaking, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -18,9 +17,9 @@ use super::place::{Identity, Mark, Place, Stage};
 use super::session::Session;
 use super::target::Target;
 use crate::source::Progress;
-use crate::source::guard::RowBudget;
 use crate::source::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
 use crate::source::snapshot::{After, Chunk, KeyText, Reading};
+use crate::source::throttle::Throttle;
 
 /// What the workers of one read share.
 struct Work {
@@ -28,7 +27,7 @@ struct Work {
     target: Arc<Target>,
     snapshots: bool,
     queue: TurnTaking<Queue>,
-    budget: Mutex<RowBudget>,
+    throttle: Arc<Throttle>,
 }
 
 /// Ranges that nobody reads yet.
@@ -60,6 +59,7 @@ pub(super) struct FullRead {
     pub(super) settings: Arc<Settings>,
     pub(super) target: Arc<Target>,
     pub(super) identity: Identity,
+    pub(super) throttle: Arc<Throttle>,
     pub(super) snapshots: bool,
     /// Where the changes are followed from afterwards.
     pub(super) start: Mark,
@@ -70,9 +70,15 @@ pub(super) struct FullRead {
 impl FullRead {
     /// Reads everything that is left.
     pub(super) async fn run(mut self, outbox: &mut Outbox<Mark>) -> Result<(), Fault> {
-        if self.reading.is_over() {
-            return Ok(());
+        while !self.reading.is_over() {
+            self.throttle.wait_for_hours().await;
+            self.run_within_hours(outbox).await?;
         }
+        Ok(())
+    }
+
+    /// Reads until nothing is left or the hours are over.
+    async fn run_within_hours(&mut self, outbox: &mut Outbox<Mark>) -> Result<(), Fault> {
         let worker_count = self.settings.guard.snapshot_workers.max(1);
         let work = self.work();
         let (found, mut founds) = mpsc::channel(worker_count);
@@ -105,13 +111,12 @@ impl FullRead {
             frontier: self.reading.frontier().cloned(),
             next_number: self.reading.next_number(),
         };
-        let rate = self.settings.guard.rows_per_second_max;
         Arc::new(Work {
             settings: Arc::clone(&self.settings),
             target: Arc::clone(&self.target),
             snapshots: self.snapshots,
             queue: TurnTaking::new(queue),
-            budget: Mutex::new(RowBudget::new(rate, Timestamp::now())),
+            throttle: Arc::clone(&self.throttle),
         })
     }
 
@@ -147,6 +152,7 @@ async fn read_ranges(work: Arc<Work>, found: mpsc::Sender<Found>) -> Result<(), 
     let mut session = Session::open(&work.settings).await?;
     session.isolate(work.snapshots).await?;
     while let Some(range) = work.next_range(&mut session, &found).await? {
+        work.throttle.give_way(&mut session).await?;
         work.read_range(&mut session, &range, &found).await?;
         found.send(Found::End(range.number)).await.map_err(|_| nobody_takes_blocks())?;
     }
@@ -161,6 +167,9 @@ impl Work {
         session: &mut Session,
         found: &mpsc::Sender<Found>,
     ) -> Result<Option<Range>, Fault> {
+        if !self.throttle.is_open() {
+            return Ok(None);
+        }
         let mut queue = self.queue.lock().await;
         if let Some((number, chunk)) = queue.left_over.pop_front() {
             let range = Range { number, after: key(chunk.after)?, upto: chunk.upto };
@@ -230,13 +239,7 @@ impl Work {
         let rows = filler.rows();
         let message = Found::Rows { number, body: filler.take(), rows, last };
         found.send(message).await.map_err(|_| nobody_takes_blocks())?;
-        let wait = {
-            let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-            budget.take(rows, Timestamp::now())
-        };
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
+        self.throttle.spend(rows).await;
         Ok(())
     }
 }

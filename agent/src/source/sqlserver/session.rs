@@ -18,6 +18,7 @@ use tokio_util::compat::{Compat, TokioAsyncWriteCompatExt};
 use super::Settings;
 use super::said;
 use crate::source::settings::Tls;
+use crate::source::throttle::Answers;
 
 /// The name under which the agency's database administrator sees the agent.
 const APPLICATION_NAME: &str = "phusa-agent";
@@ -138,6 +139,12 @@ impl Session {
         let stream =
             begun.map_err(|_| silence(doing))?.map_err(|error| said::of_rows(doing, &error))?;
         Ok(Rows { stream, silence_max, doing: doing.to_owned() })
+    }
+}
+
+impl Answers for Session {
+    async fn answer(&mut self) -> Result<(), Fault> {
+        self.run("cannot ask how fast the server is", "select 1").await
     }
 }
 

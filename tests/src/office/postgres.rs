@@ -1,0 +1,140 @@
+//! Offices with PostgreSQL: a primary, and a hot standby whose tables are changed at its primary.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Change, Office, Row, Way, filling, statements};
+use crate::database::{Database, Server, Version};
+use crate::process::wait_until_blocking;
+use crate::province::Readable;
+
+const WAYS: &[Way] = &[Way::Snapshot, Way::Log, Way::Functions, Way::Watermark, Way::Reconcile];
+
+/// How long a standby may take to have what its primary has.
+const FOLLOWS_WITHIN: Duration = Duration::from_secs(30);
+
+impl Office for Database {
+    fn ways(&self) -> &'static [Way] {
+        WAYS
+    }
+
+    fn create(&self, way: Way, rows: &[Row]) {
+        let table = way.table();
+        self.psql(&format!(
+            "create table {table} (id bigint primary key, nhom int not null, ten text, so bigint)"
+        ));
+        for insert in filling(table, rows) {
+            self.psql(&insert);
+        }
+    }
+
+    fn commit(&self, way: Way, changes: &[Change]) -> bool {
+        let statements = statements(way.table(), changes);
+        self.server().accepts(Readable::name(self), &format!("begin;{statements}commit"))
+    }
+
+    fn lines(&self, way: Way) -> Vec<String> {
+        let rows = self.psql(&format!("select id, nhom, ten, so from {} order by id", way.table()));
+        rows.lines().map(str::to_owned).collect()
+    }
+
+    fn stop(&self) {
+        self.server().stop();
+    }
+
+    fn resume(&self) {
+        self.server().resume();
+    }
+
+    fn kill(&self) {
+        self.server().kill();
+    }
+}
+
+/// A hot standby that is read, while its primary is written to.
+#[derive(Debug)]
+pub struct Standby {
+    standby: Server,
+    primary: Database,
+}
+
+impl Standby {
+    /// Starts both.
+    #[must_use]
+    pub fn start(version: Version) -> Self {
+        let primary = Arc::new(Server::start(version, "")).database();
+        Self { standby: primary.server().standby(), primary }
+    }
+
+    /// Waits until the standby has all that its primary has now.
+    fn follows(&self) {
+        let position = self.primary.psql("select pg_current_wal_lsn()");
+        let sql = format!("select pg_last_wal_replay_lsn() >= '{}'", position.trim());
+        wait_until_blocking("the standby to follow", FOLLOWS_WITHIN, || {
+            self.standby.psql("postgres", &sql).trim() == "t"
+        });
+    }
+}
+
+impl Readable for Standby {
+    fn engine(&self) -> &'static str {
+        self.primary.engine()
+    }
+
+    fn port(&self) -> u16 {
+        self.standby.port()
+    }
+
+    fn name(&self) -> &str {
+        Readable::name(&self.primary)
+    }
+
+    fn schema(&self) -> &str {
+        self.primary.schema()
+    }
+
+    fn make_login(&self, user: &str, password: &str) {
+        self.primary.make_login(user, password);
+        self.follows();
+    }
+
+    fn administer(&self, sql: &str) {
+        self.primary.administer(sql);
+        self.follows();
+    }
+}
+
+impl Office for Standby {
+    fn ways(&self) -> &'static [Way] {
+        WAYS
+    }
+
+    fn create(&self, way: Way, rows: &[Row]) {
+        self.primary.create(way, rows);
+    }
+
+    fn commit(&self, way: Way, changes: &[Change]) -> bool {
+        self.primary.commit(way, changes)
+    }
+
+    fn lines(&self, way: Way) -> Vec<String> {
+        self.primary.lines(way)
+    }
+
+    fn stop(&self) {
+        self.standby.stop();
+    }
+
+    fn resume(&self) {
+        self.standby.resume();
+    }
+
+    fn kill(&self) {
+        self.standby.kill();
+    }
+
+    /// A slot on a standby begins where its primary says so, which an idle one does not.
+    fn nudge(&self) {
+        self.primary.psql("select pg_log_standby_snapshot()");
+    }
+}
