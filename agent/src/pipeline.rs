@@ -48,7 +48,9 @@ pub async fn run<S: Source>(
     for (index, dataset) in plan.datasets.iter().enumerate() {
         let (show, seen) = watch::channel(Shown::new(dataset.dataset()));
         shown.push(seen);
+        let accord = Arc::new(wiring::accord(&plan, dataset)?);
         let dataset = Dataset {
+            accord,
             plan: Arc::clone(&plan),
             index,
             source: Arc::clone(&source),

@@ -4,6 +4,7 @@
 mod arrival;
 mod canary;
 mod capture;
+mod contracts;
 mod guard;
 mod house;
 mod hub;

@@ -109,7 +109,8 @@ async fn check_hub(plan: &Plan) -> Vec<Fault> {
         Ok(welcome) => {
             say(&format!("Trung tâm · hub: phiên bản · version {}", welcome.hub_version));
             let skew = skew_fault(&welcome, Timestamp::now());
-            refusals(welcome).chain(skew).collect()
+            let unsigned = unsigned(plan, &welcome);
+            refusals(welcome).chain(skew).chain(unsigned).collect()
         }
     }
 }
@@ -130,6 +131,16 @@ pub(super) async fn greet(plan: &Plan) -> Result<Welcome, Fault> {
         datasets: plan.datasets.iter().map(offer).collect(),
     };
     hub.hello(&hello).await.map_err(|not_welcome| not_welcome.fault)
+}
+
+/// The datasets whose contract was not signed by owner and hub as this agent must see it.
+pub(super) fn unsigned(plan: &Plan, welcome: &Welcome) -> Vec<Fault> {
+    let offered = welcome.datasets.iter().filter(|terms| terms.refused.is_none());
+    let verify = |terms: &Terms| {
+        let dataset = plan.datasets.iter().find(|d| *d.dataset() == terms.dataset)?;
+        wiring::accord(plan, dataset).and_then(|accord| accord.verify(terms)).err()
+    };
+    offered.filter_map(verify).collect()
 }
 
 /// The datasets the hub refuses.

@@ -2,7 +2,7 @@
 //! pointing at its line.
 //!
 //! `check` and `run` load the same plan by the same code. Every fault found is reported, so that
-//! one wrong dataset file does not hide the next. Loading reads configuration and contracts only;
+//! one wrong dataset file does not hide the next. Loading reads configuration, contracts and kept category lists only;
 //! secrets are read when they are used.
 
 pub mod address;
@@ -32,8 +32,10 @@ use super::secret::SecretFile;
 use super::{
     AgentFile, BatchFile, Engine, GuardFile, HubFile, SourceFile, SpoolFile, TlsMode, VerifyFile,
 };
+use crate::accord;
 use crate::mapping::field::Rules;
 use crate::mapping::filter::Dialect;
+use crate::mapping::terms::AgreedList;
 use crate::source::Selection;
 use crate::source::guard::Hours;
 
@@ -189,6 +191,11 @@ impl DatasetPlan {
     pub fn dataset(&self) -> &DatasetId {
         &self.contract.dataset
     }
+
+    /// The category lists that its contract names.
+    pub fn lists(&self) -> impl Iterator<Item = &AgreedList> {
+        self.rules.fields.iter().filter_map(|field| field.terms.codes.as_ref())
+    }
 }
 
 impl Plan {
@@ -217,7 +224,12 @@ impl Plan {
         let mut check = Check { place, with_datasets, faults: Vec::new() };
         let plan = check.agent(file);
         match plan {
-            Some(plan) if check.faults.is_empty() => Ok(plan),
+            Some(plan) if check.faults.is_empty() => {
+                let folder = accord::lists(&plan.state_dir);
+                let lists = plan.datasets.iter().flat_map(DatasetPlan::lists);
+                lists.for_each(|list| list.recall(&folder));
+                Ok(plan)
+            }
             _ => Err(check.faults),
         }
     }
