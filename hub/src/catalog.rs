@@ -276,6 +276,7 @@ fn record(new: &Agreed, transfer: i64) -> Record {
         received_at: now,
         committed_at: now,
         hub_version: crate::VERSION.to_owned(),
+        restored: None,
     };
     Record { entry, push: None }
 }

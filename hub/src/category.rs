@@ -233,6 +233,7 @@ fn record(list: &List, transfer: i64) -> Result<Record, Fault> {
         received_at: now,
         committed_at: now,
         hub_version: crate::VERSION.to_owned(),
+        restored: None,
     };
     Ok(Record { entry, push: None })
 }

@@ -469,6 +469,7 @@ fn refusal_entry(
         received_at: arrival.at,
         committed_at: Timestamp::now(),
         hub_version: crate::VERSION.to_owned(),
+        restored: None,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod footprint;
 mod lab;
+mod log;
 mod meter;
 mod movers;
 mod ours;
@@ -56,6 +57,8 @@ enum Work {
     Latency,
     /// Memory and CPU of the agent
     Footprint,
+    /// The transfer log's files: appends, checkpoints, proofs; alone, without databases
+    Log,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -102,6 +105,9 @@ async fn main() -> ExitCode {
 
 async fn bench(arguments: &Arguments) -> Outcome<()> {
     let size = Size::of(arguments);
+    if arguments.work == [Work::Log] {
+        return log::take(arguments.quick, &arguments.json);
+    }
     let mut report = Report::new(&arguments.json);
     eprintln!("loading {} citizens and {} dossiers", size.rows, size.rows);
     let lab = Lab::start(size.rows).await?;
@@ -133,6 +139,7 @@ impl Work {
         match self {
             Self::Snapshot | Self::Latency => size.repeat,
             Self::CatchUp | Self::Footprint => 1,
+            Self::Log => 0,
         }
     }
 }
@@ -149,7 +156,7 @@ async fn take(
         Work::Snapshot => snapshot(lab, &target, &mut mover, report).await?,
         Work::CatchUp => catch_up(lab, &target, &mut mover, size, report).await?,
         Work::Latency => latency(lab, &target, &mut mover, size, report).await?,
-        Work::Footprint => {}
+        Work::Footprint | Work::Log => {}
     }
     mover.finish(lab, &target).await?;
     lab.drop_slots();

@@ -18,5 +18,6 @@ mod schema;
 mod snapshot;
 mod sqlserver;
 mod standby;
+mod transparency;
 mod types;
 mod world;

@@ -152,6 +152,7 @@ fn log_entries_and_their_links_stay() {
         received_at: Timestamp::from_micros(1_795_250_600_500_000),
         committed_at: Timestamp::from_micros(1_795_250_601_000_000),
         hub_version: "0.1.0".to_owned(),
+        restored: None,
     };
     let (push, push_signature) = entry.seal(&hub_key());
     let first = link(Digest::ZERO, &push);

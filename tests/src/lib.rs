@@ -10,6 +10,7 @@ pub mod tds;
 pub mod process;
 pub mod province;
 pub mod mysql;
+pub mod log_tools;
 pub mod canary;
 pub mod forger;
 pub mod relay;

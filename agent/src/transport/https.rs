@@ -47,12 +47,13 @@ pub struct Settings {
 /// The hub, as the agent sees it.
 #[derive(Debug)]
 pub struct Hub {
-    client: reqwest::Client,
+    pub(super) client: reqwest::Client,
+    pub(super) base: reqwest::Url,
     hello: reqwest::Url,
     batch: reqwest::Url,
     digest: reqwest::Url,
     proof: reqwest::Url,
-    hub_key: PublicKey,
+    pub(super) hub_key: PublicKey,
 }
 
 /// What became of one batch.
@@ -104,6 +105,7 @@ impl Hub {
         };
         let (hello, batch) = (join("/v1/hello")?, join("/v1/batch")?);
         let (digest, proof) = (join("/v1/digest")?, join("/v1/proof")?);
+        let base = join("/")?;
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(settings.tls)
             .dns_resolver(Resolver { allowed: settings.allowed_networks })
@@ -116,7 +118,7 @@ impl Hub {
             .timeout(settings.request_timeout)
             .build()
             .map_err(bad)?;
-        Ok(Self { client, hello, batch, digest, proof, hub_key: settings.hub_key })
+        Ok(Self { client, base, hello, batch, digest, proof, hub_key: settings.hub_key })
     }
 
     /// Says hello.
@@ -203,7 +205,7 @@ impl Hub {
 }
 
 /// Status and body, the body bounded.
-async fn read(
+pub(super) async fn read(
     sent: Result<reqwest::Response, reqwest::Error>,
     what: &str,
 ) -> Result<(StatusCode, Vec<u8>), Fault> {
@@ -220,7 +222,7 @@ async fn read(
     Ok((status, body))
 }
 
-fn refusal(status: StatusCode, answer: &[u8]) -> Refusal {
+pub(super) fn refusal(status: StatusCode, answer: &[u8]) -> Refusal {
     serde_json::from_slice(answer).unwrap_or_else(|_| {
         // Not our hub's words: a gateway in between, perhaps. Try again later.
         let what = format!("HTTP status {status} without a reason");
