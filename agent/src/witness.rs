@@ -117,7 +117,7 @@ impl Witness {
 
     /// Reads on in the ledgers that may have grown.
     async fn refresh(&mut self) -> Result<(), Fault> {
-        let names = self.file(|book| book.streams()).await?;
+        let names = self.file(LogBook::streams).await?;
         for (index, name) in names.iter().enumerate() {
             let is_newest = names.get(index + 1).is_none_or(|next| next.dataset != name.dataset);
             let mut waiting = match self.streams.remove(name) {
@@ -154,12 +154,12 @@ impl Witness {
 
     /// One look at the log: verify, keep, cosign, prove.
     async fn look(&mut self) -> Result<(), Fault> {
-        let forks = self.file(|book| book.forks()).await?;
+        let forks = self.file(LogBook::forks).await?;
         self.parts.show.send_modify(|status| status.forks = forks.len() as u64);
         let Some(log) = self.log_key().await? else { return Ok(()) };
         let Some(note) = self.parts.hub.log_checkpoint().await? else { return Ok(()) };
         let shown = parse(&note, &log)?;
-        let known = self.file(|book| book.checkpoint()).await?;
+        let known = self.file(LogBook::checkpoint).await?;
         let known = known.map(|note| parse(&note, &log)).transpose()?;
         let mut loaded = Loaded::default();
         if let Some(known) = &known {
@@ -186,7 +186,7 @@ impl Witness {
 
     /// The log's key: the policy's, or the one the hub stated first.
     async fn log_key(&self) -> Result<Option<PublicKey>, Fault> {
-        let kept = self.file(|book| book.key()).await?;
+        let kept = self.file(LogBook::key).await?;
         let policy = self.parts.policy.as_ref();
         if let Some(kept) = kept
             && policy.is_none_or(|policy| policy.logs().contains(&kept))
@@ -251,7 +251,7 @@ impl Witness {
         let (before, after) = (known.to_note(), shown.to_note());
         let fork = Fork { what: what.clone(), at: Timestamp::now(), before, after };
         self.file(move |book| book.keep_fork(&fork)).await?;
-        let forks = self.file(|book| book.forks()).await?;
+        let forks = self.file(LogBook::forks).await?;
         self.parts.show.send_modify(|status| status.forks = forks.len() as u64);
         Ok(Fault::new(Code::LogForked, what))
     }

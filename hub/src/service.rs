@@ -110,8 +110,7 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
     let (catalog, entries) =
         (Catalog::open(warehouse.clone()).await?, Log::new(plan.signing_key.clone()));
     keys::remember(&warehouse, &plan.register, entries.key(), Moment::Before).await?;
-    let log_key = identity::log_key(&plan.log_key.path)?;
-    let folder = Folder::new(&plan.state_dir, log_key.public());
+    let (publisher, folder, log_key) = published_log(plan, &warehouse)?;
     let metrics = Metrics::default();
     let (register, register_seen) = watch::channel(Arc::new(plan.register.clone()));
     let (has_room, has_room_seen) = watch::channel(look_for_room(&warehouse, plan).await);
@@ -139,10 +138,6 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
     jobs.start_watch(plan.disk_reserve, has_room);
     jobs.start_tending();
     jobs.start_keys(register_seen.clone());
-    let publisher = {
-        let (warehouse, folder) = (warehouse.clone(), folder.clone());
-        Publisher::new(warehouse, folder, log_key.clone(), plan.signing_key.clone())
-    };
     jobs.start_sequencer(publisher);
     jobs.start_views(
         views,
@@ -153,7 +148,7 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
         ingest,
         warehouse: warehouse.clone(),
         folder,
-        log_key: LogKey::sign(log_key.public(), &plan.signing_key),
+        log_key,
         policy: plan.log_policy.clone(),
         register: register_seen,
     }));
@@ -178,6 +173,16 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
     }
     jobs.stop().await;
     Ok(())
+}
+
+/// The log's files, who writes them, and the hub's word for their key.
+fn published_log(plan: &Plan, warehouse: &Warehouse) -> Result<(Publisher, Folder, LogKey), Fault> {
+    let log_key = identity::log_key(&plan.log_key.path)?;
+    let folder = Folder::new(&plan.state_dir, log_key.public());
+    let stated = LogKey::sign(log_key.public(), &plan.signing_key);
+    let hub_key = plan.signing_key.clone();
+    let publisher = Publisher::new(warehouse.clone(), folder.clone(), log_key, hub_key);
+    Ok((publisher, folder, stated))
 }
 
 impl Jobs {

@@ -26,8 +26,11 @@ const IN_THE_DATABASE: &[(&str, &str, &str)] = &[
         from phusa.transfers as o where (t.number, o.number) in ((3, 4), (4, 3))", "entry 3"),
 ];
 
-/// What someone with the hub's disk might do to a file, and what names it.
-const IN_THE_FILES: &[(&str, &str, fn(&Path), &str)] = &[
+/// What is done, to which file, how, and what names it.
+type OfAFile = (&'static str, &'static str, fn(&Path), &'static str);
+
+/// What someone with the hub's disk might do to a file.
+const IN_THE_FILES: &[OfAFile] = &[
     ("a hash flipped", "tile/0/000.p/", flip, "entry 3"),
     ("a leaf flipped", "tile/entries/000.p/", flip, "entry 1"),
     ("two leaves swapped", "tile/entries/000.p/", swap, "entry 3"),

@@ -9,6 +9,7 @@ use phusa_protocol::entry::KeySpan;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::{AgencyId, AgentId, DatasetId};
 use phusa_protocol::keys::PublicKey;
+use phusa_protocol::policy::Policy;
 use phusa_protocol::time::Timestamp;
 use serde::Serialize;
 
@@ -95,7 +96,7 @@ pub(super) async fn audit(config: &Path, wanted: Audit) -> Result<(), Vec<Fault>
             let agents = known_keys(warehouse, &hub, &plan.register).await?;
             let mut known: Vec<PublicKey> =
                 agents.into_values().flatten().map(|span| span.key).collect();
-            known.extend(plan.log_policy.iter().flat_map(|policy| policy.witnesses()));
+            known.extend(plan.log_policy.iter().flat_map(Policy::witnesses));
             let hub = hub.clone();
             let audited = blocking(move || audit::files(&folder, &hub, &heads, &known)).await?;
             files = Some(audited);
