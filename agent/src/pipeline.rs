@@ -7,9 +7,9 @@
 
 pub mod repair;
 pub mod sample;
+pub mod wiring;
 pub mod dataset;
 pub mod progress;
-pub mod wiring;
 pub mod proof;
 pub mod rounds;
 
