@@ -76,14 +76,8 @@ enum Command {
         #[arg(long, value_name = "CODE")]
         explain: Option<String>,
     },
-    /// In tài liệu kỹ thuật (HTML) của bộ dữ liệu, không có giá trị nào · print a dataset's technical document, without values (CT-13).
-    Describe {
-        /// Bộ dữ liệu · the dataset.
-        dataset: String,
-        /// Không hỏi nguồn · do not ask the source.
-        #[arg(long)]
-        offline: bool,
-    },
+    /// Lập tài liệu kỹ thuật (HTML, XLSX, DOCX) của bộ dữ liệu, không có giá trị nào · make a dataset's technical document, without values (CT-13).
+    Describe(describe::Describe),
     /// Đề xuất tệp ánh xạ cho một hợp đồng và một bảng, theo tên cột và kiểu; không đọc bản ghi nào · propose a dataset file for a contract and a table.
     Propose {
         /// Tệp hợp đồng · the contract file.
@@ -202,9 +196,7 @@ impl Cli {
                 preview::preview(&plan, dataset.as_deref(), rows).await.map_err(one)
             }
             Command::Doctor { .. } => Ok(doctor::doctor(&plan).await),
-            Command::Describe { dataset, offline } => {
-                describe::describe(&plan, &dataset, offline).await.map_err(one)
-            }
+            Command::Describe(wanted) => describe::describe(&plan, &wanted).await.map_err(one),
             Command::Run => run(plan).await.map_err(one),
             Command::Status { json, prometheus } => {
                 report::status(&plan, json, prometheus).await.map_err(one)

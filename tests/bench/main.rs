@@ -4,6 +4,7 @@
 
 mod footprint;
 mod lab;
+mod mapping;
 mod maria;
 mod meter;
 mod movers;
@@ -43,7 +44,7 @@ struct Arguments {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "snapshot,catch-up,latency,footprint,maria-snapshot,maria-catch-up,reconcile"
+        default_value = "snapshot,catch-up,latency,footprint,maria-snapshot,maria-catch-up,reconcile,mapping"
     )]
     work: Vec<Work>,
     /// Who takes part
@@ -68,6 +69,8 @@ enum Work {
     Latency,
     /// Memory and CPU of the agent
     Footprint,
+    /// Rows through the agent's mapping, without any server
+    Mapping,
     /// The snapshot from MariaDB
     MariaSnapshot,
     /// The catch-up from MariaDB's binlog
@@ -125,10 +128,17 @@ async fn main() -> ExitCode {
 async fn bench(arguments: &Arguments) -> Outcome<()> {
     let size = Size::of(arguments);
     let mut report = Report::new(&arguments.json);
+    if arguments.work.contains(&Work::Mapping) {
+        mapping::take(size.repeat, &mut report);
+    }
+    if arguments.work.iter().all(|work| *work == Work::Mapping) {
+        report.print();
+        return Ok(());
+    }
     eprintln!("loading {} citizens and {} dossiers", size.rows, size.rows);
     let mut lab = Lab::start(size.rows).await?;
     for work in &arguments.work {
-        if !matches!(work, Work::Snapshot | Work::CatchUp | Work::Latency) {
+        if !matches!(work, Work::Snapshot | Work::CatchUp | Work::Latency | Work::Mapping) {
             lab.add_maria()?;
         }
         for round in 1..=work.rounds(size) {
@@ -182,11 +192,12 @@ fn not_there(name: &str) -> Outcome<()> {
 }
 
 impl Work {
-    /// Catch-up repeats itself on one set-up; the footprint is taken once.
+    /// Catch-up repeats itself on one set-up; the footprint is taken once; mapping needs no lab.
     fn rounds(self, size: Size) -> usize {
         match self {
             Self::Snapshot | Self::Latency | Self::MariaSnapshot => size.repeat,
             Self::CatchUp | Self::MariaCatchUp | Self::Footprint | Self::Reconcile => 1,
+            Self::Mapping => 0,
         }
     }
 
@@ -200,6 +211,7 @@ impl Work {
             Self::MariaSnapshot => "MariaDB snapshot",
             Self::MariaCatchUp => "MariaDB catch-up",
             Self::Reconcile => "reconcile",
+            Self::Mapping => "mapping",
         }
     }
 }
@@ -220,7 +232,7 @@ async fn take(
             catch_up(work, lab, &target, &mut mover, (size, report)).await?;
         }
         Work::Latency => latency(lab, &target, &mut mover, size, report).await?,
-        Work::Footprint | Work::Reconcile => {}
+        Work::Footprint | Work::Reconcile | Work::Mapping => {}
     }
     mover.finish(lab, &target).await?;
     lab.drop_slots();

@@ -92,6 +92,16 @@ impl Figure {
         Self { value: Some(to_f64(bytes) / MIB), unit: "MiB", ..Self::new(work, who) }
     }
 
+    /// A figure with its unit.
+    pub(crate) fn plain(
+        work: &'static str,
+        who: &'static str,
+        value: f64,
+        unit: &'static str,
+    ) -> Self {
+        Self { value: Some(value), unit, ..Self::new(work, who) }
+    }
+
     /// A share of one core.
     pub(crate) fn share(work: &'static str, who: &'static str, share: f64) -> Self {
         Self { value: Some(share * 100.0), unit: "% of a core", ..Self::new(work, who) }

@@ -1,5 +1,7 @@
 //! What is not mapped never leaves the source, and what is masked never leaves the agent in clear.
 
+mod types;
+
 use std::sync::Arc;
 
 use phusa_tests::canary::{contains, files_with};

@@ -16,6 +16,9 @@ begin transaction;
 -- its end
 commit transaction;
 
+-- whether it is slow for everyone
+select 1;
+
 -- the server
 select convert(nvarchar(128), serverproperty('ProductVersion')), convert(nvarchar(128), serverproperty('Edition')), convert(nvarchar(300), @@version);
 
@@ -27,6 +30,9 @@ select top (6) w.way from ( select N'it is a member of server role ' + r.name as
 
 -- what it may run
 select cast(count(*) as bigint) from sys.procedures p join sys.schemas s on s.schema_id = p.schema_id where p.is_ms_shipped = 0 and has_perms_by_name( quotename(s.name) + N'.' + quotename(p.name), N'OBJECT', N'EXECUTE') = 1;
+
+-- the tables, for the wizard
+select top (5000) s.name, t.name, cast((select sum(p.rows) from sys.partitions p where p.object_id = t.object_id and p.index_id in (0, 1)) as bigint), cast(has_perms_by_name(quotename(s.name) + '.' + quotename(t.name), 'OBJECT', 'SELECT') as bigint) from sys.tables t join sys.schemas s on s.schema_id = t.schema_id where t.is_ms_shipped = 0 order by s.name, t.name;
 
 -- a table (@P1 schema, @P2 name)
 select cast(o.object_id as bigint), convert(nvarchar(30), o.create_date, 126), convert(nvarchar(30), o.modify_date, 126), cast((select sum(p.rows) from sys.partitions p where p.object_id = o.object_id and p.index_id in (0, 1)) as bigint), cast(objectproperty(o.object_id, 'TableHasPrimaryKey') as bigint), cast(o.is_tracked_by_cdc as bigint) from sys.tables o join sys.schemas s on s.schema_id = o.schema_id where s.name = @P1 and o.name = @P2;
@@ -57,6 +63,9 @@ select convert(nvarchar(30), getdate(), 121);
 
 -- whether the capture passed a time (@P1 position, @P2 time)
 select cast(case when sys.fn_cdc_map_lsn_to_time(@P1) > convert(datetime, @P2, 121) then 1 else 0 end as bigint);
+
+-- when a transaction was committed (@P1 position)
+select convert(nvarchar(30), dateadd(minute, -datepart(tzoffset, sysdatetimeoffset()), sys.fn_cdc_map_lsn_to_time(@P1)), 126);
 
 -- the end of the first range (@P1 bigint)
 select t.[id] from [dbo].[Công dân]]1] as t order by t.[id] offset @P1 rows fetch next 1 rows only;

@@ -7,6 +7,7 @@
 pub mod folder;
 pub mod database;
 pub mod tds;
+pub mod terminal;
 pub mod process;
 pub mod province;
 pub mod mysql;

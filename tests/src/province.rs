@@ -270,6 +270,21 @@ impl Province {
         self.agents.insert(agency.to_owned(), Agent { folder, process: None });
     }
 
+    /// Makes the keys of an agent of `agency` and lets the hub know it; its files will be in
+    /// `folder`, and somebody else writes them. Returns the folder of the keys.
+    pub fn invite(&mut self, agency: &str, folder: &Path) -> PathBuf {
+        self.make_certificates(&[agency]);
+        let agent = Agent { folder: folder.to_owned(), process: None };
+        self.agents.insert(agency.to_owned(), agent);
+        self.path().join(format!("certs/agents/{agency}__may-1"))
+    }
+
+    /// The folder of everything, to keep it as long as something runs in it.
+    #[must_use]
+    pub fn folder(&self) -> &Arc<Folder> {
+        &self.folder
+    }
+
     fn agent_text(&self, agency: &str, source: &str) -> String {
         format!(
             "agency = \"{agency}\"\nagent = \"may-1\"\nstate_dir = \"state\"\n\
@@ -420,6 +435,14 @@ impl Province {
             counted(&self.agent(agency, &["verify", dataset, "--json", "--offline"]), dataset),
             counted(&self.hub(&["warehouse", "digest", dataset, "--json"]), dataset),
         ]
+    }
+
+    /// The same of several datasets, which are asked for in one go.
+    #[must_use]
+    pub fn ends_of(&self, agency: &str, datasets: &[&str]) -> Vec<[Option<RowsDigest>; 2]> {
+        let source = self.agent(agency, &["verify", "--json", "--offline"]);
+        let warehouse = |id: &str| counted(&self.hub(&["warehouse", "digest", id, "--json"]), id);
+        datasets.iter().map(|id| [counted(&source, id), warehouse(id)]).collect()
     }
 
     /// Waits until source and warehouse hold the same rows of `dataset`; returns how many.

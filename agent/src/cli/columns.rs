@@ -56,7 +56,8 @@ pub(super) async fn evidence(
     let mut selection = selection(dataset, table)?;
     let looked = columns.iter().filter(|column| column.native != Native::Bytea);
     selection.columns = looked.map(|column| column.name.clone()).collect();
-    // Whichever unique key the table has lies among all its columns.
+    // Whichever unique key the table has lies among all its columns; a look once needs no log.
+    selection.capture = Capture::Reconcile;
     selection.key = (0..selection.columns.len()).collect();
     let mut evidence = vec![Evidence::default(); columns.len()];
     let (blocks, mut taken) = mpsc::channel::<Block>(2);

@@ -1,46 +1,125 @@
-//! `phusa-agent describe`: the technical document of a dataset as one HTML page (CT-13): what is
-//! agreed, where it comes from, which rules it passes. Names and types, never a value.
+//! `phusa-agent describe`: the technical document of a dataset (CT-13) as a page, a spreadsheet or a
+//! Word file: what is agreed, where it comes from, which rules it passes. Names and types, never a
+//! value.
 
-use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::ValueEnum;
 use phusa_protocol::contract::{Class, Contract, ContractField, Sharing};
-use phusa_protocol::fault::Fault;
+use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::time::Timestamp;
 
 use super::look::chosen;
-use super::{meaning, say};
+use super::meaning;
 use crate::config::plan::{DatasetPlan, Plan};
+use crate::disk::disk_code;
 use crate::mapping::field::{FieldRule, Mask};
 use crate::pipeline::wiring;
 use crate::source::{Column, Source as _};
 
-/// Prints the page; the source is asked for the types of its columns unless `offline`.
-pub(super) async fn describe(plan: &Plan, wanted: &str, offline: bool) -> Result<ExitCode, Fault> {
-    for dataset in chosen(plan, Some(wanted))? {
+mod docx;
+mod html;
+mod xlsx;
+
+/// Arguments of `describe`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Describe {
+    /// Bộ dữ liệu · the dataset.
+    pub(super) dataset: String,
+    /// Không hỏi nguồn · do not ask the source.
+    #[arg(long)]
+    pub(super) offline: bool,
+    /// Dạng tài liệu · the form of the document.
+    #[arg(long, value_enum, default_value = "html")]
+    pub(super) format: Form,
+    /// Tệp để ghi; không có thì in ra · the file to write; without it the output.
+    #[arg(long)]
+    pub(super) out: Option<PathBuf>,
+}
+
+/// The form of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Form {
+    /// A page.
+    Html,
+    /// A spreadsheet.
+    Xlsx,
+    /// A Word file.
+    Docx,
+}
+
+/// What a document says, whatever its form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Document {
+    title_vi: String,
+    title_en: String,
+    /// Name and value.
+    facts: Vec<(&'static str, String)>,
+    /// One per field, in the order of [`HEADS`].
+    fields: Vec<[String; HEADS.len()]>,
+}
+
+/// What is said of each field.
+const HEADS: [&str; 9] = [
+    "Trường · field",
+    "Tên · name",
+    "Kiểu · type",
+    "Loại · class",
+    "Bắt buộc · required",
+    "Cột nguồn · source",
+    "Quy tắc · rules",
+    "Che · mask",
+    "Căn cứ · basis",
+];
+
+/// The heading over the fields.
+const FIELDS: &str = "Trường · fields";
+
+/// Writes the document; the source is asked for the types of its columns unless `offline`.
+pub(super) async fn describe(plan: &Plan, wanted: &Describe) -> Result<ExitCode, Fault> {
+    for dataset in chosen(plan, Some(&wanted.dataset))? {
         let mut columns = Vec::new();
-        if !offline {
+        if !wanted.offline {
             let selection = std::slice::from_ref(&dataset.selection);
             let found = wiring::source(plan)?.probe(selection).await?;
             columns.extend(found.columns.into_iter().flatten().flat_map(|all| all.to_vec()));
         }
-        say(page(dataset, &columns, Timestamp::now()).trim_end());
+        let document = document(dataset, &columns, Timestamp::now());
+        let unmade = |why: String| {
+            Fault::because(Code::Bug, format!("cannot describe {}", dataset.dataset()), why)
+        };
+        let bytes = match wanted.format {
+            Form::Html => html::page(&document).into_bytes(),
+            Form::Xlsx => xlsx::book(&document).map_err(unmade)?,
+            Form::Docx => docx::package(&document).map_err(unmade)?,
+        };
+        put_out(&bytes, wanted.out.as_deref(), wanted.format)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn page(dataset: &DatasetPlan, columns: &[Column], at: Timestamp) -> String {
+fn put_out(bytes: &[u8], out: Option<&Path>, form: Form) -> Result<(), Fault> {
+    if let Some(file) = out {
+        return std::fs::write(file, bytes).map_err(|error| {
+            Fault::because(disk_code(&error), format!("cannot write {}", file.display()), error)
+        });
+    }
+    let mut output = std::io::stdout();
+    if form != Form::Html && output.is_terminal() {
+        let what = "this form is not for a terminal: name a file with `--out`";
+        return Err(Fault::new(Code::ConfigInvalid, what));
+    }
+    // A reader that has gone away is no reason to fail.
+    let _ = output.write_all(bytes).and_then(|()| output.flush());
+    Ok(())
+}
+
+fn document(dataset: &DatasetPlan, columns: &[Column], at: Timestamp) -> Document {
     let (contract, selection) = (&dataset.contract, &dataset.selection);
-    let title = escaped(&contract.title_vi);
-    let mut html = format!(
-        "<!doctype html>\n<html lang=\"vi\">\n<meta charset=\"utf-8\">\n<title>{title}</title>\n\
-         <style>body{{font-family:sans-serif;margin:2em}}table{{border-collapse:collapse}}\
-         td,th{{border:1px solid #999;padding:.3em .6em;text-align:left;vertical-align:top}}\
-         </style>\n<h1>{title}</h1>\n<p>{}</p>\n<table>\n",
-        escaped(&contract.title_en)
-    );
     let table = format!("{}.{}", selection.schema, selection.table);
-    let rows = [
+    let facts = vec![
         ("Bộ dữ liệu · dataset", contract.dataset.to_string()),
         ("Phiên bản hợp đồng · contract version", contract.version.to_string()),
         ("Dấu vân tay hợp đồng · contract fingerprint", contract.fingerprint().to_string()),
@@ -55,36 +134,21 @@ fn page(dataset: &DatasetPlan, columns: &[Column], at: Timestamp) -> String {
         ("Lọc · filter", selection.filter.clone().unwrap_or_else(|| "–".to_owned())),
         ("Lập lúc · made at", at.to_string()),
     ];
-    for (name, value) in rows {
-        let _ = writeln!(html, "<tr><th>{name}</th><td>{}</td></tr>", escaped(&value));
+    let pairs = contract.fields.iter().zip(&dataset.rules.fields).enumerate();
+    let cells = |(index, pair)| field(pair, contract.is_nullable(index), columns);
+    Document {
+        title_vi: contract.title_vi.clone(),
+        title_en: contract.title_en.clone(),
+        facts,
+        fields: pairs.map(cells).collect(),
     }
-    html.push_str("</table>\n<h2>Trường · fields</h2>\n<table>\n<tr>");
-    let heads = [
-        "Trường · field",
-        "Tên · name",
-        "Kiểu · type",
-        "Loại · class",
-        "Bắt buộc · required",
-        "Cột nguồn · source",
-        "Quy tắc · rules",
-        "Che · mask",
-        "Căn cứ · basis",
-    ];
-    heads.iter().for_each(|head| html.push_str(&format!("<th>{head}</th>")));
-    html.push_str("</tr>\n");
-    for (index, (agreed, rule)) in contract.fields.iter().zip(&dataset.rules.fields).enumerate() {
-        put_field(&mut html, (agreed, rule), contract.is_nullable(index), columns);
-    }
-    html.push_str("</table>\n</html>\n");
-    html
 }
 
-fn put_field(
-    html: &mut String,
+fn field(
     (agreed, rule): (&ContractField, &FieldRule),
     nullable: bool,
     columns: &[Column],
-) {
+) -> [String; HEADS.len()] {
     let name = if agreed.name_en.is_empty() {
         agreed.name_vi.clone()
     } else {
@@ -97,7 +161,7 @@ fn put_field(
     let from: Vec<String> = rule.columns().into_iter().map(source).collect();
     let from = if from.is_empty() { "– (rỗng · null)".to_owned() } else { from.join(" + ") };
     let mask = if rule.mask == Mask::Keep { String::new() } else { meaning::mask(&rule.mask) };
-    let cells = [
+    [
         agreed.name.clone(),
         name,
         agreed.kind.to_string(),
@@ -107,10 +171,7 @@ fn put_field(
         meaning::rules(&rule.recipe),
         mask,
         agreed.legal_basis.clone(),
-    ];
-    html.push_str("<tr>");
-    cells.iter().for_each(|cell| html.push_str(&format!("<td>{}</td>", escaped(cell))));
-    html.push_str("</tr>\n");
+    ]
 }
 
 fn class(class: Class) -> &'static str {
@@ -132,19 +193,20 @@ fn sharing(contract: &Contract) -> &'static str {
     }
 }
 
+/// Text between the signs of a markup; what XML does not allow is left out.
 fn escaped(text: &str) -> String {
+    let allowed = |letter: &char| !letter.is_control() || matches!(letter, '\t' | '\n' | '\r');
+    let text: String = text.chars().filter(allowed).collect();
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::source::Native;
 
-    #[test]
-    fn the_document_names_fields_rules_and_masks_and_shows_no_markup_of_others() {
+    /// The old register, with a title that is markup.
+    pub(super) fn sample() -> Document {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/agent.toml");
         let plan = Plan::load(Path::new(path)).unwrap();
         let legacy =
@@ -157,16 +219,18 @@ mod tests {
             native: Native::Text,
             nullable: true,
         };
-        let html = page(&dataset, &[column], Timestamp::UNIX_EPOCH);
-        for said in [
-            "<h1>Hộ tịch (phần mềm cũ)</h1>",
-            "<p>&lt;script&gt;&quot;&amp;</p>",
-            "<td>so_cccd (varchar(20))</td><td>normalise → pad_left → check</td><td>hmac</td>",
-            "<td>ho_dem + ten</td><td>compute → encoding → normalise → check</td>",
-            "<td>– (rỗng · null)</td>",
-            "X nhạy cảm · sensitive",
-        ] {
-            assert!(html.contains(said), "{said}: {html}");
-        }
+        document(&dataset, &[column], Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn the_document_names_fields_rules_and_masks() {
+        let document = sample();
+        let of = |name: &str| document.fields.iter().find(|field| field[0] == name).unwrap();
+        let [_, _, _, _, _, from, rules, mask, _] = of("so_dinh_danh");
+        assert_eq!(from, "so_cccd (varchar(20))");
+        assert_eq!((rules.as_str(), mask.as_str()), ("normalise → pad_left → check", "hmac"));
+        assert_eq!(of("ho_ten")[5], "ho_dem + ten");
+        assert_eq!(of("dan_toc")[5], "– (rỗng · null)");
+        assert_eq!(escaped("a\u{0}<b>"), "a&lt;b&gt;");
     }
 }

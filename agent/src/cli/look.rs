@@ -1,7 +1,6 @@
 //! Looking without sending: check, and counting the source.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use phusa_protocol::PROTOCOL_VERSION;
 use phusa_protocol::digest::RowsDigest;
@@ -13,11 +12,10 @@ use serde_json::json;
 use super::{exit_code, meaning, report, say};
 use crate::config::Engine;
 use crate::config::plan::{DatasetPlan, Plan};
+use crate::mapping::Mapping;
 use crate::mapping::decode::Encoding;
 use crate::mapping::field::Decode;
-use crate::mapping::{Bound, Mapped, Mapping};
 use crate::pipeline::{sample, wiring};
-use crate::source::any::AnySource;
 use crate::source::{Column, Findings, Source as _};
 use crate::transport::https::Hub;
 use crate::transport::skew_fault;
@@ -162,7 +160,7 @@ pub(super) async fn count(
     for dataset in chosen(plan, wanted)? {
         let mut digest = RowsDigest::default();
         let source = wiring::source(plan)?;
-        scan_mapped(&source, dataset, None, |mapped| {
+        sample::scan_mapped(&source, dataset, None, |mapped| {
             sample::each_row(mapped.shareable.body(), |row| {
                 digest.add_tuple(row.as_bytes());
                 Ok(())
@@ -194,25 +192,4 @@ pub(super) fn chosen<'a>(
         }
         Some(_) | None => Ok(found),
     }
-}
-
-/// Reads a dataset once through its mapping and hands on each mapped block.
-pub(super) async fn scan_mapped(
-    source: &AnySource,
-    dataset: &DatasetPlan,
-    rows_max: Option<u64>,
-    mut take: impl FnMut(Mapped) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let mapping = sample::mapping(source, dataset).await?;
-    let mut bound: Option<(Arc<_>, Bound)> = None;
-    sample::scan(source, dataset, rows_max, |block| {
-        if bound.as_ref().is_none_or(|(columns, _)| !Arc::ptr_eq(columns, &block.columns)) {
-            bound = Some((Arc::clone(&block.columns), mapping.bind(&block.columns)?));
-        }
-        match &bound {
-            Some((_, bound)) => take(bound.apply(block)?),
-            None => Ok(()),
-        }
-    })
-    .await
 }

@@ -171,7 +171,7 @@ async fn connect(
             ),
             Err(fault) => {
                 screen.fault(&fault);
-                if fault.code != Code::SourceLogin {
+                if !matches!(fault.code, Code::SourceLogin | Code::SourceRights) {
                     finish::again(screen, &[fault])?;
                     continue;
                 }

@@ -29,7 +29,9 @@ use self::address::HubAddress;
 use self::dataset::Common;
 use self::place::Place;
 use super::secret::SecretFile;
-use super::{AgentFile, BatchFile, Engine, GuardFile, HubFile, SourceFile, SpoolFile, TlsMode};
+use super::{
+    AgentFile, BatchFile, Engine, GuardFile, HubFile, SourceFile, SpoolFile, TlsMode, VerifyFile,
+};
 use crate::accord;
 use crate::mapping::field::Rules;
 use crate::mapping::filter::Dialect;
@@ -56,6 +58,8 @@ pub struct Plan {
     pub source: SourcePlan,
     /// How hard it may be worked.
     pub guard: GuardPlan,
+    /// When source and warehouse are compared by themselves.
+    pub verify: VerifyPlan,
     /// What is shared, in the order of the files' names.
     pub datasets: Vec<DatasetPlan>,
 }
@@ -157,6 +161,15 @@ pub struct GuardPlan {
     pub watermark_overlap: Duration,
 }
 
+/// The checked `[verify]`.
+#[derive(Debug, Clone)]
+pub struct VerifyPlan {
+    /// How often each dataset is compared with the warehouse by itself; `None` is never.
+    pub every: Option<Duration>,
+    /// Whether records that differ are read again.
+    pub repair: bool,
+}
+
 /// One checked dataset file with its contract.
 #[derive(Debug, Clone)]
 pub struct DatasetPlan {
@@ -239,6 +252,7 @@ impl Check<'_> {
         let batch = self.batch(&file.batch);
         let source = self.source(file.source, &folder);
         let guard = self.guard(&file.guard);
+        let verify = self.verify(&file.verify);
         let common = Common { row_bytes_max: batch.row_bytes_max, dialect: dialect(source.engine) };
         let datasets = self.datasets(&file.datasets_dir, &folder, common);
         let agent = AgentId::new(file.agency, file.agent.get_ref().as_str());
@@ -254,6 +268,7 @@ impl Check<'_> {
             batch,
             source,
             guard,
+            verify,
             datasets,
         })
     }
@@ -438,6 +453,14 @@ impl Check<'_> {
             watermark_interval: self.within(&file.watermark_interval, timeouts, watermark_rule).0,
             watermark_overlap: self.within(&file.watermark_overlap, weeks, overlap_rule).0,
         }
+    }
+
+    fn verify(&mut self, file: &VerifyFile) -> VerifyPlan {
+        let never = file.every.get_ref().0.is_zero();
+        let rule = "`every` is 1s to 365d, or \"0s\" for never";
+        let year = (seconds(1), seconds(365 * 86_400));
+        let every = (!never).then(|| self.within(&file.every, year, rule).0);
+        VerifyPlan { every, repair: file.repair }
     }
 
     fn hours(&mut self, texts: &[Spanned<String>]) -> Hours {

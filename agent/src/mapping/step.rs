@@ -69,6 +69,8 @@ enum Work {
     },
     /// Everything that needs the value as text.
     Chain(Box<Chain>),
+    /// Work that needs no text; what cannot be done is null, as the file chose.
+    OrNull(Box<Work>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +132,11 @@ impl Step {
             fits_as_text(rule, column)?;
             let mask = (rule.mask.clone(), hmac.cloned());
             Work::Chain(Box::new(Chain::of_column(reader, rule.recipe.clone(), mask, rule.kind)))
+        };
+        let work = match work {
+            Work::Chain(_) => work,
+            plain if rule.recipe.on_bad == OnBad::NullField => Work::OrNull(Box::new(plain)),
+            plain => plain,
         };
         let glance = work.glance();
         let nullable = rule.nullable;
@@ -198,6 +205,17 @@ impl Step {
                 put_field(out, Field::Value(bytes));
                 Found::Text
             }
+            (Work::OrNull(work), Field::Value(bytes)) => {
+                let start = out.len();
+                match put_sized(out, |out| work.put(bytes, out)) {
+                    Ok(()) => Found::Text,
+                    Err(rule) => {
+                        out.truncate(start);
+                        scene.bench.note(scene.index, rule, OnBad::NullField);
+                        Found::Null
+                    }
+                }
+            }
             (_, Field::Value(bytes)) => {
                 put_sized(out, |out| self.work.put(bytes, out))?;
                 Found::Text
@@ -247,6 +265,7 @@ impl Work {
             Self::Convert(Conversion::Same(kind)) => {
                 kind.fixed_length().map_or(Glance::Fits(*kind), Glance::Length)
             }
+            Self::OrNull(work) => work.glance(),
             Self::Convert(_) | Self::Year { .. } | Self::Pseudonym { .. } | Self::Chain(_) => {
                 Glance::Never
             }
@@ -256,6 +275,7 @@ impl Work {
     fn put(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Rule> {
         match self {
             Self::Convert(conversion) => conversion.put(bytes, out),
+            Self::OrNull(work) => work.put(bytes, out),
             Self::Year { of, kind } => put_year(*of, *kind, bytes, out),
             Self::Pseudonym { conversion, hmac, kind } => {
                 let start = out.len();

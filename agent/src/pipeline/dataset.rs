@@ -5,6 +5,7 @@
 //! The source is told a block is durable only after the spool said so.
 
 mod capture;
+mod weave;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

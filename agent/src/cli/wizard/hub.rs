@@ -77,7 +77,7 @@ fn ask_keys(screen: &mut Screen, folder: &Path) -> Asked<(PathBuf, AgentId)> {
             )
         })?;
         // Programs run elsewhere, so the place must not depend on where they are.
-        let keys = std::path::absolute(&keys).unwrap_or(keys);
+        let keys = keys.canonicalize().unwrap_or(keys);
         Ok((keys, agent))
     })
 }

@@ -210,7 +210,7 @@ impl Screen {
             self.prompt(question);
             return self.read_line(&question.clone().or(""));
         }
-        let prompt = self.lang.of(&format!("▸ {}", question.vi), &format!("▸ {}", question.en));
+        let prompt = self.asked(question);
         let failed = |error| Fault::because(Code::DiskFailed, "cannot read the password", error);
         let secret = rpassword::prompt_password(format!("{prompt}: ")).map_err(failed)?;
         match secret.as_str() {
@@ -281,13 +281,11 @@ impl Screen {
             None | Some("") => String::new(),
             Some(default) => format!(" [{default}]"),
         };
-        let (vi, en) = (format!("▸ {}", question.vi), format!("▸ {}", question.en));
+        let (vi, en) = (&question.vi, format!("{}{default}", question.en));
         match self.lang {
-            Lang::Both if vi != en => self.lang.of(&vi, &format!("{en}{default}")),
-            Lang::Both | Lang::Vi => {
-                self.lang.of(&format!("{vi}{default}"), &format!("{vi}{default}"))
-            }
-            Lang::En => self.lang.of("", &format!("{en}{default}")),
+            Lang::Both => self.lang.of(&format!("▸ {vi}"), &en),
+            Lang::Vi => self.lang.of(&format!("▸ {vi}{default}"), ""),
+            Lang::En => self.lang.of("", &format!("▸ {en}")),
         }
     }
 

@@ -57,18 +57,18 @@ pub(super) fn name(table: &Listed) -> String {
 fn page(lang: Lang, listed: &[Listed], shown: &[usize], from: usize) -> String {
     let line = |at: &usize| {
         let table = listed.get(*at)?;
-        let lock = if table.readable {
-            String::new()
-        } else {
-            lang.short("  (chưa được đọc)", "(not readable yet)")
-        };
-        let rows = thousands(table.rows_estimated);
-        Some(format!("{:>4} {} ~{rows:>13}{lock}", at + 1, fit(&name(table), 40)))
+        let mark = if table.readable { "" } else { " ✗" };
+        let rows = format!("~{}", thousands(table.rows_estimated));
+        Some(format!("{:>4} {} {rows:>14}{mark}", at + 1, fit(&name(table), 40)))
     };
     let mut lines: Vec<String> = shown.iter().skip(from).take(PAGE).filter_map(line).collect();
     let rest = shown.len().saturating_sub(from + PAGE);
     if rest > 0 {
         lines.push(lang.short(&format!("     + còn {rest} bảng"), &format!("{rest} more")));
+    }
+    let is_closed = |at: &usize| listed.get(*at).is_some_and(|table| !table.readable);
+    if shown.iter().skip(from).take(PAGE).any(is_closed) {
+        lines.push(lang.short("     ✗ tài khoản chưa được đọc", "the login may not read it yet"));
     }
     lines.join("\n")
 }

@@ -1,10 +1,6 @@
 //! How fast rows pass through a mapping: 1,000,000 rows of 20 columns of Vietnamese civil-registry
-//! data, for each of the ways a row can go, in CPU time, so that a busy machine does not matter.
-//!
-//! `cargo run --release -p phusa-agent --example mapping_speed`
-
-#![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
-#![expect(clippy::expect_used, reason = "a benchmark that cannot run has nothing to say")]
+//! data, for each of the ways a row can go, in CPU time of one thread, so that a busy machine does
+//! not matter. The full rule set has rules on eight of the twenty fields.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,12 +20,16 @@ use phusa_protocol::change::{BodyWriter, Op};
 use phusa_protocol::row::put_tuple;
 use phusa_protocol::time::Timestamp;
 use phusa_protocol::value::{Field, Kind};
+use phusa_tests::folder::Folder;
+
+use crate::report::{Figure, Report};
 
 const ROWS: u32 = 1_000_000;
 const ROWS_PER_BLOCK: u32 = 10_000;
-const ROUNDS: usize = 5;
 
-fn main() {
+/// Measures and prints every way a row can go; what a regulation of speed asks goes into the report.
+pub(crate) fn take(rounds: usize, report: &mut Report) {
+    let measure = |name: &str, rules: &Rules| measure(name, rules, rounds);
     let plain = rules(None);
     measure("every field passes", &plain);
     measure("and a filter is evaluated", &rules(Some("f1 <> 'x' and f0 > 0")));
@@ -43,7 +43,7 @@ fn main() {
         field.mask = Mask::KeepLast(4);
     }
     measure("two fields are masked", &masked);
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = Folder::new();
     let all = full(&folder.path().join("hmac.key"));
     let passing = measure("every field passes (again)", &rules(None));
     let full = measure("the full rule set", &all);
@@ -56,7 +56,15 @@ fn main() {
             measure(&format!("  of it, field {index} alone"), &alone);
         }
     }
-    println!("the full rule set costs {:.2} µs a row above passing", full - passing);
+    println!(
+        "the full rule set costs {:.2} µs a row above passing ({:.2} of passing)",
+        full - passing,
+        full / passing
+    );
+    report.add(Figure::plain("mapping", "full rules", 1e6 / full, "rows/s per core"));
+    report.add(Figure::plain("mapping", "passing", 1e6 / passing, "rows/s per core"));
+    report.add(Figure::plain("mapping", "above passing", full - passing, "µs a row"));
+    report.add(Figure::plain("mapping", "full / passing", full / passing, "times"));
 }
 
 /// What an agency would ask of a table of citizens: eight of the twenty fields have rules.
@@ -104,12 +112,12 @@ fn full(key: &Path) -> Rules {
 }
 
 /// Prints how fast the rules are; returns microseconds a row.
-fn measure(name: &str, rules: &Rules) -> f64 {
+fn measure(name: &str, rules: &Rules, rounds: usize) -> f64 {
     let block = block();
     let mapping = Mapping::new(rules).expect("rules without keys");
     let bound = mapping.bind(&block.columns).expect("columns that fit");
     let mut best = Duration::MAX;
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let mut spent = Duration::ZERO;
         for _ in 0..ROWS / ROWS_PER_BLOCK {
             let block = copy(&block);

@@ -1,0 +1,15 @@
+//! The row filter: any text is a condition or a refusal, and a condition can be written as SQL.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use phusa_agent::mapping::filter::{Dialect, Filter};
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(filter) = Filter::parse(text) else { return };
+    for dialect in [Dialect::PostgreSql, Dialect::MySql, Dialect::SqlServer] {
+        assert!(!filter.to_sql(dialect).is_empty());
+    }
+    assert!(filter.columns().count() > 0 || !text.is_empty());
+});

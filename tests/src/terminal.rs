@@ -1,0 +1,109 @@
+//! `Terminal`: a real terminal of 80 columns and 24 lines (tmux) in which a test types and reads.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::folder::Folder;
+use crate::process::{output, run, wait_until_blocking};
+
+/// How long a program may take until it asks the next question, on a busy machine.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(90);
+
+/// A shell in a terminal; it ends with its folder.
+#[derive(Debug)]
+pub struct Terminal {
+    socket: PathBuf,
+    _folder: Arc<Folder>,
+}
+
+impl Terminal {
+    /// Opens one in the folder `at`, with the programs of `programs` at hand.
+    ///
+    /// # Panics
+    /// When there is no tmux: `packaging/setup --tests` installs it.
+    #[must_use]
+    pub fn open(folder: &Arc<Folder>, at: &Path, programs: &Path) -> Self {
+        let socket = folder.path().join("tmux");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let terminal = Self { socket, _folder: Arc::clone(folder) };
+        let shell = format!(
+            "env PATH='{}:{path}' PS1='$ ' LC_ALL=C.UTF-8 bash --norc --noprofile -i",
+            programs.display()
+        );
+        let mut command = terminal.tmux();
+        command.args(["-f", "/dev/null", "-u", "new-session", "-d", "-x", "80", "-y", "24", "-c"]);
+        run(command.arg(at).arg(shell));
+        let server = run(terminal.tmux().args(["display-message", "-p", "#{pid}"]));
+        folder.adopt("tmux", server.trim().parse().expect("the terminal's process"));
+        terminal
+    }
+
+    fn tmux(&self) -> Command {
+        let mut command = Command::new("tmux");
+        command.arg("-S").arg(&self.socket);
+        command
+    }
+
+    /// What stands on the screen, without the empty lines at its end.
+    #[must_use]
+    pub fn screen(&self) -> String {
+        self.captured(&["capture-pane", "-p"])
+    }
+
+    fn captured(&self, how: &[&str]) -> String {
+        let shown = output(self.tmux().args(how)).stdout;
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
+        lines.join("\n").trim_end().to_owned()
+    }
+
+    /// Waits until the screen ends with `question`, or asks it in its last lines, and returns the
+    /// screen.
+    ///
+    /// # Panics
+    /// With the screen, when that does not happen.
+    #[must_use]
+    pub fn wait_for(&self, question: &str) -> String {
+        self.wait(&format!("{question:?}"), |lines| {
+            let last: Vec<&str> = lines.lines().rev().take(3).collect();
+            let is_asked = |line: &&str| line.ends_with(':');
+            let asks = last.first().is_some_and(is_asked);
+            let said = last.iter().any(|line| line.contains(question));
+            last.first().is_some_and(|line| line.ends_with(question)) || asks && said
+        })
+    }
+
+    /// Waits until the screen is another than `before`, and returns it.
+    ///
+    /// # Panics
+    /// With the screen, when that does not happen.
+    #[must_use]
+    pub fn wait_for_change(&self, before: &str) -> String {
+        self.wait("a change", |_| self.screen() != before)
+    }
+
+    fn wait(&self, what: &str, is_there: impl Fn(&str) -> bool) -> String {
+        let begun = std::time::Instant::now();
+        wait_until_blocking("the screen", ANSWERS_WITHIN * 2, || {
+            let late = begun.elapsed() > ANSWERS_WITHIN;
+            assert!(!late, "waited in vain for {what}; there is:\n{}", self.screen());
+            is_there(&self.captured(&["capture-pane", "-p", "-J"]))
+        });
+        self.screen()
+    }
+
+    /// Types a line.
+    pub fn type_line(&self, text: &str) {
+        if !text.is_empty() {
+            run(self.tmux().args(["send-keys", "-l", text]));
+        }
+        run(self.tmux().args(["send-keys", "Enter"]));
+    }
+
+    /// Empties the screen before the next command.
+    pub fn clear(&self) {
+        run(self.tmux().args(["send-keys", "-R", "C-l"]));
+    }
+}
