@@ -1,5 +1,5 @@
-//! Commands of the agent: check, probe, preview, doctor, describe, propose, wizard, run, status,
-//! verify, spool, version.
+//! Commands of the agent: check, probe, preview, doctor, describe, propose, contract, wizard, run,
+//! status, verify, spool, version.
 //!
 //! What people see is Vietnamese with English beside it; `--json` is for programs. Exit codes: 0 as
 //! it should be, 1 a fault, 2 wrong arguments.
@@ -25,6 +25,7 @@ mod prove;
 mod preview;
 mod doctor;
 mod describe;
+mod contract;
 mod columns;
 mod draft;
 mod propose;
@@ -84,6 +85,9 @@ enum Command {
         /// Bảng nguồn · the table, `schema.table`.
         table: String,
     },
+    /// Hợp đồng: xem bản đề xuất, ký, xem bản đã thống nhất · contracts: read, sign, see what was agreed.
+    #[command(subcommand)]
+    Contract(contract::ContractCommand),
     /// Hỏi từng bước rồi lập mọi tệp cấu hình, kiểm tra và cho xem trước · ask step by step, write every file, check, preview.
     Wizard(wizard::Wizard),
     /// Chạy tác tử · run the agent.
@@ -177,6 +181,10 @@ impl Cli {
             let plan = Plan::load_without_datasets(&self.config)?;
             return propose::propose(&plan, contract, table).await.map_err(|fault| vec![fault]);
         }
+        if let Command::Contract(command) = self.command {
+            let plan = Plan::load_without_datasets(&self.config)?;
+            return contract::run(&plan, command).await.map_err(|fault| vec![fault]);
+        }
         let plan = Arc::new(Plan::load(&self.config)?);
         let one = |fault| vec![fault];
         match self.command {
@@ -200,9 +208,10 @@ impl Cli {
                 prove::verify(&plan, dataset.as_deref(), json, repair).await.map_err(one)
             }
             Command::Spool { json } => report::spool(&plan, json).map_err(one),
-            Command::Propose { .. } | Command::Wizard(_) | Command::Version => {
-                Ok(ExitCode::SUCCESS)
-            }
+            Command::Contract(_)
+            | Command::Propose { .. }
+            | Command::Wizard(_)
+            | Command::Version => Ok(ExitCode::SUCCESS),
         }
     }
 }

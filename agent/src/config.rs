@@ -48,6 +48,9 @@ pub struct AgentFile {
     /// How hard the database may be worked. Default: every key's own.
     #[serde(default)]
     pub guard: GuardFile,
+    /// When source and warehouse are compared by themselves. Default: every key's own.
+    #[serde(default)]
+    pub verify: VerifyFile,
 }
 
 impl AgentFile {
@@ -292,6 +295,24 @@ impl Default for GuardFile {
 
 fn seconds(count: u64) -> Spanned<Span> {
     Spanned::new(0..0, Span(std::time::Duration::from_secs(count)))
+}
+
+/// Section `[verify]`: the proof that source and warehouse are the same (HU-03).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VerifyFile {
+    /// How often each dataset is compared with the warehouse, within `allowed_hours`; `1s` to
+    /// `365d`, and `"0s"` never. Default `"7d"`: a comparison reads the whole table at both ends,
+    /// and what differs goes unnoticed for no longer than a week.
+    pub every: Spanned<Span>,
+    /// Whether records that such a comparison finds different are read again. Default `true`.
+    pub repair: bool,
+}
+
+impl Default for VerifyFile {
+    fn default() -> Self {
+        Self { every: seconds(7 * 86_400), repair: true }
+    }
 }
 
 /// One file of `datasets/`: what is shared of one table. A column that it does not name is not

@@ -11,6 +11,7 @@ pub mod disk;
 pub mod ledger;
 pub mod spool;
 pub mod rejects;
+pub mod accord;
 pub mod transport;
 pub mod status;
 pub mod pipeline;

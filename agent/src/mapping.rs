@@ -20,6 +20,7 @@ pub mod codes;
 pub mod compute;
 pub mod check;
 pub mod quality;
+pub mod terms;
 pub mod preview;
 pub mod looks;
 pub mod evidence;

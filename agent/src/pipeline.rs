@@ -10,6 +10,8 @@ pub mod sample;
 pub mod dataset;
 pub mod progress;
 pub mod wiring;
+pub mod proof;
+pub mod rounds;
 
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::dataset::{Dataset, Shown};
+use self::rounds::Rounds;
 use crate::config::plan::Plan;
 use crate::disk::RealDisk;
 use crate::source::Source;
@@ -45,7 +48,9 @@ pub async fn run<S: Source>(
     for (index, dataset) in plan.datasets.iter().enumerate() {
         let (show, seen) = watch::channel(Shown::new(dataset.dataset()));
         shown.push(seen);
+        let accord = Arc::new(wiring::accord(&plan, dataset)?);
         let dataset = Dataset {
+            accord,
             plan: Arc::clone(&plan),
             index,
             source: Arc::clone(&source),
@@ -58,6 +63,14 @@ pub async fn run<S: Source>(
         };
         tasks.spawn(dataset.supervise());
     }
+    let rounds = Rounds {
+        plan: Arc::clone(&plan),
+        source,
+        hub,
+        shown: shown.clone(),
+        stop: stop.child_token(),
+    };
+    tasks.spawn(rounds.run());
     let snapshot = {
         let (plan, spool, shown) = (Arc::clone(&plan), spool.clone(), shown.clone());
         let started_at = Timestamp::now();

@@ -295,6 +295,9 @@ pub struct Offer {
 pub struct Way {
     /// Which.
     pub capture: Capture,
+    /// What of the server tells of changes, where one capture has several such.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// What stands in its way; empty when it can be gone now.
     pub obstacles: Vec<String>,
     /// What an administrator runs to clear it, ready to copy.
@@ -361,6 +364,21 @@ pub trait Source: Send + Sync + 'static {
         rows_max: Option<u64>,
         blocks: mpsc::Sender<Block>,
     ) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Reads rows by their keys, each given by its parts in [`Selection::key`] order: a row that is
+    /// there comes as an update with all its columns, one that is not as a delete. False, with no
+    /// rows, where the engine cannot tell a row by such a key.
+    ///
+    /// # Errors
+    /// A fault, when a row cannot be read.
+    fn reread(
+        &self,
+        _selection: &Selection,
+        _keys: &[Vec<Vec<u8>>],
+        _blocks: mpsc::Sender<Block>,
+    ) -> impl Future<Output = Result<bool, Fault>> + Send {
+        std::future::ready(Ok(false))
+    }
 
     /// Gives up what is kept at the source for this selection (its replication slot).
     ///

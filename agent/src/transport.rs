@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::https::{Delivered, Hub, NotWelcome};
+use crate::accord::Accord;
 use crate::failpoint::Failpoint;
 use crate::ledger::Ledger;
 use crate::spool::record::Record;
@@ -74,6 +75,8 @@ pub struct Greeting {
     pub agent: AgentId,
     /// The dataset with its fingerprints.
     pub offer: Offer,
+    /// What the hub must show before anything is sent.
+    pub accord: Arc<Accord>,
 }
 
 /// Everything one stream's delivery works with.
@@ -476,7 +479,32 @@ async fn greet(hub: &Hub, greeting: &Greeting) -> Result<(Terms, Welcome), NotWe
     let terms = welcome.datasets.iter().find(|t| t.dataset == greeting.offer.dataset).cloned();
     let dataset = &greeting.offer.dataset;
     let silent = || Fault::new(Code::DatasetUnknown, format!("the hub is silent about {dataset}"));
-    Ok((terms.ok_or_else(silent)?, welcome))
+    let terms = terms.ok_or_else(silent)?;
+    if terms.refused.is_none() {
+        settle(hub, &greeting.accord, &terms).await?;
+    }
+    Ok((terms, welcome))
+}
+
+/// Nothing is sent under a contract that owner and hub have not both signed, nor before the lists
+/// it names are known here.
+async fn settle(hub: &Hub, accord: &Arc<Accord>, terms: &Terms) -> Result<(), Fault> {
+    for (list, digest) in accord.stale(terms) {
+        let body = hub.list(list.name()).await?;
+        on_thread(accord, move |accord| accord.take(&list, digest, &body)).await?;
+    }
+    let terms = terms.clone();
+    on_thread(accord, move |accord| accord.settle(&terms)).await
+}
+
+/// Files are written where that holds up nobody.
+async fn on_thread(
+    accord: &Arc<Accord>,
+    work: impl FnOnce(&Accord) -> Result<(), Fault> + Send + 'static,
+) -> Result<(), Fault> {
+    let accord = Arc::clone(accord);
+    let joined = tokio::task::spawn_blocking(move || work(&accord)).await;
+    joined.unwrap_or_else(|error| Err(Fault::because(Code::Bug, "blocking work ended", error)))
 }
 
 fn note_welcome(standing: &watch::Sender<Standing>, welcome: &Welcome) {

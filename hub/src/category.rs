@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use phusa_protocol::batch::canonical_json;
+use phusa_protocol::digest::Digest;
 use phusa_protocol::entry::{Entry, Kind};
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::DatasetId;
@@ -28,6 +29,7 @@ use crate::warehouse::Warehouse;
 pub struct Codes {
     known: BTreeSet<Vec<u8>>,
     digits: Option<usize>,
+    digest: Option<Digest>,
 }
 
 /// The lists in force, by name.
@@ -65,7 +67,13 @@ impl Codes {
     #[must_use]
     pub fn of(list: &List) -> Self {
         let known = list.codes.iter().map(|item| item.code.clone().into_bytes()).collect();
-        Self { known, digits: list.any_of_digits }
+        Self { known, digits: list.any_of_digits, digest: Some(list.digest()) }
+    }
+
+    /// Digest of the list it was made of.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest.unwrap_or(Digest::ZERO)
     }
 
     /// Whether `code` is one of them. A list without content yet holds everything.
@@ -121,6 +129,18 @@ pub async fn read(
         return Err(Fault::new(Code::ListInvalid, what));
     };
     parse(row.get(0))
+}
+
+/// The canonical JSON of a list in force: what agents are given, and whose SHA-256 is its digest.
+///
+/// # Errors
+/// `list_invalid` when there is none, or the database does not answer.
+pub async fn body(client: &impl GenericClient, name: &str) -> Result<String, Fault> {
+    let sql = "select body from danh_muc._list where list = $1 and in_force";
+    let fault = |error| statement_fault("cannot read a list", &error);
+    let row = client.query_opt(sql, &[&name]).await.map_err(fault)?;
+    let unknown = || Fault::new(Code::ListInvalid, "no list of that name is held");
+    row.ok_or_else(unknown)?.try_get(0).map_err(fault)
 }
 
 /// Every list in force.
@@ -235,6 +255,7 @@ fn record(list: &List, transfer: i64) -> Result<Record, Fault> {
         received_at: now,
         committed_at: now,
         hub_version: crate::VERSION.to_owned(),
+        step: None,
     };
     Ok(Record { entry, push: None })
 }

@@ -1,10 +1,12 @@
-//! Commands: serve, check, migrate, contract, category, log, fleet, warehouse, verify, dev-certs,
-//! version.
+//! Commands: serve, check, migrate, contract, incident, category, log, fleet, warehouse, verify,
+//! dev-certs, version.
 //!
 //! Exit codes are decided here and nowhere else: 0 done, 1 a person must act, 2 wrong arguments,
 //! 70 a bug, 75 worth trying again, 78 wrong configuration.
 
 mod category;
+mod contract;
+mod incident;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,21 +15,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use phusa_protocol::contract::Contract;
 use phusa_protocol::entry::KeySpan;
 use phusa_protocol::fault::{Class, Code, Fault};
 use phusa_protocol::ids::{AgencyId, AgentId, DatasetId};
 use phusa_protocol::keys::PublicKey;
 use phusa_protocol::time::Timestamp;
 
-use crate::catalog::{Applied, Catalog};
+use crate::catalog::Catalog;
 use crate::config::plan::Plan;
-use crate::config::profile::Profile;
 use crate::config::register::Register;
 use crate::transfers::export::{Filter, Format, export};
 use crate::transfers::keys;
 use crate::transfers::verify::{Verified, verify_database, verify_file};
-use crate::transfers::{Log, sequence};
 use crate::warehouse::{Url, Warehouse, apply};
 use crate::{fleet, identity, service};
 
@@ -53,9 +52,12 @@ enum Command {
     Check,
     /// Bring the database's own tables to this version.
     Migrate,
-    /// Contracts in force.
+    /// Contracts: propose, sign, bring into force, compare.
     #[command(subcommand)]
-    Contract(ContractCommand),
+    Contract(contract::ContractCommand),
+    /// What a person has to look at.
+    #[command(subcommand)]
+    Incident(incident::IncidentCommand),
     /// Category lists of the province.
     #[command(subcommand)]
     Category(category::CategoryCommand),
@@ -78,16 +80,6 @@ enum Command {
     DevCerts(DevCerts),
     /// Print the version.
     Version,
-}
-
-#[derive(Debug, Subcommand)]
-enum ContractCommand {
-    /// Bring contracts into force: create their tables, or widen them.
-    Apply {
-        /// Contract files.
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
-    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -242,9 +234,8 @@ async fn execute(cli: Cli) -> Result<(), Vec<Fault>> {
         Command::Serve => Ok(one(service::serve(Plan::read(&config)?).await)?),
         Command::Check => check(&config).await,
         Command::Migrate => migrate(&config).await,
-        Command::Contract(ContractCommand::Apply { files }) => {
-            apply_contracts(&config, &files).await
-        }
+        Command::Contract(command) => contract::run(&config, command).await,
+        Command::Incident(command) => incident::run(&config, command).await,
         Command::Category(command) => category::run(&config, command).await,
         Command::Log(LogCommand::Verify(verify)) => log_verify(&config, verify).await,
         Command::Log(LogCommand::Export(wanted)) => log_export(&config, wanted).await,
@@ -287,7 +278,11 @@ async fn check(config: &Path) -> Result<(), Vec<Fault>> {
         return Ok(());
     }
     with_warehouse(&plan, async |warehouse| {
-        let contracts = Catalog::open(warehouse.clone()).await?.current().iter().count();
+        let contracts = Catalog::open(warehouse.clone(), plan.signing_key.public())
+            .await?
+            .current()
+            .iter()
+            .count();
         let ready = "Kho dữ liệu sẵn sàng (warehouse is ready)";
         print(&format!("{ready}: {contracts} hợp đồng (contracts)"))
     })
@@ -301,56 +296,6 @@ async fn migrate(config: &Path) -> Result<(), Vec<Fault>> {
     warehouse.close().await;
     one(migrated)?;
     one(print("Lược đồ đã cập nhật (schema is up to date)"))
-}
-
-async fn apply_contracts(config: &Path, files: &[PathBuf]) -> Result<(), Vec<Fault>> {
-    let mut contracts = Vec::new();
-    let mut faults = Vec::new();
-    for file in files {
-        match read_contract(file) {
-            Ok(contract) => contracts.push(contract),
-            Err(fault) => faults.push(fault),
-        }
-    }
-    if !faults.is_empty() {
-        return Err(faults);
-    }
-    let plan = Plan::read(config)?;
-    one(contracts.iter().try_for_each(|contract| check_purposes(contract, &plan.profile)))?;
-    let log = Log::new(plan.signing_key.clone());
-    with_warehouse(&plan, async |warehouse| {
-        let catalog = Catalog::open(warehouse.clone()).await?;
-        for contract in contracts {
-            let (dataset, version) = (contract.dataset.clone(), contract.version);
-            let said = match catalog.apply(contract, &log).await? {
-                Applied::Created => "đã tạo (created)",
-                Applied::Widened => "đã mở rộng (widened)",
-                Applied::Unchanged => "không đổi (unchanged)",
-            };
-            print(&format!("{dataset} v{version}: {said}"))?;
-        }
-        sequence::number_next(warehouse).await.map(drop)
-    })
-    .await
-}
-
-/// A contract is for purposes the province's regulation knows (HU-02).
-fn check_purposes(contract: &Contract, profile: &Profile) -> Result<(), Fault> {
-    match profile.unknown_purposes(&contract.purposes).first() {
-        None => Ok(()),
-        Some(code) => {
-            let what = format!("contract {}", contract.dataset);
-            let why = format!("purpose `{code}` is none of profile {}", profile.name);
-            Err(Fault::because(Code::ContractInvalid, what, why))
-        }
-    }
-}
-
-fn read_contract(file: &Path) -> Result<Contract, Fault> {
-    let what = || format!("contract file {}", file.display());
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Fault::because(Code::ContractInvalid, what(), error))?;
-    Contract::from_toml(&text).map_err(|error| Fault::because(Code::ContractInvalid, what(), error))
 }
 
 async fn log_verify(config: &Path, verify: Verify) -> Result<(), Vec<Fault>> {
@@ -372,7 +317,7 @@ async fn log_verify(config: &Path, verify: Verify) -> Result<(), Vec<Fault>> {
                 true => known_keys(warehouse, &hub, &plan.register).await?,
                 false => agents,
             };
-            let catalog = Catalog::open(warehouse.clone()).await?;
+            let catalog = Catalog::open(warehouse.clone(), plan.signing_key.public()).await?;
             let tables: Vec<_> = catalog.current().iter().map(|a| a.shape.clone()).collect();
             let verified = verify_database(warehouse, hub, agents, &tables).await?;
             fleet::proofs::agree_with_log(&warehouse.client().await?).await?;
@@ -465,7 +410,8 @@ async fn proven(config: &Path, as_json: bool) -> Result<(), Vec<Fault>> {
 async fn digest(config: &Path, dataset: &DatasetId, as_json: bool) -> Result<(), Vec<Fault>> {
     let plan = Plan::read(config)?;
     with_warehouse(&plan, async |warehouse| {
-        let contracts = Catalog::open(warehouse.clone()).await?.current();
+        let contracts =
+            Catalog::open(warehouse.clone(), plan.signing_key.public()).await?.current();
         let unknown = || Fault::new(Code::DatasetUnknown, format!("no contract for {dataset}"));
         let agreed = contracts.get(dataset).ok_or_else(unknown)?;
         let client = warehouse.client().await?;

@@ -10,13 +10,22 @@ pub struct Refused {
     pub code: Code,
     /// What was found, by names and numbers only.
     pub what: String,
+    /// For a breach of what was agreed: its cause in a few words that are the same each time, such
+    /// as `ten/longer`. It opens an incident.
+    pub cause: Option<String>,
 }
 
 impl Refused {
     /// A refusal with its reason.
     #[must_use]
     pub fn new(code: Code, what: impl Into<String>) -> Self {
-        Self { code, what: what.into() }
+        Self { code, what: what.into(), cause: None }
+    }
+
+    /// A refusal of what breaks an agreement; `cause` names the breach, the same each time.
+    #[must_use]
+    pub fn breach(code: Code, what: impl Into<String>, cause: impl Into<String>) -> Self {
+        Self { code, what: what.into(), cause: Some(cause.into()) }
     }
 }
 
@@ -75,8 +84,13 @@ pub fn http_status(code: Code) -> u16 {
         | Code::OwnCertificate
         | Code::SignatureWrong
         | Code::NotOwner => 403,
-        Code::DatasetUnknown => 404,
-        Code::BatchOutOfTurn | Code::BatchConflict | Code::ContractMismatch => 409,
+        Code::DatasetUnknown | Code::ListInvalid => 404,
+        Code::BatchOutOfTurn
+        | Code::BatchConflict
+        | Code::ContractMismatch
+        | Code::ContractUnsigned
+        | Code::ContractInvalid
+        | Code::MappingMismatch => 409,
         Code::BatchTooLarge => 413,
         Code::ContractViolation => 422,
         Code::HubBusy | Code::HubStorageFull | Code::WarehouseUnavailable => 503,

@@ -6,6 +6,7 @@
 
 pub mod check;
 mod commit;
+mod contract;
 mod proof;
 mod refusals;
 pub mod stream;
@@ -35,6 +36,7 @@ use crate::catalog::{Agreed, Catalog};
 use crate::config::register::{Enrolled, Register};
 use crate::error::Refused;
 use crate::fleet;
+use crate::incidents::{self, Happening};
 use crate::transfers::{self, Log, Record};
 use crate::views::metrics::Metrics;
 use crate::warehouse::Warehouse;
@@ -59,6 +61,7 @@ pub struct Ingest {
     tasks: TaskTracker,
     turns: Turns,
     refusals: Budget,
+    breaches: Budget,
     /// MiB of unpacked bodies that may be in memory at once.
     memory: Semaphore,
     /// Batches that may hold a database connection before their turn. Fewer than there are
@@ -155,6 +158,7 @@ impl Ingest {
             tasks: parts.tasks,
             turns: Turns::default(),
             refusals: Budget::default(),
+            breaches: Budget::default(),
             memory: Semaphore::new(BODIES_MIB_MAX),
             early: Semaphore::new((parts.connections_max / 2).max(1)),
             comparing: Semaphore::new(1),
@@ -247,6 +251,9 @@ impl Ingest {
         let agreed = self.agreed(header).await?;
         let begun = self.turns.known(header);
         let judgement = self.look(header).await?;
+        if let Some(standing) = self.turns.known(header).standing {
+            standing.keeps_mapping(header)?;
+        }
         match judgement {
             Judgement::Next | Judgement::NewEpoch | Judgement::Early => {}
             Judgement::Repeat => return self.repeat(&batch.signed).await,
@@ -373,8 +380,13 @@ impl Ingest {
         let standing = stream::load(client, &caller.agent, &offer.dataset).await?;
         Ok(Terms {
             dataset: offer.dataset.clone(),
-            refused: agreed.err().map(|refused| refused.code),
+            refused: agreed.as_ref().err().map(|refused| refused.code),
             committed: standing.map(|standing| standing.committed),
+            agreement: agreed
+                .as_ref()
+                .ok()
+                .and_then(|agreed| agreed.agreement.clone().map(Box::new)),
+            lists: agreed.map(|agreed| agreed.lists.clone()).unwrap_or_default(),
         })
     }
 
@@ -382,7 +394,7 @@ impl Ingest {
     async fn refuse_offer(&self, agent: &AgentId, offer: &Offer, arrival: &Arrival, code: Code) {
         let dataset = Some(offer.dataset.clone());
         let entry = Entry { dataset, ..refusal_entry(Some(agent), None, arrival, code) };
-        let (logged, unlogged) = self.write_down(Some(agent), entry, code).await;
+        let (logged, unlogged) = self.write_down(Some(agent), entry, code, None).await;
         self.metrics.refused(code, logged);
         info!(%code, %agent, dataset = %offer.dataset, "Refused {} of {agent}{unlogged}", offer.dataset);
     }
@@ -397,7 +409,9 @@ impl Ingest {
     ) -> Refusal {
         let Stop { refused, expected } = stop;
         let entry = refusal_entry(agent, signed, arrival, refused.code);
-        let (logged, unlogged) = self.write_down(agent, entry, refused.code).await;
+        let breach = breach_of(&refused);
+        let breach = breach.as_ref().map(|cause| (cause.as_str(), refused.what.as_str()));
+        let (logged, unlogged) = self.write_down(agent, entry, refused.code, breach).await;
         let what = refused.what + &unlogged;
         self.metrics.refused(refused.code, logged);
         let agent = agent.map_or_else(|| "an unnamed caller".to_owned(), ToString::to_string);
@@ -414,18 +428,24 @@ impl Ingest {
         agent: Option<&AgentId>,
         entry: Entry,
         code: Code,
+        breach: Option<(&str, &str)>,
     ) -> (bool, String) {
         if !is_entry(code) {
             return (false, String::new());
         }
-        let Verdict::Write { left_out } = self.refusals.take(agent, Instant::now()) else {
+        let budget = match breach {
+            // A flood of other refusals must not hide a breach.
+            Some(_) => &self.breaches,
+            None => &self.refusals,
+        };
+        let Verdict::Write { left_out } = budget.take(agent, Instant::now()) else {
             return (false, String::new());
         };
         let unlogged = match left_out {
             0 => String::new(),
             _ => format!(" ({left_out} refusals before this one were only counted)"),
         };
-        match self.write_refusal(entry).await {
+        match self.write_refusal(entry, breach).await {
             Ok(()) => (true, unlogged),
             Err(fault) => {
                 warn!(code = %fault.code, "A refusal could not be logged: {}", fault.chain());
@@ -434,12 +454,31 @@ impl Ingest {
         }
     }
 
-    async fn write_refusal(&self, mut entry: Entry) -> Result<(), Fault> {
+    /// The entry, and for a breach its incident, in one transaction.
+    async fn write_refusal(
+        &self,
+        mut entry: Entry,
+        breach: Option<(&str, &str)>,
+    ) -> Result<(), Fault> {
         let begin = "cannot begin a transaction";
         let mut client = self.warehouse.client().await?;
         let tx = client.transaction().await;
         let tx = tx.map_err(|error| crate::error::database_fault(begin, &error))?;
         entry.transfer = self.log.next_transfer(&tx).await?.unsigned_abs();
+        if let Some((cause, what)) = breach {
+            let happening = Happening {
+                kind: kind_of(entry.refused),
+                cause,
+                agent: entry.agent.as_ref(),
+                dataset: entry.dataset.as_ref(),
+                what,
+                transfer: Some(entry.transfer),
+                at: entry.committed_at,
+            };
+            if incidents::note(&*tx, &happening).await? {
+                warn!(cause, agent = ?entry.agent, dataset = ?entry.dataset, "An incident was opened: {what}");
+            }
+        }
         self.log.insert(&tx, &Record { entry, push: None }).await?;
         tx.commit()
             .await
@@ -470,7 +509,22 @@ fn refusal_entry(
         received_at: arrival.at,
         committed_at: Timestamp::now(),
         hub_version: crate::VERSION.to_owned(),
+        step: None,
     }
+}
+
+/// What an incident of this refusal is known by; `None` when it opens none. What only the database
+/// could judge has no cause of its own.
+fn breach_of(refused: &Refused) -> Option<String> {
+    let by_code = (refused.code == Code::ContractViolation).then(|| "bytes".to_owned());
+    refused.cause.clone().or(by_code)
+}
+
+fn kind_of(code: Option<Code>) -> incidents::Kind {
+    if code == Some(Code::SignatureWrong) {
+        return incidents::Kind::Signature;
+    }
+    incidents::Kind::Contract
 }
 
 /// Whether a refusal is written down. What only asks to wait is no verdict on a delivery.

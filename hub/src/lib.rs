@@ -11,6 +11,7 @@ pub mod config;
 pub mod identity;
 pub mod warehouse;
 pub mod transfers;
+pub mod incidents;
 pub mod category;
 pub mod catalog;
 pub mod fleet;

@@ -28,6 +28,7 @@ use crate::catalog::Catalog;
 use crate::config::plan::Plan;
 use crate::config::register::Register;
 use crate::fleet;
+use crate::incidents;
 use crate::ingest::{Ingest, Parts};
 use crate::listen::{Listener, https};
 use crate::transfers::keys::{self, Moment};
@@ -99,8 +100,10 @@ struct Jobs {
 }
 
 async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Result<(), Fault> {
-    let (catalog, log) =
-        (Catalog::open(warehouse.clone()).await?, Log::new(plan.signing_key.clone()));
+    let (catalog, log) = (
+        Catalog::open(warehouse.clone(), plan.signing_key.public()).await?,
+        Log::new(plan.signing_key.clone()),
+    );
     keys::remember(&warehouse, &plan.register, log.key(), Moment::Before).await?;
     let metrics = Metrics::default();
     let (register, register_seen) = watch::channel(Arc::new(plan.register.clone()));
@@ -330,6 +333,7 @@ async fn observe(views: &Views) -> Result<(), Fault> {
     let streams = fleet::streams(&client, Timestamp::now()).await?;
     let (entries, unsequenced) = fleet::log_length(&client).await?;
     views.metrics.observe(&streams, entries, unsequenced);
+    views.metrics.observe_incidents(&incidents::open_by_kind(&**client).await?);
     Ok(())
 }
 

@@ -138,6 +138,7 @@ impl Log {
             received_at: arrived.received_at,
             committed_at: now,
             hub_version: crate::VERSION.to_owned(),
+            step: None,
         };
         let receipt = SignedReceipt::sign(receipt, &self.key);
         let push = Push {

@@ -3,8 +3,14 @@
 //!
 //! A contract is a TOML file that agency and hub each hold a copy of; what they compare is its
 //! fingerprint, the SHA-256 of its canonical JSON. Agreed fields and nothing else: CT-15, NA-12.
+//! [`change`] says what a new version changes, [`consent`] who has agreed to one, [`words`] what it means.
+
+pub mod change;
+pub mod consent;
+pub mod words;
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +93,9 @@ pub struct Contract {
     pub dataset: DatasetId,
     /// Major version, from 1; a change that breaks consumers needs the next one (NA-01).
     pub version: u32,
+    /// Minor version; a change that breaks nobody needs the next one. Default 0.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub minor: u32,
     /// Title for people, in Vietnamese.
     pub title_vi: String,
     /// Title for people, in English. Default empty.
@@ -117,6 +126,25 @@ pub struct Contract {
     pub fields: Vec<ContractField>,
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// A version in both its parts, written `1.2`; a later one is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Number {
+    /// Rises with a change that breaks consumers.
+    pub major: u32,
+    /// Rises with a change that breaks nobody.
+    pub minor: u32,
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
 /// A contract that contradicts itself, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadContract {
@@ -145,6 +173,19 @@ impl Contract {
             .check()
             .map_err(|rule| BadContract::Rule { dataset: contract.dataset.to_string(), rule })?;
         Ok(contract)
+    }
+
+    /// The contract as a file: what [`Contract::from_toml`] reads, with this fingerprint.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        // A contract holds nothing that TOML cannot express.
+        toml::to_string(self).unwrap_or_default()
+    }
+
+    /// Both parts of its version: `1.2`.
+    #[must_use]
+    pub fn number(&self) -> Number {
+        Number { major: self.version, minor: self.minor }
     }
 
     /// The SHA-256 of the contract's canonical JSON.
@@ -247,10 +288,10 @@ fn check_terms(field: &ContractField) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    const SAMPLE: &str = r#"
+    pub(crate) const SAMPLE: &str = r#"
 dataset = "cong_dan.citizens"
 version = 1
 title_vi = "Công dân"
@@ -286,6 +327,9 @@ name_vi = "Tôn giáo"
         assert_eq!(contract.fingerprint(), same.fingerprint());
         let other = Contract::from_toml(&SAMPLE.replace("15m", "20m")).unwrap();
         assert_ne!(contract.fingerprint(), other.fingerprint());
+        let written = Contract::from_toml(&contract.to_toml()).unwrap();
+        assert_eq!(written.fingerprint(), contract.fingerprint(), "{}", contract.to_toml());
+        assert_eq!(contract.number().to_string(), "1.0");
     }
 
     #[test]
@@ -296,6 +340,7 @@ name_vi = "Tôn giáo"
         assert_eq!(plain.fingerprint().to_string(), agreed);
         for (from, to) in [
             ("owner =", "host = \"H57\"\nowner ="),
+            ("version = 1", "version = 1\nminor = 1"),
             ("owner =", "purposes = [\"tthc\"]\nowner ="),
             ("name_vi = \"Tôn giáo\"", "name_vi = \"Tôn giáo\"\nmax_length = 2"),
             ("name_vi = \"Tôn giáo\"", "name_vi = \"Tôn giáo\"\ncode_list = \"religion\""),

@@ -458,7 +458,13 @@ mod tests {
     fn terms(epoch: u64, seq: u64) -> Terms {
         let committed = Committed { epoch: Epoch(epoch), seq: Seq(seq), header: header(seq) };
         let dataset = DatasetId::new("a.b").unwrap();
-        Terms { dataset, refused: None, committed: (epoch > 0).then_some(committed) }
+        Terms {
+            dataset,
+            refused: None,
+            committed: (epoch > 0).then_some(committed),
+            agreement: None,
+            lists: BTreeMap::new(),
+        }
     }
 
     /// A greeted sender of epoch 2 with receipts up to `released` and a spool up to `last`.

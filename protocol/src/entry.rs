@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{SignedHeader, canonical_json};
+use crate::contract::consent::SignedConsent;
 use crate::digest::Digest;
 use crate::fault::Code;
 use crate::ids::{AgentId, DatasetId, Epoch, Seq};
@@ -25,7 +26,7 @@ pub enum Kind {
     Push,
     /// A delivery that was refused.
     Refuse,
-    /// A contract that was applied.
+    /// A contract that was applied, or a step on its way there ([`ContractStep`]).
     Contract,
     /// A category list that was brought into force (CT-04).
     Category,
@@ -48,6 +49,18 @@ pub struct Compared {
     pub differing: u64,
     /// Whether both ends had the same digests.
     pub identical: bool,
+}
+
+/// A step in the life of a contract's version, other than its coming into force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContractStep {
+    /// It was proposed.
+    Proposed,
+    /// Its owner or the hub signed it.
+    Signed(Box<SignedConsent>),
+    /// Another one was proposed in its place.
+    Withdrawn,
 }
 
 /// What is written down about one transfer.
@@ -84,6 +97,9 @@ pub struct Entry {
     pub committed_at: Timestamp,
     /// Version of the hub's program.
     pub hub_version: String,
+    /// For `contract`: which step; absent when it came into force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<ContractStep>,
 }
 
 /// An entry as it stands in an exported log, one JSON object a line.
@@ -238,10 +254,30 @@ impl LogVerifier {
         match entry.kind {
             Kind::Push => self.check_push(&entry)?,
             Kind::Refuse => self.refused += 1,
-            Kind::Contract | Kind::Category | Kind::Proof => {}
+            Kind::Contract => self.check_step(&entry)?,
+            Kind::Category | Kind::Proof => {}
         }
         (self.number, self.link) = (line.number, line.link);
         Ok(())
+    }
+
+    /// A consent is its signer's: of the hub, or of the agent whose key that was.
+    fn check_step(&self, entry: &Entry) -> Result<(), String> {
+        let Some(ContractStep::Signed(signed)) = &entry.step else { return Ok(()) };
+        let said = &signed.consent;
+        let is_known = match &said.agent {
+            None => self.hub.contains(&said.key),
+            Some(agent) => self.agents.get(agent).is_some_and(|keys| {
+                keys.iter().any(|span| span.key == said.key && span.covers(entry.transfer))
+            }),
+        };
+        let names_same = entry.contract == Some(said.contract)
+            && entry.dataset.as_ref() == Some(&said.dataset)
+            && entry.agent == said.agent;
+        if is_known && names_same && signed.is_signed() {
+            return Ok(());
+        }
+        Err("a contract's signature in it is not that of owner or hub".to_owned())
     }
 
     fn check_push(&mut self, entry: &Entry) -> Result<(), String> {
@@ -312,6 +348,7 @@ mod tests {
             received_at: Timestamp::UNIX_EPOCH,
             committed_at: Timestamp::UNIX_EPOCH,
             hub_version: "0.1.0".to_owned(),
+            step: None,
         }
     }
 
@@ -365,6 +402,27 @@ mod tests {
         check(10, Some(12), None);
         check(11, None, Some(1));
         check(10, Some(11), Some(3));
+    }
+
+    #[test]
+    fn a_contracts_signature_in_the_log_is_its_signers_or_the_log_is_broken() {
+        use crate::contract::{Contract, tests::SAMPLE};
+        let contract = Contract::from_toml(SAMPLE).unwrap();
+        let agent = AgentId::try_from("H57.12/may-1".to_owned()).unwrap();
+        let check = |signed: SignedConsent, is_sound: bool| {
+            let mut entry = push(&sample(1, Digest::ZERO), 10);
+            (entry.kind, entry.header, entry.agent_signature) = (Kind::Contract, None, None);
+            (entry.contract, entry.dataset) =
+                (Some(contract.fingerprint()), Some(contract.dataset.clone()));
+            entry.agent.clone_from(&signed.consent.agent);
+            entry.step = Some(ContractStep::Signed(Box::new(signed)));
+            assert_eq!(verify(&chain(&[entry])).is_ok(), is_sound);
+        };
+        let owner = SignedConsent::of_owner(&contract, &agent, &key());
+        check(SignedConsent::of_hub(&contract, &owner, &hub_key()), true);
+        check(SignedConsent::of_hub(&contract, &owner, &key()), false);
+        check(owner, true);
+        check(SignedConsent::of_owner(&contract, &agent, &hub_key()), false);
     }
 
     #[test]

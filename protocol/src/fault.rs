@@ -101,6 +101,8 @@ pub enum Code {
     DatasetUnknown,
     /// Agent and hub hold different contracts for this dataset (CT-15).
     ContractMismatch,
+    /// The contract is not signed by its owner and by the hub (CT-15).
+    ContractUnsigned,
     /// This agency is not the owner of the dataset (HU-21).
     NotOwner,
     /// The batch did not arrive as it was sent.
@@ -109,6 +111,8 @@ pub enum Code {
     SignatureWrong,
     /// The batch holds something the contract does not allow.
     ContractViolation,
+    /// The batch was made by another mapping than the one its epoch began with.
+    MappingMismatch,
     /// The batch is not the next of its stream.
     BatchOutOfTurn,
     /// A different batch with this number is already in the log.
@@ -125,6 +129,10 @@ pub enum Code {
     WarehouseSchema,
     /// The transfer log does not verify.
     LogBroken,
+    /// Incidents are open.
+    IncidentOpen,
+    /// There is no open incident of that number.
+    IncidentUnknown,
     /// Something happened that should be impossible.
     Bug,
 }
@@ -230,7 +238,7 @@ impl Error for Fault {
 
 /// What is said of every code, in the order of [`Code`].
 #[rustfmt::skip] // one code a line, so that the catalogue reads as a table
-pub const CATALOGUE: [Words; 52] = [
+pub const CATALOGUE: [Words; 56] = [
     Words { code: Code::ConfigInvalid, name: "config_invalid", class: Class::Operator, meaning_vi: "Tệp cấu hình sai.", meaning_en: "A configuration file is wrong.", remedy_vi: "Sửa dòng được nêu rồi chạy lại `check`.", remedy_en: "Correct the line that is named and run `check` again." },
     Words { code: Code::SecretUnreadable, name: "secret_unreadable", class: Class::Operator, meaning_vi: "Không đọc được tệp mật khẩu, khóa hoặc chứng thư.", meaning_en: "A password, key or certificate file cannot be read.", remedy_vi: "Kiểm tra tệp có tồn tại, thuộc người dùng của dịch vụ và có quyền 0600.", remedy_en: "Check that the file exists, belongs to the service's user and has mode 0600." },
     Words { code: Code::ContractInvalid, name: "contract_invalid", class: Class::Operator, meaning_vi: "Tệp hợp đồng dữ liệu sai hoặc tự mâu thuẫn.", meaning_en: "A contract file is wrong or contradicts itself.", remedy_vi: "Sửa quy tắc được nêu; cơ quan và trung tâm phải giữ cùng một tệp.", remedy_en: "Correct the rule that is named; agency and hub must hold the same file." },
@@ -270,10 +278,12 @@ pub const CATALOGUE: [Words; 52] = [
     Words { code: Code::AgentSuspended, name: "agent_suspended", class: Class::Operator, meaning_vi: "Trung tâm đã tạm ngừng tác tử này (CT-40).", meaning_en: "The hub has suspended this agent (CT-40).", remedy_vi: "Hỏi người vận hành trung tâm về lý do.", remedy_en: "Ask the hub's operator for the reason." },
     Words { code: Code::DatasetUnknown, name: "dataset_unknown", class: Class::Operator, meaning_vi: "Trung tâm không có hợp đồng cho bộ dữ liệu này.", meaning_en: "The hub has no contract for this dataset.", remedy_vi: "Nhờ người vận hành trung tâm áp dụng hợp đồng.", remedy_en: "Let the hub's operator apply the contract." },
     Words { code: Code::ContractMismatch, name: "contract_mismatch", class: Class::Operator, meaning_vi: "Tác tử và trung tâm giữ hợp đồng khác nhau cho bộ dữ liệu này (CT-15).", meaning_en: "Agent and hub hold different contracts for this dataset (CT-15).", remedy_vi: "So sánh hai tệp; hai bên phải giữ đúng bản đã thống nhất.", remedy_en: "Compare the two files; both sides must hold the version that was agreed." },
+    Words { code: Code::ContractUnsigned, name: "contract_unsigned", class: Class::Operator, meaning_vi: "Hợp đồng chưa được cơ quan chủ quản và trung tâm cùng ký (CT-15).", meaning_en: "The contract is not signed by its owner and by the hub (CT-15).", remedy_vi: "Cơ quan chủ quản chạy `phusa-agent contract approve`, trung tâm chạy `phusa-hub contract approve` rồi `apply`. Chưa có gì được gửi.", remedy_en: "The owner runs `phusa-agent contract approve`, the hub `phusa-hub contract approve` and `apply`. Nothing was sent." },
     Words { code: Code::NotOwner, name: "not_owner", class: Class::Operator, meaning_vi: "Cơ quan này không phải chủ quản của bộ dữ liệu (HU-21).", meaning_en: "This agency is not the owner of the dataset (HU-21).", remedy_vi: "Chỉ cơ quan chủ quản nêu trong hợp đồng được gửi.", remedy_en: "Only the owner named in the contract may send it." },
     Words { code: Code::FrameDamaged, name: "frame_damaged", class: Class::Retry, meaning_vi: "Lô dữ liệu không đến nguyên vẹn.", meaning_en: "The batch did not arrive as it was sent.", remedy_vi: "Lô được tự gửi lại. Nếu lặp lại, có gì đó trên đường truyền làm thay đổi dữ liệu.", remedy_en: "It is sent again by itself. If it repeats, something on the way changes data." },
     Words { code: Code::SignatureWrong, name: "signature_wrong", class: Class::Operator, meaning_vi: "Lô dữ liệu không được ký bằng khóa của tác tử này.", meaning_en: "The batch is not signed with this agent's key.", remedy_vi: "Khóa ở tác tử không phải khóa đã đăng ký ở trung tâm; hãy đăng ký đúng khóa.", remedy_en: "The key at the agent is not the one registered at the hub; register the right one." },
     Words { code: Code::ContractViolation, name: "contract_violation", class: Class::Operator, meaning_vi: "Lô dữ liệu chứa điều hợp đồng không cho phép.", meaning_en: "The batch holds something the contract does not allow.", remedy_vi: "Lô không được áp dụng. Sửa ánh xạ hoặc bản ghi; xem mục tương ứng trong nhật ký.", remedy_en: "The batch was not applied. Correct the mapping or the row; see the entry in the transfer log." },
+    Words { code: Code::MappingMismatch, name: "mapping_mismatch", class: Class::Operator, meaning_vi: "Lô được tạo bởi một ánh xạ khác với ánh xạ mở đầu kỷ.", meaning_en: "The batch was made by another mapping than the one its epoch began with.", remedy_vi: "Tác tử bình thường mở kỷ mới khi ánh xạ đổi; hỏi cơ quan xem chương trình hoặc tệp có bị sửa không.", remedy_en: "An agent opens a new epoch when its mapping changes; ask the agency whether its program or files were altered." },
     Words { code: Code::BatchOutOfTurn, name: "batch_out_of_turn", class: Class::Retry, meaning_vi: "Lô dữ liệu không phải lô kế tiếp của luồng.", meaning_en: "The batch is not the next of its stream.", remedy_vi: "Tác tử và trung tâm tự tìm đúng lô.", remedy_en: "Agent and hub find the right one by themselves." },
     Words { code: Code::BatchConflict, name: "batch_conflict", class: Class::Retry, meaning_vi: "Trong nhật ký đã có một lô khác mang số này.", meaning_en: "A different batch with this number is already in the log.", remedy_vi: "Tác tử tự mở kỷ mới. Nếu lặp lại, có thể hai tác tử trùng tên.", remedy_en: "The agent opens a new epoch by itself. If it repeats, two agents may share one name." },
     Words { code: Code::BatchTooLarge, name: "batch_too_large", class: Class::Operator, meaning_vi: "Lô dữ liệu lớn hơn mức trung tâm nhận.", meaning_en: "The batch is larger than the hub accepts.", remedy_vi: "Giảm `batch_bytes_max` hoặc `row_bytes_max` ở tác tử.", remedy_en: "Lower `batch_bytes_max` or `row_bytes_max` at the agent." },
@@ -282,6 +292,8 @@ pub const CATALOGUE: [Words; 52] = [
     Words { code: Code::WarehouseUnavailable, name: "warehouse_unavailable", class: Class::Retry, meaning_vi: "Cơ sở dữ liệu của trung tâm không trả lời.", meaning_en: "The hub's database does not answer.", remedy_vi: "Các tác tử chờ và không mất gì. Xem nhật ký của trung tâm.", remedy_en: "Agents wait and lose nothing. See the hub's log." },
     Words { code: Code::WarehouseSchema, name: "warehouse_schema", class: Class::Operator, meaning_vi: "Cơ sở dữ liệu của trung tâm do phiên bản khác tạo.", meaning_en: "The hub's database was made by another version.", remedy_vi: "Chạy `phusa-hub migrate` bằng phiên bản phù hợp.", remedy_en: "Run `phusa-hub migrate` with the version that fits." },
     Words { code: Code::LogBroken, name: "log_broken", class: Class::Operator, meaning_vi: "Nhật ký truyền nhận không kiểm chứng được.", meaning_en: "The transfer log does not verify.", remedy_vi: "Ngừng mọi thay đổi, giữ một bản sao và đối chiếu với biên nhận của các tác tử.", remedy_en: "Stop changing anything, keep a copy, and compare with the agents' receipts." },
+    Words { code: Code::IncidentOpen, name: "incident_open", class: Class::Operator, meaning_vi: "Có sự cố đang mở.", meaning_en: "Incidents are open.", remedy_vi: "Xem bằng `phusa-hub incident show`, xử lý nguyên nhân, rồi `phusa-hub incident close`.", remedy_en: "See `phusa-hub incident show`, remove the cause, then `phusa-hub incident close`." },
+    Words { code: Code::IncidentUnknown, name: "incident_unknown", class: Class::Operator, meaning_vi: "Không có sự cố đang mở mang số này.", meaning_en: "There is no open incident of that number.", remedy_vi: "Xem các số bằng `phusa-hub incident ls --all`.", remedy_en: "See the numbers with `phusa-hub incident ls --all`." },
     Words { code: Code::Bug, name: "bug", class: Class::Bug, meaning_vi: "Đã xảy ra điều lẽ ra không thể.", meaning_en: "Something happened that should be impossible.", remedy_vi: "Hãy báo lại kèm các dòng nhật ký liên quan; chúng không chứa giá trị bản ghi.", remedy_en: "Report it with the log lines around it; they hold no row values." },
 ];
 

@@ -4,8 +4,11 @@
 //! The agent says what it would send, the hub answers per dataset with what it has committed last
 //! or with the fault that stands in the way. Nothing here carries rows.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use crate::contract::consent::Agreement;
 use crate::digest::Digest;
 use crate::fault::Code;
 use crate::ids::{AgentId, DatasetId, Epoch, Seq};
@@ -59,6 +62,23 @@ pub struct Terms {
     pub refused: Option<Code>,
     /// The last batch of this agent and dataset that is durable at the hub.
     pub committed: Option<Committed>,
+    /// Owner's and hub's signatures under the contract that was offered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<Box<Agreement>>,
+    /// The category lists that the contract names, each with the digest of what is in force;
+    /// `POST /v1/list` gives them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lists: BTreeMap<String, Digest>,
+}
+
+/// Which category list is asked for. The body of `POST /v1/list`; the answer is the list's
+/// canonical JSON, whose SHA-256 is the digest in [`Terms`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListAsked {
+    /// [`crate::PROTOCOL_VERSION`] of the agent.
+    pub protocol: u32,
+    /// Its name.
+    pub list: String,
 }
 
 /// Where a stream stands at the hub.

@@ -105,6 +105,17 @@ impl Kind {
         }
     }
 
+    /// Whether `to` holds every value of this kind exactly, and is another kind.
+    #[must_use]
+    pub fn widens_to(self, to: Self) -> bool {
+        const INTEGERS: [Kind; 4] = [Kind::Int2, Kind::Int4, Kind::Int8, Kind::Numeric];
+        let rank = |kind| INTEGERS.iter().position(|&integer| integer == kind);
+        match (rank(self), rank(to)) {
+            (Some(from), Some(to)) => from < to,
+            _ => self == Self::Float4 && to == Self::Float8,
+        }
+    }
+
     /// Whether `bytes` have a length and a head that this kind can have.
     ///
     /// This is the cheap check of every field at the hub; PostgreSQL's receive functions check

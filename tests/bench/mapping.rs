@@ -12,6 +12,7 @@ use phusa_agent::mapping::codes::{self, CodeList, Period};
 use phusa_agent::mapping::field::{Crosswalk, FieldRule, Mask, Recipe, Rules};
 use phusa_agent::mapping::filter::Filter;
 use phusa_agent::mapping::normalise::Normal;
+use phusa_agent::mapping::terms::Terms;
 use phusa_agent::mapping::{Mapping, OnBad};
 use phusa_agent::source::{Block, Column, Native, Resume};
 use phusa_protocol::batch::Phase;
@@ -195,6 +196,7 @@ fn rules(filter: Option<&str>) -> Rules {
         from: Some(format!("f{index}")),
         recipe: Recipe::default(),
         mask: Mask::Keep,
+        terms: Terms::default(),
     };
     Rules {
         fields: TYPES.into_iter().enumerate().map(field).collect(),

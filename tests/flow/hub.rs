@@ -118,6 +118,7 @@ async fn another_agency_may_not_write_and_a_contract_may_widen_but_not_break() {
     let field =
         "\n[[field]]\nname = \"luong\"\ntype = \"int8\"\nclass = \"I\"\nname_vi = \"Lương\"\n";
     let wider = text.replacen("type = \"int4\"", "type = \"int8\"", 1) + field;
+    let wider = wider.replacen("version = 1", "version = 1\nminor = 1", 1);
     for (file, broken) in [
         (
             "bot.toml",
@@ -146,6 +147,7 @@ async fn another_agency_may_not_write_and_a_contract_may_widen_but_not_break() {
     let mapping = "\n[[field]]\nfrom = \"luong\"\nto = \"luong\"\nclass = \"I\"\n";
     let dataset = world.province.agent_folder(AGENCY).join("datasets/thu.dan.toml");
     fs::write(&dataset, fs::read_to_string(&dataset).unwrap() + mapping).unwrap();
+    world.province.sign_contracts(AGENCY, std::slice::from_ref(&contract));
     let applied = world.province.hub(&["contract", "apply", &contract.display().to_string()]);
     assert!(said(&applied).contains("widened"), "{}", said(&applied));
     let text = said(&world.agent(&["check", "--offline"]));

@@ -4,6 +4,8 @@
 mod arrival;
 mod canary;
 mod capture;
+mod contracts;
+mod guard;
 mod house;
 mod hub;
 mod log;

@@ -3,6 +3,7 @@
 mod compare;
 mod log;
 mod login;
+mod meaning;
 mod types;
 mod watermark;
 

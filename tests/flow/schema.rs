@@ -78,3 +78,27 @@ async fn a_mapped_column_that_goes_stops_its_dataset_alone_and_a_new_one_is_not_
     }
     assert_eq!(world.epoch("them"), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_heirs_neither_its_log_nor_its_key_covers_is_refused_by_their_names() {
+    let mut world = World::new(Version::V15);
+    world.source.psql("create table nguoi (id int primary key, ten text)");
+    let fields = &["id int4", "ten text"];
+    world.share("", &[Share { table: "nguoi", key: "id", fields, rules: "" }]);
+    world.start();
+    world.source.psql("insert into nguoi values (1, 'Một')");
+    assert_eq!(world.identical("nguoi").await, 1);
+    world
+        .source
+        .psql("create table tre_em () inherits (nguoi); insert into tre_em values (1, 'Hai')");
+    for capture in ["log", "reconcile"] {
+        let from = if capture == "log" { "table = " } else { "capture = \"log\"\ntable = " };
+        world.edit("datasets/thu.nguoi.toml", from, &format!("capture = \"{capture}\"\ntable = "));
+        let checked = world.agent(&["check", "--offline"]);
+        let text = said(&checked);
+        assert!(!checked.status.success() && text.contains("source_key_missing"), "{text}");
+        assert!(text.contains("has tables that inherit from it (tre_em)"), "{text}");
+    }
+    world.trouble("nguoi", "source_key_missing").await;
+    world.warehouse_says("select count(*) from thu.nguoi", "1").await;
+}

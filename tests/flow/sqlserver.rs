@@ -2,6 +2,7 @@
 //! exactly once, whatever breaks on the way.
 
 mod compare;
+mod offers;
 mod types;
 
 use phusa_tests::database::{Database, Server, Version};
@@ -292,6 +293,9 @@ async fn change_data_capture_is_followed_transaction_by_transaction() {
     .await;
     assert!(agency.server.all_went_wrong(), "the line was cut twice");
     assert_eq!(agency.identical("nguoi").await, 100);
+    // When the server says that it was committed, and not when it was read.
+    let sql = "select _source_time at time zone 'utc' from thu.nguoi where id = -2";
+    agency.says(sql, "2026-11-01 08:15:30.003").await;
     assert_eq!(agency.epoch("nguoi"), 1);
     agency.province.agent_process(AGENCY).kill();
     {

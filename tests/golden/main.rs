@@ -153,6 +153,7 @@ fn log_entries_and_their_links_stay() {
         received_at: Timestamp::from_micros(1_795_250_600_500_000),
         committed_at: Timestamp::from_micros(1_795_250_601_000_000),
         hub_version: "0.1.0".to_owned(),
+        step: None,
     };
     let (push, push_signature) = entry.seal(&hub_key());
     let first = link(Digest::ZERO, &push);
@@ -198,8 +199,20 @@ fn the_first_words_stay() {
         hub_version: "0.1.0".to_owned(),
         answered_at: moment,
         datasets: vec![
-            Terms { dataset: dataset(), refused: None, committed: Some(committed) },
-            Terms { dataset: dataset(), refused: Some(Code::ContractMismatch), committed: None },
+            Terms {
+                dataset: dataset(),
+                refused: None,
+                committed: Some(committed),
+                agreement: None,
+                lists: std::collections::BTreeMap::new(),
+            },
+            Terms {
+                dataset: dataset(),
+                refused: Some(Code::ContractMismatch),
+                committed: None,
+                agreement: None,
+                lists: std::collections::BTreeMap::new(),
+            },
         ],
     };
     let refusal = Refusal {

@@ -16,6 +16,9 @@ begin transaction;
 -- its end
 commit transaction;
 
+-- whether it is slow for everyone
+select 1;
+
 -- the server
 select convert(nvarchar(128), serverproperty('ProductVersion')), convert(nvarchar(128), serverproperty('Edition')), convert(nvarchar(300), @@version);
 
@@ -60,6 +63,9 @@ select convert(nvarchar(30), getdate(), 121);
 
 -- whether the capture passed a time (@P1 position, @P2 time)
 select cast(case when sys.fn_cdc_map_lsn_to_time(@P1) > convert(datetime, @P2, 121) then 1 else 0 end as bigint);
+
+-- when a transaction was committed (@P1 position)
+select convert(nvarchar(30), dateadd(minute, -datepart(tzoffset, sysdatetimeoffset()), sys.fn_cdc_map_lsn_to_time(@P1)), 126);
 
 -- the end of the first range (@P1 bigint)
 select t.[id] from [dbo].[Công dân]]1] as t order by t.[id] offset @P1 rows fetch next 1 rows only;

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use phusa_protocol::digest::RowsDigest;
 use phusa_tests::database::{Database, Server, Version};
 use phusa_tests::mysql::{Flavour, MySqlDatabase, MySqlServer};
-use phusa_tests::province::{Dataset, Readable, Reader};
+use phusa_tests::process::wait_until;
+use phusa_tests::province::{ARRIVES_WITHIN, Dataset, Readable, Reader};
 use phusa_tests::tds::SqlServer;
 use phusa_tests::world::{AGENCY, Share, World, said};
 
@@ -141,14 +142,15 @@ async fn moved<S: Readable>(
     let checked = world.agent(&["check", "--offline"]);
     assert!(checked.status.success(), "{}", said(&checked));
     world.start();
-    let mut digests = Digests::new();
-    for Dataset { id, .. } in &written {
-        world.province.wait_until_identical(AGENCY, id).await;
-        let [Some(at_source), Some(_)] = world.province.both_ends(AGENCY, id) else {
-            panic!("{id} cannot be asked for")
+    let ids: Vec<&str> = written.iter().map(|dataset| dataset.id.as_str()).collect();
+    let digests: Digests = wait_until("every table to be the same", ARRIVES_WITHIN, async || {
+        let ends = world.province.ends_of(AGENCY, &ids);
+        let same = |(id, ends): (&&str, [Option<RowsDigest>; 2])| {
+            ends[0].filter(|_| ends[0] == ends[1]).map(|digest| ((*id).to_owned(), digest))
         };
-        digests.insert(id.clone(), at_source);
-    }
+        ids.iter().zip(ends).map(same).collect()
+    })
+    .await;
     world.province.verify_log();
     assert!(world.province.agent_process(AGENCY).stop().success());
     let records: u64 = digests.values().map(|digest| digest.rows).sum();

@@ -25,7 +25,13 @@ fn greeted(committed: u64) -> Input {
     let dataset = DatasetId::new("cong_dan.citizens").unwrap();
     let held = Committed { epoch: Epoch(1), seq: Seq(committed), header: header(committed) };
     let committed = (committed > 0).then_some(held);
-    Input::Greeted(Terms { dataset, refused: None, committed })
+    Input::Greeted(Terms {
+        dataset,
+        refused: None,
+        committed,
+        agreement: None,
+        lists: std::collections::BTreeMap::new(),
+    })
 }
 
 fn answered(seq: u64, answer: Answer) -> Input {

@@ -341,7 +341,13 @@ impl World {
         let refused = refuses.then_some(Code::AgentSuspended);
         let committed = self.hub.committed(request.stream);
         let fits = self.agents[request.stream].fits(committed);
-        let terms = Terms { dataset: dataset(), refused, committed };
+        let terms = Terms {
+            dataset: dataset(),
+            refused,
+            committed,
+            agreement: None,
+            lists: std::collections::BTreeMap::new(),
+        };
         self.travel(Event::Welcome { request, terms: Some(terms), fits });
     }
 

@@ -24,6 +24,10 @@ use serde::de::DeserializeOwned;
 pub struct Forger {
     /// Signs headers; another key makes signatures wrong.
     pub signing_key: SigningKey,
+    /// The contract that headers name.
+    pub fingerprint: Digest,
+    /// The mapping that headers name.
+    pub mapping: Digest,
     agent: AgentId,
     contract: Contract,
     url: String,
@@ -46,10 +50,13 @@ impl Forger {
         let identity = reqwest::Identity::from_pem(identity.as_bytes()).expect("an identity");
         let ca = reqwest::Certificate::from_pem(read("ca.pem").as_bytes()).expect("a CA");
         let client = reqwest::Client::builder().tls_certs_only([ca]).identity(identity);
+        let contract = Contract::from_toml(contract).expect("a contract");
         Self {
+            fingerprint: contract.fingerprint(),
+            mapping: Digest::of(b"mapping"),
             signing_key: SigningKey::from_text(&read("signing.key")).expect("a signing key"),
             agent: AgentId::try_from(agent.to_owned()).expect("an agent's name"),
-            contract: Contract::from_toml(contract).expect("a contract"),
+            contract,
             url: format!("https://127.0.0.1:{port}/v1"),
             client: client.https_only(true).build().expect("a client"),
             seq: Seq::NONE,
@@ -73,8 +80,8 @@ impl Forger {
             epoch: Epoch(1),
             seq: self.seq,
             previous: self.newest,
-            contract: self.contract.fingerprint(),
-            mapping: Digest::of(b"mapping"),
+            contract: self.fingerprint,
+            mapping: self.mapping,
             phase: Phase::Read,
             tx_open: false,
             position_from: "read:0".to_owned(),

@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
+use phusa_protocol::contract::Contract;
 use phusa_protocol::digest::RowsDigest;
 use serde::Deserialize;
 
@@ -365,10 +366,31 @@ impl Province {
         if !self.has_own_warehouse {
             run(self.hub_command().arg("migrate"));
         }
-        let folders = self.agents.values().map(|agent| agent.folder.join("contracts"));
-        let files = folders.flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
-        let mut command = self.hub_command();
-        run(command.args(["contract", "apply"]).args(files.map(|entry| entry.path())));
+        let mut all = Vec::new();
+        for (agency, agent) in &self.agents {
+            let folder = fs::read_dir(agent.folder.join("contracts"));
+            let files = folder.into_iter().flatten().flatten().map(|entry| entry.path());
+            let files: Vec<_> =
+                files.filter(|file| file.extension().is_some_and(|e| e == "toml")).collect();
+            let owned = |file: &PathBuf| owner_of(file).as_deref() == Some(agency);
+            let owned: Vec<_> = files.into_iter().filter(owned).collect();
+            self.sign_contracts(agency, &owned);
+            all.extend(owned);
+        }
+        if !all.is_empty() {
+            run(self.hub_command().args(["contract", "apply"]).args(all));
+        }
+    }
+
+    /// Has the agent of `agency` sign these contract files, as its owner.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub fn sign_contracts(&self, agency: &str, files: &[PathBuf]) {
+        if !files.is_empty() {
+            let mut command = agent_command(&self.agent_config(agency));
+            run(command.args(["contract", "sign"]).args(files));
+        }
     }
 
     /// The running hub.
@@ -413,6 +435,14 @@ impl Province {
             counted(&self.agent(agency, &["verify", dataset, "--json", "--offline"]), dataset),
             counted(&self.hub(&["warehouse", "digest", dataset, "--json"]), dataset),
         ]
+    }
+
+    /// The same of several datasets, which are asked for in one go.
+    #[must_use]
+    pub fn ends_of(&self, agency: &str, datasets: &[&str]) -> Vec<[Option<RowsDigest>; 2]> {
+        let source = self.agent(agency, &["verify", "--json", "--offline"]);
+        let warehouse = |id: &str| counted(&self.hub(&["warehouse", "digest", id, "--json"]), id);
+        datasets.iter().map(|id| [counted(&source, id), warehouse(id)]).collect()
     }
 
     /// Waits until source and warehouse hold the same rows of `dataset`; returns how many.
@@ -489,6 +519,12 @@ fn agent_command(config: &Path) -> Command {
     let mut command = Command::new(program("phusa-agent"));
     command.arg("--config").arg(config);
     command
+}
+
+/// Who owns the dataset of a contract file.
+fn owner_of(file: &Path) -> Option<String> {
+    let contract = Contract::from_toml(&fs::read_to_string(file).ok()?).ok()?;
+    Some(contract.owner.to_string())
 }
 
 /// Runs what `check` of an agent's file prints as the administrator of the source would, until

@@ -103,7 +103,12 @@ impl SqlServer {
                     None => return,
                 }
                 let shared = Arc::clone(&shared);
-                std::thread::spawn(move || serve(&shared, stream));
+                let Ok(end) = stream.try_clone() else { continue };
+                std::thread::spawn(move || {
+                    serve(&shared, stream);
+                    // It is known among the lives as well, which would keep it open.
+                    let _ = end.shutdown(std::net::Shutdown::Both);
+                });
             }
         });
     }

@@ -143,7 +143,9 @@ async fn hub(plan: &Plan) -> [Seen; 3] {
         Ok(welcome) => {
             let skew = skew_fault(&welcome, Timestamp::now());
             let clock = all(skew.into_iter().collect());
-            [(State::Well, Vec::new()), all(look::refusals(welcome).collect()), clock]
+            let unsigned = look::unsigned(plan, &welcome);
+            let contracts = look::refusals(welcome).chain(unsigned).collect();
+            [(State::Well, Vec::new()), all(contracts), clock]
         }
     }
 }

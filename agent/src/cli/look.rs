@@ -1,7 +1,6 @@
 //! Looking without sending: check, and counting the source.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use phusa_protocol::PROTOCOL_VERSION;
 use phusa_protocol::digest::RowsDigest;
@@ -13,11 +12,10 @@ use serde_json::json;
 use super::{exit_code, meaning, report, say};
 use crate::config::Engine;
 use crate::config::plan::{DatasetPlan, Plan};
+use crate::mapping::Mapping;
 use crate::mapping::decode::Encoding;
 use crate::mapping::field::Decode;
-use crate::mapping::{Bound, Mapped, Mapping};
 use crate::pipeline::{sample, wiring};
-use crate::source::any::AnySource;
 use crate::source::{Column, Findings, Source as _};
 use crate::transport::https::Hub;
 use crate::transport::skew_fault;
@@ -111,7 +109,8 @@ async fn check_hub(plan: &Plan) -> Vec<Fault> {
         Ok(welcome) => {
             say(&format!("Trung tâm · hub: phiên bản · version {}", welcome.hub_version));
             let skew = skew_fault(&welcome, Timestamp::now());
-            refusals(welcome).chain(skew).collect()
+            let unsigned = unsigned(plan, &welcome);
+            refusals(welcome).chain(skew).chain(unsigned).collect()
         }
     }
 }
@@ -134,6 +133,16 @@ pub(super) async fn greet(plan: &Plan) -> Result<Welcome, Fault> {
     hub.hello(&hello).await.map_err(|not_welcome| not_welcome.fault)
 }
 
+/// The datasets whose contract was not signed by owner and hub as this agent must see it.
+pub(super) fn unsigned(plan: &Plan, welcome: &Welcome) -> Vec<Fault> {
+    let offered = welcome.datasets.iter().filter(|terms| terms.refused.is_none());
+    let verify = |terms: &Terms| {
+        let dataset = plan.datasets.iter().find(|d| *d.dataset() == terms.dataset)?;
+        wiring::accord(plan, dataset).and_then(|accord| accord.verify(terms)).err()
+    };
+    offered.filter_map(verify).collect()
+}
+
 /// The datasets the hub refuses.
 pub(super) fn refusals(welcome: Welcome) -> impl Iterator<Item = Fault> {
     welcome.datasets.into_iter().filter_map(|terms: Terms| {
@@ -151,7 +160,7 @@ pub(super) async fn count(
     for dataset in chosen(plan, wanted)? {
         let mut digest = RowsDigest::default();
         let source = wiring::source(plan)?;
-        scan_mapped(&source, dataset, None, |mapped| {
+        sample::scan_mapped(&source, dataset, None, |mapped| {
             sample::each_row(mapped.shareable.body(), |row| {
                 digest.add_tuple(row.as_bytes());
                 Ok(())
@@ -183,25 +192,4 @@ pub(super) fn chosen<'a>(
         }
         Some(_) | None => Ok(found),
     }
-}
-
-/// Reads a dataset once through its mapping and hands on each mapped block.
-pub(super) async fn scan_mapped(
-    source: &AnySource,
-    dataset: &DatasetPlan,
-    rows_max: Option<u64>,
-    mut take: impl FnMut(Mapped) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let mapping = sample::mapping(source, dataset).await?;
-    let mut bound: Option<(Arc<_>, Bound)> = None;
-    sample::scan(source, dataset, rows_max, |block| {
-        if bound.as_ref().is_none_or(|(columns, _)| !Arc::ptr_eq(columns, &block.columns)) {
-            bound = Some((Arc::clone(&block.columns), mapping.bind(&block.columns)?));
-        }
-        match &bound {
-            Some((_, bound)) => take(bound.apply(block)?),
-            None => Ok(()),
-        }
-    })
-    .await
 }

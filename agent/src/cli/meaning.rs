@@ -5,7 +5,6 @@ use phusa_protocol::contract::Class;
 use phusa_protocol::fault::Fault;
 use phusa_protocol::value::{Field, Kind};
 
-use super::look::scan_mapped;
 use super::say;
 use crate::config::plan::DatasetPlan;
 use crate::mapping::field::{FieldRule, Mask, Recipe};
@@ -148,7 +147,7 @@ pub(super) async fn look_at_values(source: &AnySource, dataset: &DatasetPlan) ->
         return Ok(());
     }
     let mut found = vec![Looks::default(); open.len()];
-    scan_mapped(source, dataset, Some(SAMPLE_ROWS), |mapped| {
+    sample::scan_mapped(source, dataset, Some(SAMPLE_ROWS), |mapped| {
         sample::each_row(mapped.shareable.body(), |row| {
             let fields: Vec<Field<'_>> = row.fields().collect();
             for ((at, rule), looks) in open.iter().zip(&mut found) {

@@ -51,7 +51,8 @@ fn show(offer: &Offer) {
 
 fn show_way(way: &Way) {
     let mark = if way.obstacles.is_empty() { "✓" } else { "✗" };
-    say(&format!("  {mark} {}", way.capture.name()));
+    let by = way.by.as_ref().map(|by| format!(" ({by})")).unwrap_or_default();
+    say(&format!("  {mark} {}{by}", way.capture.name()));
     way.obstacles.iter().for_each(|what| say(&format!("      thiếu · lacks: {what}")));
     way.risks.iter().for_each(|what| say(&format!("      rủi ro · risk: {what}")));
     way.statements.iter().for_each(|sql| say(&format!("      {sql}")));

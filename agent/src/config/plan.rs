@@ -2,7 +2,7 @@
 //! pointing at its line.
 //!
 //! `check` and `run` load the same plan by the same code. Every fault found is reported, so that
-//! one wrong dataset file does not hide the next. Loading reads configuration and contracts only;
+//! one wrong dataset file does not hide the next. Loading reads configuration, contracts and kept category lists only;
 //! secrets are read when they are used.
 
 pub mod address;
@@ -29,9 +29,13 @@ use self::address::HubAddress;
 use self::dataset::Common;
 use self::place::Place;
 use super::secret::SecretFile;
-use super::{AgentFile, BatchFile, Engine, GuardFile, HubFile, SourceFile, SpoolFile, TlsMode};
+use super::{
+    AgentFile, BatchFile, Engine, GuardFile, HubFile, SourceFile, SpoolFile, TlsMode, VerifyFile,
+};
+use crate::accord;
 use crate::mapping::field::Rules;
 use crate::mapping::filter::Dialect;
+use crate::mapping::terms::AgreedList;
 use crate::source::Selection;
 use crate::source::guard::Hours;
 
@@ -54,6 +58,8 @@ pub struct Plan {
     pub source: SourcePlan,
     /// How hard it may be worked.
     pub guard: GuardPlan,
+    /// When source and warehouse are compared by themselves.
+    pub verify: VerifyPlan,
     /// What is shared, in the order of the files' names.
     pub datasets: Vec<DatasetPlan>,
 }
@@ -155,6 +161,15 @@ pub struct GuardPlan {
     pub watermark_overlap: Duration,
 }
 
+/// The checked `[verify]`.
+#[derive(Debug, Clone)]
+pub struct VerifyPlan {
+    /// How often each dataset is compared with the warehouse by itself; `None` is never.
+    pub every: Option<Duration>,
+    /// Whether records that differ are read again.
+    pub repair: bool,
+}
+
 /// One checked dataset file with its contract.
 #[derive(Debug, Clone)]
 pub struct DatasetPlan {
@@ -175,6 +190,11 @@ impl DatasetPlan {
     #[must_use]
     pub fn dataset(&self) -> &DatasetId {
         &self.contract.dataset
+    }
+
+    /// The category lists that its contract names.
+    pub fn lists(&self) -> impl Iterator<Item = &AgreedList> {
+        self.rules.fields.iter().filter_map(|field| field.terms.codes.as_ref())
     }
 }
 
@@ -204,7 +224,12 @@ impl Plan {
         let mut check = Check { place, with_datasets, faults: Vec::new() };
         let plan = check.agent(file);
         match plan {
-            Some(plan) if check.faults.is_empty() => Ok(plan),
+            Some(plan) if check.faults.is_empty() => {
+                let folder = accord::lists(&plan.state_dir);
+                let lists = plan.datasets.iter().flat_map(DatasetPlan::lists);
+                lists.for_each(|list| list.recall(&folder));
+                Ok(plan)
+            }
             _ => Err(check.faults),
         }
     }
@@ -227,6 +252,7 @@ impl Check<'_> {
         let batch = self.batch(&file.batch);
         let source = self.source(file.source, &folder);
         let guard = self.guard(&file.guard);
+        let verify = self.verify(&file.verify);
         let common = Common { row_bytes_max: batch.row_bytes_max, dialect: dialect(source.engine) };
         let datasets = self.datasets(&file.datasets_dir, &folder, common);
         let agent = AgentId::new(file.agency, file.agent.get_ref().as_str());
@@ -242,6 +268,7 @@ impl Check<'_> {
             batch,
             source,
             guard,
+            verify,
             datasets,
         })
     }
@@ -426,6 +453,14 @@ impl Check<'_> {
             watermark_interval: self.within(&file.watermark_interval, timeouts, watermark_rule).0,
             watermark_overlap: self.within(&file.watermark_overlap, weeks, overlap_rule).0,
         }
+    }
+
+    fn verify(&mut self, file: &VerifyFile) -> VerifyPlan {
+        let never = file.every.get_ref().0.is_zero();
+        let rule = "`every` is 1s to 365d, or \"0s\" for never";
+        let year = (seconds(1), seconds(365 * 86_400));
+        let every = (!never).then(|| self.within(&file.every, year, rule).0);
+        VerifyPlan { every, repair: file.repair }
     }
 
     fn hours(&mut self, texts: &[Spanned<String>]) -> Hours {

@@ -15,6 +15,7 @@ use super::filter::Filter;
 use super::format::Format;
 use super::normalise::Normal;
 use super::quality::OnBad;
+use super::terms::Terms;
 use crate::config::secret::SecretFile;
 
 /// The rules of one dataset.
@@ -45,6 +46,8 @@ pub struct FieldRule {
     pub recipe: Recipe,
     /// What is hidden of it.
     pub mask: Mask,
+    /// What the contract asks of it beyond its type.
+    pub terms: Terms,
 }
 
 /// What is done to the values of a field, in this order.

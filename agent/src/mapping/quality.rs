@@ -85,6 +85,10 @@ pub enum Rule {
     NotAfter,
     /// Not of the given pattern.
     Regex,
+    /// Longer than the contract allows.
+    AgreedLength,
+    /// No code of the list that the contract names.
+    AgreedCode,
 }
 
 impl Rule {
@@ -128,6 +132,8 @@ impl Rule {
             Self::NotBefore => "not_before",
             Self::NotAfter => "not_after",
             Self::Regex => "regex",
+            Self::AgreedLength => "agreed_length",
+            Self::AgreedCode => "agreed_code",
         }
     }
 

@@ -15,6 +15,7 @@ use super::moment;
 use super::nfc;
 use super::pack;
 use super::quality::{OnBad, Rule};
+use super::terms::Terms;
 use super::text::{self, exact};
 use crate::source::{Column, Native};
 
@@ -37,6 +38,8 @@ pub(super) struct Step {
     work: Work,
     /// How its value is read as text, where another field asks for it.
     reader: Option<Reader>,
+    /// What the contract asks of a text; of most nothing, so that it costs one comparison.
+    terms: Option<Box<Terms>>,
 }
 
 /// The cheapest test of whether a value stays as it is.
@@ -66,6 +69,8 @@ enum Work {
     },
     /// Everything that needs the value as text.
     Chain(Box<Chain>),
+    /// Work that needs no text; what cannot be done is null, as the file chose.
+    OrNull(Box<Work>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -87,6 +92,7 @@ impl Step {
             glance: Glance::Never,
             work,
             reader: None,
+            terms: None,
         }
     }
 
@@ -127,10 +133,16 @@ impl Step {
             let mask = (rule.mask.clone(), hmac.cloned());
             Work::Chain(Box::new(Chain::of_column(reader, rule.recipe.clone(), mask, rule.kind)))
         };
+        let work = match work {
+            Work::Chain(_) => work,
+            plain if rule.recipe.on_bad == OnBad::NullField => Work::OrNull(Box::new(plain)),
+            plain => plain,
+        };
         let glance = work.glance();
         let nullable = rule.nullable;
         let nulls_pass = nullable && !rule.recipe.requires();
-        Ok(Self { column: Some(index), nullable, nulls_pass, key, glance, work, reader })
+        let terms = terms_of(rule);
+        Ok(Self { column: Some(index), nullable, nulls_pass, key, glance, work, reader, terms })
     }
 
     fn bind_computed<'c>(
@@ -150,7 +162,8 @@ impl Step {
         let (work, glance) = (Work::Chain(Box::new(chain)), Glance::Never);
         let nullable = rule.nullable;
         let nulls_pass = false;
-        Ok(Self { column: None, nullable, nulls_pass, key: false, glance, work, reader: None })
+        let (key, reader, terms) = (false, None, terms_of(rule));
+        Ok(Self { column: None, nullable, nulls_pass, key, glance, work, reader, terms })
     }
 
     /// Whether it leaves most values of `column` as they are.
@@ -163,7 +176,9 @@ impl Step {
     pub(super) fn keeps(&self, field: Field<'_>, unchanged_allowed: bool) -> bool {
         match (field, self.glance) {
             (Field::Value(bytes), Glance::Length(length)) => bytes.len() == length,
-            (Field::Value(bytes), Glance::Text) => nfc::is_plain(bytes),
+            (Field::Value(bytes), Glance::Text) => {
+                nfc::is_plain(bytes) && self.breach(bytes).is_none()
+            }
             (Field::Value(bytes), Glance::Fits(kind)) => kind.fits(bytes),
             (Field::Value(_), Glance::Never) => false,
             (Field::Null, _) => self.nulls_pass,
@@ -181,7 +196,7 @@ impl Step {
         scene: &mut Scene<'_, '_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Rule> {
-        let unchanged_allowed = scene.neighbours.unchanged_allowed;
+        let (unchanged_allowed, start) = (scene.neighbours.unchanged_allowed, out.len());
         let found = match (&self.work, field) {
             (Work::Chain(chain), _) => chain.put(field, scene, out)?,
             (_, Field::Null) => Found::Null,
@@ -190,13 +205,27 @@ impl Step {
                 put_field(out, Field::Value(bytes));
                 Found::Text
             }
+            (Work::OrNull(work), Field::Value(bytes)) => {
+                let start = out.len();
+                match put_sized(out, |out| work.put(bytes, out)) {
+                    Ok(()) => Found::Text,
+                    Err(rule) => {
+                        out.truncate(start);
+                        scene.bench.note(scene.index, rule, OnBad::NullField);
+                        Found::Null
+                    }
+                }
+            }
             (_, Field::Value(bytes)) => {
                 put_sized(out, |out| self.work.put(bytes, out))?;
                 Found::Text
             }
         };
         match found {
-            Found::Text => return Ok(()),
+            // Behind the length of four bytes.
+            Found::Text => {
+                return self.breach(out.get(start + 4..).unwrap_or_default()).map_or(Ok(()), Err);
+            }
             Found::Null if self.key => return Err(Rule::KeyNull),
             Found::Null if !self.nullable => return Err(Rule::RequiredNull),
             Found::Unchanged if self.key => return Err(Rule::KeyUnknown),
@@ -205,6 +234,12 @@ impl Step {
         }
         put_absent(found, out);
         Ok(())
+    }
+
+    /// What the contract does not allow of a mapped value.
+    #[inline]
+    fn breach(&self, bytes: &[u8]) -> Option<Rule> {
+        self.terms.as_ref().and_then(|terms| terms.breach(bytes))
     }
 
     /// Its value as text before checks and mask, on the bench; `None` when it cannot be told.
@@ -230,6 +265,7 @@ impl Work {
             Self::Convert(Conversion::Same(kind)) => {
                 kind.fixed_length().map_or(Glance::Fits(*kind), Glance::Length)
             }
+            Self::OrNull(work) => work.glance(),
             Self::Convert(_) | Self::Year { .. } | Self::Pseudonym { .. } | Self::Chain(_) => {
                 Glance::Never
             }
@@ -239,6 +275,7 @@ impl Work {
     fn put(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Rule> {
         match self {
             Self::Convert(conversion) => conversion.put(bytes, out),
+            Self::OrNull(work) => work.put(bytes, out),
             Self::Year { of, kind } => put_year(*of, *kind, bytes, out),
             Self::Pseudonym { conversion, hmac, kind } => {
                 let start = out.len();
@@ -257,6 +294,10 @@ impl Work {
             Self::Chain(_) => Err(Rule::Malformed),
         }
     }
+}
+
+fn terms_of(rule: &FieldRule) -> Option<Box<Terms>> {
+    (!rule.terms.is_empty()).then(|| Box::new(rule.terms.clone()))
 }
 
 /// The work of a field whose value need not be put into words.

@@ -12,13 +12,22 @@ use proptest::prelude::*;
 use super::field::{FieldRule, Recipe};
 use super::filter::Filter;
 use super::quality::Rule;
+use super::terms::Terms;
 use super::*;
 use crate::source::{Block, Native, Resume};
 
 fn rule(name: &str, kind: Kind, nullable: bool, from: Option<&str>) -> FieldRule {
     let from = from.map(str::to_owned);
     let recipe = Recipe::default();
-    FieldRule { name: name.to_owned(), kind, nullable, from, recipe, mask: Mask::Keep }
+    FieldRule {
+        name: name.to_owned(),
+        kind,
+        nullable,
+        from,
+        recipe,
+        mask: Mask::Keep,
+        terms: Terms::default(),
+    }
 }
 
 fn column(name: &str, native: Native) -> Column {

@@ -5,6 +5,7 @@
 //! The source is told a block is durable only after the spool said so.
 
 mod capture;
+mod weave;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use self::capture::{Capture, News};
 use super::repair;
+use crate::accord::Accord;
 use crate::config::plan::{DatasetPlan, Plan};
 use crate::source::{Progress, Source};
 use crate::spool::{Recovered, Recovery, Spool, Tail};
@@ -82,6 +84,8 @@ impl Shown {
 /// One dataset with all it needs.
 #[derive(Debug)]
 pub struct Dataset<S> {
+    /// What the hub must show of its contract.
+    pub accord: Arc<Accord>,
     /// The agent's plan.
     pub plan: Arc<Plan>,
     /// Which of its datasets this is.
@@ -232,7 +236,7 @@ impl<S: Source> Dataset<S> {
             contract: dataset.contract.fingerprint(),
             mapping: dataset.mapping,
         };
-        Greeting { agent: self.plan.agent.clone(), offer }
+        Greeting { agent: self.plan.agent.clone(), offer, accord: Arc::clone(&self.accord) }
     }
 
     fn note_trouble(&self, fault: &Fault) {

@@ -1,6 +1,8 @@
 //! A sample of a table's first rows: what `check` and `preview` look at, and what settles
 //! `encoding = "auto"` before a capture begins. Rows stay in memory and go nowhere.
 
+use std::sync::Arc;
+
 use phusa_protocol::change::{Change, runs};
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::row::Tuple;
@@ -8,9 +10,9 @@ use phusa_protocol::value::Field;
 use tokio::sync::mpsc;
 
 use crate::config::plan::DatasetPlan;
-use crate::mapping::Mapping;
 use crate::mapping::decode::detect::{Detection, detect};
 use crate::mapping::field::{Decode, Rules};
+use crate::mapping::{Bound, Mapped, Mapping};
 use crate::source::{Block, Source};
 
 /// Enough words for every score, few enough for any database.
@@ -121,6 +123,30 @@ pub async fn settled(source: &impl Source, dataset: &DatasetPlan) -> Result<Rule
 /// As [`settled`]; `secret_unreadable`.
 pub async fn mapping(source: &impl Source, dataset: &DatasetPlan) -> Result<Mapping, Fault> {
     Mapping::new(&settled(source, dataset).await?)
+}
+
+/// Reads a dataset once through its mapping and hands on each mapped block.
+///
+/// # Errors
+/// The source's fault, or that of `take`.
+pub async fn scan_mapped(
+    source: &impl Source,
+    dataset: &DatasetPlan,
+    rows_max: Option<u64>,
+    mut take: impl FnMut(Mapped) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mapping = mapping(source, dataset).await?;
+    let mut bound: Option<(Arc<_>, Bound)> = None;
+    scan(source, dataset, rows_max, |block| {
+        if bound.as_ref().is_none_or(|(columns, _)| !Arc::ptr_eq(columns, &block.columns)) {
+            bound = Some((Arc::clone(&block.columns), mapping.bind(&block.columns)?));
+        }
+        match &bound {
+            Some((_, bound)) => take(bound.apply(block)?),
+            None => Ok(()),
+        }
+    })
+    .await
 }
 
 /// Scores for people: `tcvn3 98, utf8 3 of 100; 412 words`.

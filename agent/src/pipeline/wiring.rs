@@ -3,8 +3,9 @@
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::keys::{PublicKey, SigningKey};
 
+use crate::accord::Accord;
 use crate::config::Engine;
-use crate::config::plan::Plan;
+use crate::config::plan::{DatasetPlan, Plan};
 use crate::config::secret::SecretFile;
 use crate::source::any::AnySource;
 use crate::source::guard::Guard;
@@ -42,12 +43,7 @@ pub fn hub_settings(plan: &Plan) -> Result<transport::https::Settings, Fault> {
     })?;
     let key = hub.key_file.load()?;
     let files = Files { ca: &hub.ca_file, certificate: &hub.certificate_file, key: key.bytes() };
-    let unreadable = |error: Box<dyn std::error::Error + Send + Sync>| {
-        let what = format!("cannot use {}", hub.hub_key_file.display());
-        Fault::because(Code::SecretUnreadable, what, error)
-    };
-    let hub_key = std::fs::read_to_string(&hub.hub_key_file).map_err(|e| unreadable(e.into()))?;
-    let hub_key = PublicKey::try_from(hub_key).map_err(|e| unreadable(e.into()))?;
+    let hub_key = hub_key(plan)?;
     Ok(transport::https::Settings {
         url,
         allowed_networks: plan.allowed_networks.clone(),
@@ -55,6 +51,31 @@ pub fn hub_settings(plan: &Plan) -> Result<transport::https::Settings, Fault> {
         hub_key,
         request_timeout: hub.request_timeout,
     })
+}
+
+/// What the hub must show of a dataset's contract.
+///
+/// # Errors
+/// `secret_unreadable` for the hub's key or the agent's own.
+pub fn accord(plan: &Plan, dataset: &DatasetPlan) -> Result<Accord, Fault> {
+    Ok(Accord {
+        contract: dataset.contract.clone(),
+        hub: hub_key(plan)?,
+        agent: plan.agent.clone(),
+        own: signing_key(plan)?.public(),
+        state_dir: plan.state_dir.clone(),
+        lists: dataset.lists().cloned().collect(),
+    })
+}
+
+/// The hub's pinned key.
+fn hub_key(plan: &Plan) -> Result<PublicKey, Fault> {
+    let file = &plan.hub.hub_key_file;
+    let unreadable = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Fault::because(Code::SecretUnreadable, format!("cannot use {}", file.display()), error)
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| unreadable(error.into()))?;
+    PublicKey::try_from(text).map_err(|error| unreadable(error.into()))
 }
 
 /// The key that signs headers.

@@ -70,6 +70,19 @@ impl Source for AnySource {
         }
     }
 
+    async fn reread(
+        &self,
+        selection: &Selection,
+        keys: &[Vec<Vec<u8>>],
+        blocks: mpsc::Sender<Block>,
+    ) -> Result<bool, Fault> {
+        match self {
+            Self::Postgres(source) => source.reread(selection, keys, blocks).await,
+            Self::SqlServer(source) => source.reread(selection, keys, blocks).await,
+            Self::MySql(source) => source.reread(selection, keys, blocks).await,
+        }
+    }
+
     async fn release(&self, selection: &Selection) -> Result<(), Fault> {
         match self {
             Self::Postgres(source) => source.release(selection).await,

@@ -177,6 +177,15 @@ impl Source for MySqlSource {
         Box::pin(scan(&self.settings, selection, rows_max, blocks)).await
     }
 
+    async fn reread(
+        &self,
+        selection: &Selection,
+        keys: &[Vec<Vec<u8>>],
+        blocks: mpsc::Sender<Block>,
+    ) -> Result<bool, Fault> {
+        Box::pin(reread(&self.settings, selection, keys, blocks)).await.map(|()| true)
+    }
+
     /// Nothing is kept at the source for a reader of its log.
     async fn release(&self, _: &Selection) -> Result<(), Fault> {
         Ok(())
@@ -323,6 +332,30 @@ impl Capture {
         outbox.hand_on(sealed, place.seal(), ()).await?;
         Ok(following)
     }
+}
+
+/// Reads rows by their keys, each as it is now.
+async fn reread(
+    settings: &Settings,
+    selection: &Selection,
+    keys: &[Vec<Vec<u8>>],
+    blocks: mpsc::Sender<Block>,
+) -> Result<(), Fault> {
+    let mut session = Session::open(settings).await?;
+    let (_, table) = probe::admit_to_read(&mut session, settings, selection).await?;
+    let target = Target::new(selection.clone(), &table)?;
+    let mut named = Scanned::<Session>::new(blocks, &target.columns, settings.batch, None);
+    for wanted in keys {
+        let no_key = || Fault::new(Code::Bug, "a key to read again is no key");
+        let walk = scanned::walk_parts(selection, &target.walk, wanted).ok_or_else(no_key)?;
+        let parts = target.walk_kinds().into_iter().zip(&walk);
+        let parts = parts.map(|(kind, part)| key::part(kind, part)).collect::<Option<Vec<_>>>();
+        let row = read::row_of(&mut session, &target, &parts.ok_or_else(no_key)?).await?;
+        named.found(wanted, row.as_deref()).await?;
+    }
+    named.finish().await?;
+    session.close().await;
+    Ok(())
 }
 
 /// Reads all rows in one statement, which is one snapshot.

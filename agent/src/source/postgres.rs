@@ -233,6 +233,15 @@ impl Source for PostgresSource {
         scan(&self.settings, selection, rows_max, blocks).await
     }
 
+    async fn reread(
+        &self,
+        selection: &Selection,
+        keys: &[Vec<Vec<u8>>],
+        blocks: mpsc::Sender<Block>,
+    ) -> Result<bool, Fault> {
+        reread(&self.settings, selection, keys, blocks).await.map(|()| true)
+    }
+
     async fn release(&self, selection: &Selection) -> Result<(), Fault> {
         let slots = self.settings.slots(&selection.dataset);
         let [slot, _] = &slots;
@@ -454,6 +463,38 @@ impl Capture {
     }
 }
 
+/// What is read of a table, where reading it is all that is wanted.
+async fn readable(
+    session: &Session,
+    settings: &Settings,
+    selection: &Selection,
+) -> Result<Target, Fault> {
+    let admitted = probe::admit_to_read(session, settings, selection).await?;
+    let [name, _] = settings.slots(&selection.dataset);
+    let is_through = admitted.capture == super::Capture::Functions;
+    let through = is_through.then(|| Functions::new(&name));
+    Ok(Target::new(selection.clone(), &admitted.table)?.through(through))
+}
+
+/// Reads rows by their keys, each as it is now.
+async fn reread(
+    settings: &Settings,
+    selection: &Selection,
+    keys: &[Vec<Vec<u8>>],
+    blocks: mpsc::Sender<Block>,
+) -> Result<(), Fault> {
+    let session = Session::open(settings).await?;
+    let target = readable(&session, settings, selection).await?;
+    let mut named = Scanned::<Session>::new(blocks, &target.columns, settings.batch, None);
+    for key in keys {
+        let no_key = || Fault::new(Code::Bug, "a key to read again is no key");
+        let walk = scanned::walk_parts(selection, &target.walk, key).ok_or_else(no_key)?;
+        let row = keys::row_of(&session, &target, &walk, settings.batch.row_bytes_max.0).await?;
+        named.found(key, row.as_deref()).await?;
+    }
+    named.finish().await
+}
+
 /// Reads all rows in one statement, which is one snapshot.
 async fn scan(
     settings: &Settings,
@@ -462,11 +503,7 @@ async fn scan(
     blocks: mpsc::Sender<Block>,
 ) -> Result<(), Fault> {
     let session = Session::open(settings).await?;
-    let admitted = probe::admit_to_read(&session, settings, selection).await?;
-    let [name, _] = settings.slots(&selection.dataset);
-    let is_through = admitted.capture == super::Capture::Functions;
-    let through = is_through.then(|| Functions::new(&name));
-    let target = Target::new(selection.clone(), &admitted.table)?.through(through);
+    let target = readable(&session, settings, selection).await?;
     session.run(&target.doing(), "set statement_timeout = 0").await?;
     let held = match scanned::throttle(&settings.guard, selection, rows_max) {
         Some(throttle) => Some((throttle, Session::open(settings).await?)),

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use phusa_protocol::batch::Phase;
 use phusa_protocol::change::Op;
 use phusa_protocol::fault::Fault;
+use phusa_protocol::row::put_tuple;
 use phusa_protocol::time::Timestamp;
+use phusa_protocol::value::Field;
 use tokio::sync::mpsc;
 
 use super::guard::Guard;
@@ -36,6 +38,18 @@ impl<W: Answers> Scanned<W> {
     ) -> Self {
         let (columns, filler) = (Arc::clone(columns), Filler::new(limits));
         Self { blocks, columns, number: 0, filler, held }
+    }
+
+    /// Puts what was found under a key, whole: the row as it is now, or that there is none.
+    pub(super) async fn found(&mut self, key: &[Vec<u8>], row: Option<&[u8]>) -> Result<(), Fault> {
+        match row {
+            Some(row) => self.filler.begin_row(Op::Update).extend_from_slice(row),
+            None => {
+                let fields: Vec<Field<'_>> = key.iter().map(|part| Field::Value(part)).collect();
+                put_tuple(self.filler.begin_row(Op::Delete), &fields);
+            }
+        }
+        self.end_row().await
     }
 
     /// Begins a row; its tuple follows in what is returned.
@@ -72,6 +86,19 @@ impl<W: Answers> Scanned<W> {
         throttle.spend(rows).await;
         throttle.give_way(witness).await
     }
+}
+
+/// The parts of a key along which a table is read, out of the contract's key, which holds them all.
+pub(super) fn walk_parts(
+    selection: &Selection,
+    walk: &[usize],
+    key: &[Vec<u8>],
+) -> Option<Vec<Vec<u8>>> {
+    let part = |at: &usize| {
+        let place = selection.key.iter().position(|place| place == at)?;
+        key.get(place).cloned()
+    };
+    walk.iter().map(part).collect()
 }
 
 /// What holds up a scan of all rows of a table; `None` for one of the first few.

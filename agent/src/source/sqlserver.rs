@@ -2,7 +2,7 @@
 //! data capture, row version or by comparing rows.
 //!
 //! Reading order: the settings here; what the server is and what the login may do (`probe`,
-//! `login`, `catalogue`, `choice`); types and SQL (`shape`, `value`, `target`, which are pure); the
+//! `login`, `catalogue`, `choice`, `offers`); types and SQL (`shape`, `value`, `target`, which are pure); the
 //! full read (`read`); the changes (`log`, `follow`), or all rows again (`compare`). Everything a restart needs is in `place`.
 //!
 //! Not yet verified against a real server: the tests run against a scripted one, and every
@@ -19,6 +19,7 @@ mod target;
 mod probe;
 mod tables;
 mod choice;
+mod offers;
 mod log;
 mod read;
 mod follow;
@@ -47,7 +48,7 @@ use super::scanned::{self, Scanned};
 use super::settings::{Keep, Limits, Password, Tls};
 use super::snapshot::Reading;
 use super::throttle::Throttle;
-use super::{Block, Findings, Intake, Listed, Resume, Selection, Source, Start};
+use super::{Block, Findings, Intake, Listed, Offer, Resume, Selection, Source, Start};
 
 /// Everything the engine needs to know.
 #[derive(Debug, Clone)]
@@ -119,6 +120,10 @@ impl SqlServerSource {
 impl Source for SqlServerSource {
     async fn probe(&self, selections: &[Selection]) -> Result<Findings, Fault> {
         probe::probe(&self.settings, selections).await
+    }
+
+    async fn offers(&self, selections: &[Selection]) -> Result<Vec<Offer>, Fault> {
+        offers::offers(&self.settings, selections).await
     }
 
     async fn tables(&self) -> Result<Vec<Listed>, Fault> {
@@ -289,6 +294,7 @@ impl Capture {
             filler: Filler::new(self.settings.batch),
             noted,
             noted_at: Instant::now(),
+            committed: None,
             left_open,
         }
     }

@@ -7,11 +7,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use phusa_protocol::PROTOCOL_VERSION;
+use phusa_protocol::contract::consent::{Asked, Proposal, SignedConsent};
 use phusa_protocol::delivery;
 use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::frame::FRAME_BYTES_MAX;
-use phusa_protocol::hello::{Hello, Refusal, Welcome};
+use phusa_protocol::hello::{Hello, ListAsked, Refusal, Welcome};
 use phusa_protocol::keys::PublicKey;
 use phusa_protocol::network::Network;
 use phusa_protocol::proof::{Answer, Proof, Question};
@@ -20,8 +22,9 @@ use reqwest::StatusCode;
 
 use crate::transport::identity::connection_code;
 
-/// Answers are small; whatever is longer is not from a hub.
-const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// The largest answer is a category list of some ten thousand codes; whatever is longer is not from a
+/// hub.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
 
 /// How long the hub may take to read a whole table for a comparison.
 const COMPARISON_TIMEOUT: Duration = Duration::from_secs(3_600);
@@ -52,6 +55,9 @@ pub struct Hub {
     batch: reqwest::Url,
     digest: reqwest::Url,
     proof: reqwest::Url,
+    proposed: reqwest::Url,
+    approve: reqwest::Url,
+    list: reqwest::Url,
     hub_key: PublicKey,
 }
 
@@ -104,6 +110,8 @@ impl Hub {
         };
         let (hello, batch) = (join("/v1/hello")?, join("/v1/batch")?);
         let (digest, proof) = (join("/v1/digest")?, join("/v1/proof")?);
+        let (proposed, approve) = (join("/v1/contract/proposed")?, join("/v1/contract/approve")?);
+        let list = join("/v1/list")?;
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(settings.tls)
             .dns_resolver(Resolver { allowed: settings.allowed_networks })
@@ -116,7 +124,8 @@ impl Hub {
             .timeout(settings.request_timeout)
             .build()
             .map_err(bad)?;
-        Ok(Self { client, hello, batch, digest, proof, hub_key: settings.hub_key })
+        let hub_key = settings.hub_key;
+        Ok(Self { client, hello, batch, digest, proof, proposed, approve, list, hub_key })
     }
 
     /// Says hello.
@@ -156,6 +165,34 @@ impl Hub {
     /// The fault the hub named, or why it could not be told.
     pub async fn report(&self, proof: &Proof) -> Result<(), Fault> {
         self.ask(&self.proof, proof, "cannot report a comparison to the hub").await.map(drop)
+    }
+
+    /// Asks what is proposed for a dataset and what is in force.
+    ///
+    /// # Errors
+    /// The fault the hub named, or why it could not be asked.
+    pub async fn proposal(&self, asked: &Asked) -> Result<Proposal, Fault> {
+        let what = "cannot ask the hub for a contract";
+        let answer = self.ask(&self.proposed, asked, what).await?;
+        serde_json::from_slice(&answer)
+            .map_err(|error| Fault::because(Code::ProtocolVersion, what, error))
+    }
+
+    /// Hands in the owner's signature under a contract.
+    ///
+    /// # Errors
+    /// The fault the hub named, or why it could not be told.
+    pub async fn approve(&self, signed: &SignedConsent) -> Result<(), Fault> {
+        self.ask(&self.approve, signed, "cannot hand in a signature").await.map(drop)
+    }
+
+    /// The canonical JSON of a category list in force.
+    ///
+    /// # Errors
+    /// The fault the hub named, or why it could not be asked.
+    pub async fn list(&self, list: &str) -> Result<Vec<u8>, Fault> {
+        let asked = ListAsked { protocol: PROTOCOL_VERSION, list: list.to_owned() };
+        self.ask(&self.list, &asked, "cannot ask the hub for a category list").await
     }
 
     async fn ask(

@@ -25,6 +25,7 @@ pub struct BodyRule {
 
 #[derive(Debug, Clone)]
 struct FieldRule {
+    name: Box<str>,
     kind: Kind,
     /// Length of a fixed-length kind, so that the common case is one comparison.
     length: Option<usize>,
@@ -32,6 +33,61 @@ struct FieldRule {
     is_key: bool,
     /// Agreed terms beyond the type; `None` for most fields, so that they cost one comparison.
     terms: Option<Box<Terms>>,
+}
+
+/// How a field breaks its contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Breach {
+    Null,
+    LeftOut,
+    Type,
+    Longer,
+    Code,
+}
+
+impl Breach {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Null => "is null",
+            Self::LeftOut => "is left out",
+            Self::Type => "has not the bytes of its type",
+            Self::Longer => "is longer than agreed",
+            Self::Code => "is no code of its list",
+        }
+    }
+
+    /// The same each time: what an incident is known by.
+    fn cause(self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::LeftOut => "left_out",
+            Self::Type => "type",
+            Self::Longer => "longer",
+            Self::Code => "code",
+        }
+    }
+}
+
+/// What is wrong with a body: where, in words, and the cause that does not change with the place.
+#[derive(Debug)]
+struct Wrong {
+    what: String,
+    cause: String,
+}
+
+impl Wrong {
+    fn new(what: impl Into<String>, cause: &str) -> Self {
+        Self { what: what.into(), cause: cause.to_owned() }
+    }
+
+    /// Bytes that are no body at all.
+    fn damaged(error: &BadBody) -> Self {
+        Self::new(error.to_string(), "body")
+    }
+
+    fn at(self, place: &str) -> Refused {
+        Refused::breach(Code::ContractViolation, format!("{place}: {}", self.what), self.cause)
+    }
 }
 
 /// What a contract asks of a text beyond being one.
@@ -49,12 +105,12 @@ impl Terms {
         has_any.then(|| Box::new(Self { max_length, codes }))
     }
 
-    fn breach(&self, bytes: &[u8]) -> Option<&'static str> {
+    fn breach(&self, bytes: &[u8]) -> Option<Breach> {
         if self.max_length.is_some_and(|most| is_longer(bytes, most)) {
-            return Some("is longer than agreed");
+            return Some(Breach::Longer);
         }
         let is_known = self.codes.as_ref().is_none_or(|codes| codes.holds(bytes));
-        if is_known { None } else { Some("is no code of its list") }
+        if is_known { None } else { Some(Breach::Code) }
     }
 }
 
@@ -66,17 +122,17 @@ fn is_longer(bytes: &[u8], most: usize) -> bool {
 
 impl FieldRule {
     #[inline]
-    fn breach(&self, field: Field<'_>, may_be_unchanged: bool) -> Option<&'static str> {
+    fn breach(&self, field: Field<'_>, may_be_unchanged: bool) -> Option<Breach> {
         let fits = match (field, self.length) {
             (Field::Value(bytes), Some(length)) => bytes.len() == length,
             (Field::Value(bytes), None) => self.kind.fits(bytes),
             (Field::Null, _) if self.nullable => true,
-            (Field::Null, _) => return Some("is null"),
+            (Field::Null, _) => return Some(Breach::Null),
             (Field::Unchanged, _) if may_be_unchanged && !self.is_key => true,
-            (Field::Unchanged, _) => return Some("is left out"),
+            (Field::Unchanged, _) => return Some(Breach::LeftOut),
         };
         if !fits {
-            return Some("has not the bytes of its type");
+            return Some(Breach::Type);
         }
         let (Some(terms), Field::Value(bytes)) = (&self.terms, field) else { return None };
         terms.breach(bytes)
@@ -88,6 +144,7 @@ impl BodyRule {
     #[must_use]
     pub fn of(contract: &Contract, lists: &Lists) -> Self {
         let rule = |(index, field): (usize, &ContractField)| FieldRule {
+            name: field.name.as_str().into(),
             kind: field.kind,
             length: field.kind.fixed_length(),
             nullable: contract.is_nullable(index),
@@ -105,42 +162,45 @@ impl BodyRule {
     /// # Errors
     /// [`Refused`] as a contract violation, naming run, row and field.
     pub fn walk(&self, body: &[u8], phase: Phase, counts: &Counts) -> Result<(), Refused> {
-        let violation = |what: String| Refused::new(Code::ContractViolation, what);
         let mut found = Counts::default();
         for (index, run) in runs(body).enumerate() {
-            let run = run.map_err(|error| violation(format!("run {index}: {error}")))?;
+            let place = || format!("run {index}");
+            let run = run.map_err(|error| Wrong::damaged(&error).at(&place()))?;
             if !is_in_phase(run.op, phase) {
                 let letter = char::from(run.op.letter());
-                return Err(violation(format!("run {index}: no {letter} in phase {phase:?}")));
+                let what = format!("no {letter} in phase {phase:?}");
+                return Err(Wrong::new(what, "phase").at(&place()));
             }
             self.walk_run(&run)
-                .map_err(|(row, what)| violation(format!("run {index}, row {row}: {what}")))?;
+                .map_err(|(row, wrong)| wrong.at(&format!("run {index}, row {row}")))?;
             *count_of(&mut found, run.op) += u64::from(run.row_count);
         }
         if found != *counts {
-            return Err(violation("the header counts other rows than the body holds".to_owned()));
+            let what = "the header counts other rows than the body holds";
+            return Err(Refused::breach(Code::ContractViolation, what, "counts"));
         }
         if found.truncate > TRUNCATES_MAX {
-            return Err(violation(format!("more than {TRUNCATES_MAX} truncates")));
+            let what = format!("more than {TRUNCATES_MAX} truncates");
+            return Err(Refused::breach(Code::ContractViolation, what, "truncates"));
         }
         Ok(())
     }
 
-    fn walk_run(&self, run: &Run<'_>) -> Result<(), (usize, String)> {
+    fn walk_run(&self, run: &Run<'_>) -> Result<(), (usize, Wrong)> {
         if run.op == Op::Truncate {
             // Its rows have no bytes, so walking them would cost what the sender likes.
             let empty = run.bytes.is_empty();
-            return empty.then_some(()).ok_or((0, BadBody::RunLength.to_string()));
+            return empty.then_some(()).ok_or((0, Wrong::damaged(&BadBody::RunLength)));
         }
         for (row, change) in run.changes().enumerate() {
-            let change = change.map_err(|error| (row, error.to_string()))?;
-            self.check_change(change).map_err(|what| (row, what))?;
+            let change = change.map_err(|error| (row, Wrong::damaged(&error)))?;
+            self.check_change(change).map_err(|wrong| (row, wrong))?;
         }
         Ok(())
     }
 
     #[inline]
-    fn check_change(&self, change: Change<'_>) -> Result<(), String> {
+    fn check_change(&self, change: Change<'_>) -> Result<(), Wrong> {
         match change {
             Change::Snapshot(row) | Change::Insert(row) => check_row(row, &self.fields, false),
             Change::Update(row) => check_row(row, &self.fields, true),
@@ -156,14 +216,17 @@ impl BodyRule {
 
 /// One pass over a row. Key fields are never null and never left out.
 #[inline]
-fn check_row(row: Tuple<'_>, rules: &[FieldRule], may_be_unchanged: bool) -> Result<(), String> {
+fn check_row(row: Tuple<'_>, rules: &[FieldRule], may_be_unchanged: bool) -> Result<(), Wrong> {
     if row.field_count() != rules.len() {
         let (found, agreed) = (row.field_count(), rules.len());
-        return Err(format!("{found} fields where the contract has {agreed}"));
+        let what = format!("{found} fields where the contract has {agreed}");
+        return Err(Wrong::new(what, "fields"));
     }
     for (index, (field, rule)) in row.fields().zip(rules).enumerate() {
         if let Some(breach) = rule.breach(field, may_be_unchanged) {
-            return Err(format!("field {index} {breach}"));
+            let (name, words) = (&rule.name, breach.words());
+            let what = format!("field {index} `{name}` {words}");
+            return Err(Wrong { what, cause: format!("{name}/{}", breach.cause()) });
         }
     }
     Ok(())
@@ -250,10 +313,10 @@ field = [
         row(&[(Insert, &[&[ID, NAME]])], "run 0, row 0: 2 fields where the contract has 3");
         let second = [(Insert, full), (Insert, &[&[ID, NAME, NOTE, NOTE] as &[_]] as &[_])];
         row(&second, "run 0, row 1: 4 fields where the contract has 3");
-        row(&[(Insert, &[&[ID, Null, Null]])], "run 0, row 0: field 1 is null");
-        row(&[(Insert, &[&[Null, NAME, Null]])], "run 0, row 0: field 0 is null");
-        row(&[(Insert, &[&[ID, NAME, Unchanged]])], "run 0, row 0: field 2 is left out");
-        let wrong = "run 0, row 0: field 0 has not the bytes of its type";
+        row(&[(Insert, &[&[ID, Null, Null]])], "run 0, row 0: field 1 `ten` is null");
+        row(&[(Insert, &[&[Null, NAME, Null]])], "run 0, row 0: field 0 `id` is null");
+        row(&[(Insert, &[&[ID, NAME, Unchanged]])], "run 0, row 0: field 2 `ghi_chu` is left out");
+        let wrong = "run 0, row 0: field 0 `id` has not the bytes of its type";
         row(&[(Insert, &[&[Field::Value(b"7"), NAME, Null]])], wrong);
         row(&[(Delete, full)], "run 0, row 0: 3 fields where the contract has 1");
         row(&[(Snapshot, full)], "run 0: no S in phase Live");
@@ -275,8 +338,8 @@ field = [
             let found = rule.walk(&bytes, Phase::Live, &counts).map_err(|refused| refused.what);
             assert_eq!(found.as_ref().map(|&()| ()).map_err(String::as_str), expected);
         };
-        let long = Err("run 0, row 0: field 1 is longer than agreed");
-        let strange = Err("run 0, row 0: field 1 is no code of its list");
+        let long = Err("run 0, row 0: field 1 `ten` is longer than agreed");
+        let strange = Err("run 0, row 0: field 1 `ten` is no code of its list");
         check("max_length = 6", NAME, Ok(()));
         check("max_length = 5", NAME, long);
         check("max_length = 1", Field::Unchanged, Ok(()));
@@ -305,6 +368,6 @@ field = [
     fn an_unchanged_key_is_not_accepted() {
         let (bytes, counts) = body(&[(Op::Update, &[&[Field::Unchanged, NAME, NOTE]])]);
         let refused = rule().walk(&bytes, Phase::Live, &counts).unwrap_err();
-        assert_eq!(refused.what, "run 0, row 0: field 0 is left out");
+        assert_eq!(refused.what, "run 0, row 0: field 0 `id` is left out");
     }
 }

@@ -62,7 +62,7 @@ pub fn unpack(batch: &Batch) -> Result<Vec<u8>, Refused> {
 pub fn body(header: &Header, body: &[u8], rule: &BodyRule) -> Result<(), Refused> {
     if header.tx_open && matches!(header.phase, Phase::Read | Phase::ReadEnd) {
         let what = "a full read is no source transaction";
-        return Err(Refused::new(Code::ContractViolation, what));
+        return Err(Refused::breach(Code::ContractViolation, what, "phase"));
     }
     rule.walk(body, header.phase, &header.counts)
 }
@@ -90,7 +90,7 @@ fn check_sender(
     }
     signed
         .verify(&enrolled.signing_key)
-        .map_err(|error| Refused::new(Code::SignatureWrong, error.to_string()))
+        .map_err(|error| Refused::breach(Code::SignatureWrong, error.to_string(), "signature"))
 }
 
 #[cfg(test)]

@@ -93,6 +93,7 @@ impl Ingest {
         let Some(standing) = locked.filter(|standing| next && as_assumed(standing)) else {
             return Ok(None);
         };
+        standing.keeps_mapping(header)?;
         let transfer = match transfer {
             Some(transfer) => transfer,
             None => self.log.next_transfer(&tx).await?,
@@ -114,6 +115,7 @@ impl Ingest {
         let standing = match (stream::judge(locked.as_ref(), header), locked) {
             (Judgement::Next, Some(standing)) => standing,
             (Judgement::NewEpoch, _) => {
+                self.is_still_agreed(&tx, work).await?;
                 match stream::begin_epoch(&tx, header, &work.agreed.shape).await? {
                     Some(standing) => standing,
                     None => return Ok(Err(Judgement::Early)),
@@ -127,6 +129,7 @@ impl Ingest {
                 return Ok(Err(judgement));
             }
         };
+        standing.keeps_mapping(header)?;
         if header.tx_open {
             let transfer = self.log.next_transfer(&tx).await?;
             let body = &work.batch.body;
@@ -143,6 +146,22 @@ impl Ingest {
         apply::finish(&tx, &delivery, transfer, prepared).await?;
         failpoint::pass(Point::AfterFinish);
         Ok(Ok(self.conclude(tx, work, standing, transfer).await?))
+    }
+
+    /// Where a version that breaks with this one came into force a moment ago, tables of its shape
+    /// stand under these names. Within an epoch the stream's row tells; a new one has to ask.
+    async fn is_still_agreed(&self, tx: &Transaction<'_>, work: &Work) -> Result<(), Stop> {
+        let sql = "select exists (select from phusa.contracts where dataset = $1 and in_force \
+                   and version = $2)";
+        let contract = &work.agreed.contract;
+        let major = i32::try_from(contract.version).unwrap_or(i32::MAX);
+        let row = tx.query_one(sql, &[&contract.dataset.to_string(), &major]).await;
+        let row = row.map_err(|error| database_fault("cannot look for the contract", &error))?;
+        if row.get(0) {
+            return Ok(());
+        }
+        let what = format!("another major version of {} is in force", contract.dataset);
+        Err(Refused::new(Code::ContractMismatch, what).into())
     }
 
     /// Applies what was staged of the source transaction that ends with this batch, in order and
@@ -189,7 +208,12 @@ impl Ingest {
         failpoint::pass(Point::AfterEntry);
         let digest = work.batch.signed.digest();
         let committed = Committed { epoch: header.epoch, seq: header.seq, header: digest };
-        let standing = Standing { committed, tx_open: header.tx_open, ..standing };
+        let standing = Standing {
+            committed,
+            tx_open: header.tx_open,
+            mapping: Some(header.mapping),
+            ..standing
+        };
         let step = Step { header, standing, bytes: work.arrival.bytes, now };
         stream::advance(&tx, &step).await?;
         failpoint::pass(Point::BeforeCommit);

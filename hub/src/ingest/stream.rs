@@ -4,13 +4,14 @@
 use deadpool_postgres::{Object, Transaction};
 use phusa_protocol::batch::{Header, Phase};
 use phusa_protocol::delivery::{Judgement, Receiver};
+use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::hello::Committed;
 use phusa_protocol::ids::{AgentId, DatasetId, Epoch, Seq};
 use phusa_protocol::time::Timestamp;
 use tokio_postgres::Row;
 
-use crate::error::database_fault;
+use crate::error::{Refused, database_fault};
 use crate::transfers::{digest_of, system_time, to_i64};
 use crate::warehouse::apply;
 use crate::warehouse::tables::Shape;
@@ -26,6 +27,29 @@ pub struct Standing {
     pub initial_load: bool,
     /// Whether the last batch ended inside a source transaction.
     pub tx_open: bool,
+    /// The mapping its epoch began with; `None` before its first batch.
+    pub mapping: Option<Digest>,
+}
+
+impl Standing {
+    /// Whether a batch was made by the mapping its epoch began with. An agent whose mapping has
+    /// changed reads anew; whoever sends another within an epoch is not that agent.
+    ///
+    /// # Errors
+    /// [`Refused`] as a breach.
+    pub fn keeps_mapping(&self, header: &Header) -> Result<(), Refused> {
+        let began = self.mapping.filter(|_| self.committed.epoch == header.epoch);
+        match began {
+            Some(mapping) if mapping != header.mapping => {
+                let what = format!(
+                    "mapping {} for {} epoch {}, which began with {mapping}",
+                    header.mapping, header.dataset, header.epoch
+                );
+                Err(Refused::breach(Code::MappingMismatch, what, "mapping"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// What moves a stream on.
@@ -48,7 +72,7 @@ pub fn judge(standing: Option<&Standing>, header: &Header) -> Judgement {
     Receiver(committed).judge(header.epoch, header.seq, header.previous)
 }
 
-const COLUMNS: &str = "stream_key, epoch, seq, header_digest, initial_load, tx_open";
+const COLUMNS: &str = "stream_key, epoch, seq, header_digest, initial_load, tx_open, mapping";
 
 /// Where a stream stands now, without a lock; `None` = nothing was ever committed.
 ///
@@ -100,7 +124,8 @@ pub async fn begin_epoch(
                (agent, dataset, epoch, seq, header_digest, initial_load, tx_open) \
                values ($1, $2, $3, 0, $4, $5, false) on conflict (agent, dataset) do update \
                set epoch = excluded.epoch, seq = 0, header_digest = excluded.header_digest, \
-               initial_load = excluded.initial_load, tx_open = false, consistent_at = null \
+               initial_load = excluded.initial_load, tx_open = false, consistent_at = null, \
+               mapping = null \
                where streams.epoch < excluded.epoch returning stream_key";
     let zero = header.previous.as_bytes().as_slice();
     let row = tx
@@ -112,7 +137,7 @@ pub async fn begin_epoch(
     discard_staged(tx, stream_key).await?;
     apply::begin_epoch(tx, stream_key).await?;
     let committed = Committed { epoch: header.epoch, seq: Seq::NONE, header: header.previous };
-    Ok(Some(Standing { stream_key, committed, initial_load, tx_open: false }))
+    Ok(Some(Standing { stream_key, committed, initial_load, tx_open: false, mapping: None }))
 }
 
 /// Moves the stream to where `step` says.
@@ -125,7 +150,7 @@ pub async fn advance(tx: &Transaction<'_>, step: &Step<'_>) -> Result<(), Fault>
                last_source_time = $5, last_committed_at = $6, \
                rows = rows + $7, batches = batches + 1, bytes = bytes + $8, \
                consistent_at = case when not $9 then null when $4 then consistent_at \
-                                    else coalesce(consistent_at, $6) end \
+                                    else coalesce(consistent_at, $6) end, mapping = $10 \
                where stream_key = $1";
     let statement = tx.prepare_cached(sql).await.map_err(not_moved)?;
     let is_live = header.phase == Phase::Live;
@@ -141,6 +166,7 @@ pub async fn advance(tx: &Transaction<'_>, step: &Step<'_>) -> Result<(), Fault>
             &to_i64(header.counts.total()),
             &to_i64(step.bytes),
             &is_live,
+            &header.mapping.as_bytes().as_slice(),
         ],
     )
     .await
@@ -216,6 +242,7 @@ pub async fn discard_staged(tx: &Transaction<'_>, stream_key: i64) -> Result<(),
 fn read(row: &Row) -> Result<Standing, Fault> {
     let number = |index: usize| row.try_get::<_, i64>(index).map_err(not_read);
     let header: Vec<u8> = row.try_get(3).map_err(not_read)?;
+    let mapping: Option<Vec<u8>> = row.try_get(6).map_err(not_read)?;
     let damaged = || Fault::new(Code::LogBroken, "a stream's header digest is none");
     let committed = Committed {
         epoch: Epoch(number(1)?.unsigned_abs()),
@@ -227,6 +254,7 @@ fn read(row: &Row) -> Result<Standing, Fault> {
         committed,
         initial_load: row.try_get(4).map_err(not_read)?,
         tx_open: row.try_get(5).map_err(not_read)?,
+        mapping: mapping.as_deref().and_then(digest_of),
     })
 }
 

@@ -1,4 +1,5 @@
-//! Frames over HTTPS: `POST /v1/hello`, `/v1/batch`, `/v1/digest` and `/v1/proof`.
+//! Frames over HTTPS: `POST /v1/hello`, `/v1/batch`, `/v1/digest`, `/v1/proof`,
+//! `/v1/contract/proposed`, `/v1/contract/approve` and `/v1/list`.
 //!
 //! A body is read only after its sender was identified and may send. What bodies take in memory is
 //! bounded over all connections, and so is the time a slow sender has for one.
@@ -13,9 +14,10 @@ use axum::routing::post;
 use axum::{Extension, Json, Router};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
+use phusa_protocol::contract::consent::{Asked, SignedConsent};
 use phusa_protocol::fault::Code;
 use phusa_protocol::frame::FRAME_BYTES_MAX;
-use phusa_protocol::hello::{Hello, Refusal};
+use phusa_protocol::hello::{Hello, ListAsked, Refusal};
 use phusa_protocol::proof::{Proof, Question};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -55,6 +57,9 @@ pub fn router(ingest: Arc<Ingest>) -> Router {
         .route("/v1/batch", post(batch))
         .route("/v1/digest", post(digest))
         .route("/v1/proof", post(proof))
+        .route("/v1/contract/proposed", post(proposed))
+        .route("/v1/contract/approve", post(approve))
+        .route("/v1/list", post(list))
         .with_state(Routes { ingest, memory })
 }
 
@@ -136,6 +141,43 @@ async fn proof(
         Err(refusal) => Err(refusal),
     };
     answered.map_or_else(|refusal| answer(&refusal), |()| StatusCode::NO_CONTENT.into_response())
+}
+
+async fn proposed(
+    State(routes): State<Routes>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let answered = match asked::<Asked>(&routes, &peer, request).await {
+        Ok((caller, asked)) => routes.ingest.proposal(&caller, &asked).await,
+        Err(refusal) => Err(refusal),
+    };
+    answered.map_or_else(|refusal| answer(&refusal), |found| Json(found).into_response())
+}
+
+async fn approve(
+    State(routes): State<Routes>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let answered = match asked::<SignedConsent>(&routes, &peer, request).await {
+        Ok((caller, signed)) => routes.ingest.owner_signs(&caller, &signed).await,
+        Err(refusal) => Err(refusal),
+    };
+    answered.map_or_else(|refusal| answer(&refusal), |()| StatusCode::NO_CONTENT.into_response())
+}
+
+async fn list(
+    State(routes): State<Routes>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let answered = match asked::<ListAsked>(&routes, &peer, request).await {
+        Ok((caller, asked)) => routes.ingest.list(&caller, &asked).await,
+        Err(refusal) => Err(refusal),
+    };
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    answered.map_or_else(|refusal| answer(&refusal), |body| (json, body).into_response())
 }
 
 /// Who asks, and what.

@@ -47,6 +47,7 @@ pub struct Metrics {
     lag: Family<Labels<2>, Gauge<f64, std::sync::atomic::AtomicU64>>,
     log_entries: Gauge,
     log_unsequenced: Gauge,
+    incidents_open: Family<Labels<1>, Gauge>,
     connections: Gauge,
     apply: Histogram,
 }
@@ -65,6 +66,7 @@ impl Default for Metrics {
             lag: Family::default(),
             log_entries: Gauge::default(),
             log_unsequenced: Gauge::default(),
+            incidents_open: Family::default(),
             connections: Gauge::default(),
             apply,
         };
@@ -118,6 +120,13 @@ impl Metrics {
         self.log_unsequenced.set(log_unsequenced);
     }
 
+    /// Takes over how many incidents are open, by kind.
+    pub fn observe_incidents(&self, open: &[(String, i64)]) {
+        for (kind, count) in open {
+            self.incidents_open.get_or_create(&Labels([("kind", kind.clone())])).set(*count);
+        }
+    }
+
     /// The text Prometheus reads.
     #[must_use]
     pub fn text(&self) -> String {
@@ -146,6 +155,8 @@ impl Metrics {
         to.register("log_entries", entries, self.log_entries.clone());
         let unsequenced = "Committed entries that have no number yet";
         to.register("log_unsequenced", unsequenced, self.log_unsequenced.clone());
+        let open = "Incidents that nobody has closed, by kind";
+        to.register("incidents_open", open, self.incidents_open.clone());
         to.register("connections", "Open connections of agents", self.connections.clone());
         let apply = "Seconds from the arrival of a batch to its commit";
         to.register("apply_seconds", apply, self.apply.clone());
@@ -165,6 +176,7 @@ mod tests {
         metrics.accepted(&dataset, &counts, 100, Duration::from_millis(3));
         metrics.refused(Code::SignatureWrong, true);
         metrics.observe(&[], 5, 1);
+        metrics.observe_incidents(&[("contract".to_owned(), 2)]);
         let text = metrics.text();
         for line in [
             "phusa_rows_total{dataset=\"cong_dan.citizens\",op=\"insert\"} 3",
@@ -173,6 +185,7 @@ mod tests {
             "phusa_refusals_total{code=\"signature_wrong\"} 1",
             "phusa_log_entries 5",
             "phusa_log_unsequenced 1",
+            "phusa_incidents_open{kind=\"contract\"} 2",
             "phusa_connections 0",
             "phusa_apply_seconds_count 1",
         ] {

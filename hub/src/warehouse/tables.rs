@@ -139,6 +139,21 @@ impl Shape {
         Ok(to.altered(&alterations))
     }
 
+    /// The statements that keep these tables, with their history, as `<table>__v<major>`, so that
+    /// others can be made under their names. Nothing writes to them any more.
+    #[must_use]
+    pub fn set_aside(&self, major: u32) -> Vec<String> {
+        let name = format!("{}__v{major}", self.dataset.table());
+        let (table, history) = (self.table(), self.history());
+        let drop = |event: &str| format!("drop trigger keep_{event} on {table}");
+        vec![
+            drop("update"),
+            drop("delete"),
+            format!("alter table {history} rename to {}", quoted(&format!("{name}__history"))),
+            format!("alter table {table} rename to {}", quoted(&name)),
+        ]
+    }
+
     /// The alterations on both tables, and what has to know of them.
     fn altered(&self, alterations: &[String]) -> Vec<String> {
         let mut statements = Vec::new();
@@ -272,20 +287,10 @@ impl Column {
         if self.kind == to.kind {
             return Ok(None);
         }
-        if is_wider(self.kind, to.kind) {
+        if self.kind.widens_to(to.kind) {
             return Ok(Some(format!("alter column {name} type {}", to.kind)));
         }
         Err(format!("{name} changes from {} to {}, which may lose values", self.kind, to.kind))
-    }
-}
-
-/// Whether `to` holds every value of `from` exactly.
-fn is_wider(from: Kind, to: Kind) -> bool {
-    const INTEGERS: [Kind; 4] = [Kind::Int2, Kind::Int4, Kind::Int8, Kind::Numeric];
-    let rank = |kind| INTEGERS.iter().position(|&integer| integer == kind);
-    match (rank(from), rank(to)) {
-        (Some(from), Some(to)) => from < to,
-        _ => from == Kind::Float4 && to == Kind::Float8,
     }
 }
 

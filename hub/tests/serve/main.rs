@@ -16,6 +16,7 @@ use phusa_protocol::change::Op;
 use phusa_protocol::fault::Code;
 use phusa_protocol::ids::{Epoch, Seq};
 use phusa_protocol::keys::SigningKey;
+use phusa_protocol::value::Field;
 use world::{Answer, Sender, World};
 
 /// What the hub said, in one word for comparison.
@@ -149,7 +150,11 @@ async fn a_window_sent_at_once_is_committed_in_order() {
     let versions = "select count(distinct _version) = 21 from cong_dan.citizens";
     assert!(world.ask(versions).await);
     let export = world.run(&["log", "export", "--format", "json"]);
-    assert_eq!(export.lines().count(), 43, "one contract and 42 batches");
+    assert_eq!(
+        export.lines().count(),
+        46,
+        "a contract with its three steps before, and 42 batches"
+    );
     world.verify_export(&export);
     let metrics = world.metrics().await;
     let rows = "phusa_rows_total{dataset=\"cong_dan.citizens\",op=\"snapshot\"} 21";
@@ -198,7 +203,7 @@ async fn batches_wait_while_the_disk_reserve_is_reached() {
     let refusal = agent.send(&batch).await.unwrap_err();
     assert_eq!(refusal.code, Code::HubStorageFull);
     assert_eq!(refusal.retry_after_ms, Some(30_000));
-    assert_eq!(world.log_verify()["entries"], 1, "waiting is no entry");
+    assert_eq!(world.log_verify()["entries"], 4, "waiting is no entry");
     world.stop().await;
 }
 
@@ -219,22 +224,22 @@ async fn whoever_alters_log_rows_or_streams_in_the_database_is_found_out() {
     };
     check(
         "update phusa.transfers set entry = replace(entry, 'version\":\"0', 'version\":\"9') \
-         where number = 3",
+         where number = 6",
         "update phusa.transfers set entry = replace(entry, 'version\":\"9', 'version\":\"0') \
-         where number = 3",
-        "entry 3: the chain does not lead here",
+         where number = 6",
+        "entry 6: the chain does not lead here",
     )
     .await;
     check(
-        "update phusa.transfers set number = 9 where number = 2",
-        "update phusa.transfers set number = 2 where number = 9",
-        "expected entry 2 here",
+        "update phusa.transfers set number = 9 where number = 5",
+        "update phusa.transfers set number = 5 where number = 9",
+        "expected entry 5 here",
     )
     .await;
     check(
-        "create table cut as select * from phusa.transfers where number = 3; \
+        "create table cut as select * from phusa.transfers where number = 6; \
          delete from phusa.salts where transfer in (select transfer from cut); \
-         delete from phusa.transfers where number = 3",
+         delete from phusa.transfers where number = 6",
         "insert into phusa.transfers overriding system value select * from cut",
         "the log has no entry of batch 2",
     )
@@ -293,18 +298,27 @@ async fn a_contract_may_widen_and_nothing_else() {
     assert!(said.contains("contract_invalid") && said.contains("major version"), "{said}");
     let (code_of_same, said) = world.apply_contract("", "");
     assert_eq!((code_of_same, said.contains("unchanged")), (0, true), "{said}");
-    let phone = "{ name = \"phone\", type = \"text\", class = \"B\", name_vi = \"Số\" },";
-    let (code_of_wide, said) = world.apply_contract(ten, &format!("{ten}\n{phone}"));
-    assert_eq!((code_of_wide, said.contains("widened")), (0, true), "{said}");
-    let refused = agent.hello().await.unwrap().datasets[0].refused;
-    assert_eq!(refused, Some(Code::ContractMismatch), "a greeting finds the new one at once");
-    let second = agent.seal(Phase::Read, false, &[(Op::Snapshot, 2, "Bình")]);
-    assert_eq!(code(&agent.send(&second).await), Some(Code::ContractMismatch));
-    assert_eq!(
-        world.log_verify()["entries"],
-        5,
-        "two contracts, one batch, a greeting and a batch refused"
+    let phone =
+        "field = [\n  { name = \"phone\", type = \"text\", class = \"B\", name_vi = \"Số\" },";
+    let text = world::CONTRACT.replacen("version = 1", "version = 1\nminor = 1", 1).replacen(
+        "field = [",
+        phone,
+        1,
     );
+    let said = world.run(&["contract", "apply", &world.contract("wide.toml", &text)]);
+    assert!(said.contains("widened"), "{said}");
+    let refused = agent.hello().await.unwrap().datasets[0].refused;
+    assert_eq!(refused, None, "who has not changed its file yet need not stop");
+    let second = agent.seal(Phase::Read, false, &[(Op::Snapshot, 2, "Bình")]);
+    agent.send(&second).await.unwrap();
+    let mut wider = agent.on(&text);
+    wider.begin_epoch();
+    let id = 3_i64.to_be_bytes();
+    let fields = [Field::Value(b"0912"), Field::Value(&id), Field::Value("Chi".as_bytes())];
+    let third = wider.seal_fields(&fields);
+    wider.send(&third).await.unwrap();
+    assert_eq!(world.names().await, ["An", "Bình", "Chi"]);
+    assert_eq!(world.log_verify()["entries"], 11, "two contracts of four entries, three batches");
     world.stop().await;
 }
 

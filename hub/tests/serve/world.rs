@@ -14,6 +14,7 @@ use phusa_protocol::batch::{
 };
 use phusa_protocol::change::{BodyWriter, Op};
 use phusa_protocol::contract::Contract;
+use phusa_protocol::contract::consent::SignedConsent;
 use phusa_protocol::digest::Digest;
 use phusa_protocol::frame;
 use phusa_protocol::hello::{Hello, Offer, Refusal, Welcome};
@@ -25,7 +26,7 @@ use phusa_protocol::time::Timestamp;
 use phusa_protocol::value::Field;
 use tempfile::TempDir;
 
-const CONTRACT: &str = r#"
+pub(crate) const CONTRACT: &str = r#"
 dataset = "cong_dan.citizens"
 version = 1
 title_vi = "Công dân"
@@ -96,11 +97,9 @@ impl World {
              [warehouse]\ndisk_reserve = \"{disk_reserve}\"\n"
         );
         fs::write(dir.path().join("hub/hub.toml"), config).unwrap();
-        fs::write(dir.path().join("citizens.toml"), CONTRACT).unwrap();
         let world = Self { dir, port, metrics_port, hub: Mutex::new(None) };
         world.serve(None).await;
-        let contract = world.path("citizens.toml");
-        world.run(&["contract", "apply", contract.to_str().unwrap()]);
+        world.run(&["contract", "apply", &world.contract("citizens.toml", CONTRACT)]);
         world
     }
 
@@ -127,11 +126,20 @@ impl World {
 
     /// Applies the contract with one text replaced; exit code and what was said.
     pub(crate) fn apply_contract(&self, from: &str, to: &str) -> (i32, String) {
-        let file = self.path("other.toml");
-        fs::write(&file, CONTRACT.replacen(from, to, 1)).unwrap();
+        let file = self.contract("other.toml", &CONTRACT.replacen(from, to, 1));
         let done = self.command().args(["contract", "apply"]).arg(&file).output().unwrap();
         let said = [done.stdout, done.stderr].concat();
         (done.status.code().unwrap(), String::from_utf8(said).unwrap())
+    }
+
+    /// Writes a contract and, beside it, the signature of its owner's agent.
+    pub(crate) fn contract(&self, name: &str, text: &str) -> String {
+        let file = self.write(name, text);
+        let signer = self.sender("H57.12/may-1");
+        let contract = Contract::from_toml(text).unwrap();
+        let signed = SignedConsent::of_owner(&contract, &signer.agent, &signer.signing_key);
+        fs::write(format!("{file}.signature"), serde_json::to_string(&signed).unwrap()).unwrap();
+        file
     }
 
     /// Writes a file beside the hub's.

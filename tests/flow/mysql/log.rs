@@ -293,3 +293,29 @@ async fn mysql_without_transaction_names_is_followed_by_file_and_offset() {
     assert_eq!(world.identical("dan").await, 1_000);
     assert_eq!(world.epoch("dan"), 1);
 }
+
+/// The agent before this transaction came, and with it: unpacked it has 300 MB.
+const MEMORY_KIB_MAX: u64 = 200_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packed_transaction_too_large_for_memory_is_refused_before_the_driver_unpacks_it() {
+    let settings = "binlog_transaction_compression=ON\nmax_allowed_packet=64M\n";
+    let Some(server) = mysql_or_why_not(settings) else { return };
+    let mut world = followed(server.database(), "").await;
+    world.source.sql(&format!(
+        "create table khac (id int primary key, b longtext);
+         begin; update dan set so = 5 where id <= 10;
+         insert into khac select n, repeat('x', 1000000) from {}; commit",
+        numbers(300)
+    ));
+    is_read_anew(&mut world, 2, "unpacks to 286 MiB").await;
+    world.source.sql("update dan set so = 6 where id <= 20");
+    world.warehouse_says("select count(*) from thu.dan where so = 6", "20").await;
+    assert_eq!(world.epoch("dan"), 2, "it goes on behind that transaction");
+    let agent = world.province.agent_process(AGENCY).id();
+    let status = std::fs::read_to_string(format!("/proc/{agent}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    eprintln!("the agent took at most {peak} KiB");
+    assert!(peak <= MEMORY_KIB_MAX, "{peak} KiB");
+}

@@ -35,12 +35,15 @@ fn carried() -> Vec<Carried> {
         ("so", "decimal(38, 0)", "numeric", vec![(Value::Decimal(MOST, 0), "99999999999999999999999999999999999999"), (Value::Decimal(-MOST, 0), "-99999999999999999999999999999999999999")]),
         ("le", "numeric(38, 38)", "numeric", vec![(Value::Decimal(1, 38), "0.00000000000000000000000000000000000001"), (Value::Decimal(0, 38), "0.00000000000000000000000000000000000000")]),
         ("tien", "money", "numeric", vec![(Value::Decimal(-9_223_372_036_854_775_808, 4), "-922337203685477.5808"), (Value::Decimal(1, 4), "0.0001")]),
+        ("tien_it", "smallmoney", "numeric", vec![(Value::Decimal(-2_147_483_648, 4), "-214748.3648"), (Value::Decimal(2_147_483_647, 4), "214748.3647")]),
         ("f4", "real", "float4", vec![(Value::Real(0.1), "0.1"), (Value::Real(-3.402_823_5e38), "-3.4028235e+38")]),
         ("f8", "float", "float8", vec![(Value::Float(0.1), "0.1"), (Value::Float(5e-324), "5e-324")]),
         ("ngay", "date", "date", vec![(Value::Date(0), "0001-01-01"), (Value::Date(days("9999-12-31")), "9999-12-31")]),
         ("gio", "time(3)", "time", vec![(Value::Time(tenths("23:59:59.999")), "23:59:59.999"), (Value::Time(0), "00:00:00")]),
+        ("gio0", "time(0)", "time", vec![(Value::Time(tenths("23:59:59")), "23:59:59"), (Value::Time(0), "00:00:00")]),
         ("gio7", "time(7)", "text", vec![(Value::Time(tenths("23:59:59.9999999")), "23:59:59.9999999"), (Value::Time(tenths("08:30:00")), "08:30:00")]),
         ("luc", "datetime2(7)", "timestamp", vec![(moment("9999-12-31", "23:59:59.999999"), "9999-12-31 23:59:59.999999"), (moment("0001-01-01", "00:00:00"), "0001-01-01 00:00:00")]),
+        ("luc0", "datetime2(0)", "timestamp", vec![(moment("9999-12-31", "23:59:59"), "9999-12-31 23:59:59"), (moment("0001-01-01", "00:00:00"), "0001-01-01 00:00:00")]),
         ("luc_chu", "datetime2(7)", "text", vec![(moment("2026-11-21", "08:30:00.1234567"), "2026-11-21 08:30:00.1234567"), (moment("2026-11-21", "08:30:00.5"), "2026-11-21 08:30:00.5")]),
         ("luc_cu", "datetime", "timestamp", vec![(datetime("1753-01-01", "00:00:00.003"), "1753-01-01 00:00:00.003"), (datetime("9999-12-31", "23:59:59.997"), "9999-12-31 23:59:59.997")]),
         ("luc_ngan", "smalldatetime", "timestamp", vec![(moment("2079-06-06", "23:59:00"), "2079-06-06 23:59:00"), (moment("1900-01-01", "00:00:00"), "1900-01-01 00:00:00")]),
@@ -48,6 +51,9 @@ fn carried() -> Vec<Carried> {
         ("mui_chu", "datetimeoffset(7)", "text", vec![(Value::Offset(days("2026-11-21"), tenths("01:30:00.1234567"), 420), "2026-11-21 08:30:00.1234567+07"), (Value::Offset(days("2026-11-21"), tenths("01:30:00"), -570), "2026-11-20 16:00:00-09:30")]),
         ("ten", "nvarchar(50)", "text", vec![(text("Nguyễn Thị Ánh Tuyết 🐃"), "Nguyễn Thị Ánh Tuyết 🐃"), (text(""), "")]),
         ("ten_to_hop", "varchar(50)", "text", vec![(text("Ha\u{300} No\u{302}\u{323}i"), "Hà Nội"), (text("'; --"), "'; --")]),
+        ("ten_dai", "varchar(max)", "text", vec![(text("Ha\u{309}i Pho\u{300}ng"), "Hải Phòng"), (text(""), "")]),
+        ("ten_cu", "text", "text", vec![(text("Ba\u{301}c Ninh"), "Bác Ninh"), (text(""), "")]),
+        ("ma_cu", "char(4)", "text", vec![(text("X1  "), "X1  "), (text("    "), "    ")]),
         ("ma_dem", "nchar(5)", "text", vec![(text("ấp   "), "ấp   "), (text("     "), "     ")]),
         ("dai", "nvarchar(max)", "text", vec![(text(LONG), LONG), (text(""), "")]),
         ("ghi_chu", "ntext", "text", vec![(text("cũ"), "cũ"), (text(""), "")]),
@@ -126,4 +132,21 @@ async fn every_type_of_sql_server_arrives_exactly_and_a_value_that_cannot_is_set
     });
     let rejected = rejected.await;
     assert!(rejected.contains("ten:text_not_utf8"), "{rejected}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn types_of_the_clr_are_refused_by_name() {
+    let mut agency = Agency::new();
+    let columns = ["id int", "cay hierarchyid", "hinh geometry", "dat geography"];
+    let mut table = Table::new("ban_do", &columns, &["id"]);
+    table.granted = true;
+    agency.server.database().create(table);
+    let fields = &["id int4", "cay text", "hinh bytea", "dat bytea"];
+    agency.place("", &[Share { table: "ban_do", key: "id", fields, rules: "" }]);
+    let said = said(&agency.province.agent(AGENCY, &["check", "--offline"]));
+    for (column, kind) in [("cay", "hierarchyid"), ("hinh", "geometry"), ("dat", "geography")] {
+        let refused =
+            format!("column {column} of dbo.ban_do is {kind}: types of the CLR are not carried");
+        assert!(said.contains(&refused), "{refused}: {said}");
+    }
 }

@@ -39,6 +39,9 @@ fn flag(value: bool) -> Value {
     Value::Int(i64::from(value))
 }
 
+/// When every transaction that was captured was committed, in UTC.
+pub const COMMITTED_AT: &str = "2026-11-01T08:15:30.003";
+
 /// Answers one statement.
 ///
 /// # Panics
@@ -46,6 +49,7 @@ fn flag(value: bool) -> Value {
 pub(super) fn answer(database: &mut Database, sql: &str, params: &[Value]) -> Answer {
     match sql {
         set if set.starts_with("set ") => Answer::Done,
+        "select 1" => row(vec![Value::Int(1)]),
         _ if sql.contains("serverproperty('ProductVersion')") => row(vec![
             Value::text("11.0.7001.0"),
             Value::text("Standard Edition (64-bit)"),
@@ -88,6 +92,7 @@ pub(super) fn answer(database: &mut Database, sql: &str, params: &[Value]) -> An
             database.clock += 1;
             row(vec![Value::text(&format!("{:09}", database.clock))])
         }
+        _ if sql.contains("tzoffset") => row(vec![Value::text(COMMITTED_AT)]),
         _ if sql.contains("sys.fn_cdc_map_lsn_to_time") => {
             let Value::Text(time) = &params[1] else { panic!("a time") };
             let time: u64 = String::from_utf16_lossy(time).parse().expect("a time of this server");

@@ -21,6 +21,7 @@ use crate::config::secret::SecretFile;
 use crate::config::{self, DatasetFile, FieldFile, MaskFile};
 use crate::mapping::field::{FieldRule, Mask, Recipe, Rules};
 use crate::mapping::filter::{Dialect, Filter};
+use crate::mapping::terms::{AgreedList, Terms};
 use crate::source::{Capture, Selection};
 
 /// What `agent.toml` says of every dataset.
@@ -261,6 +262,10 @@ impl Check<'_> {
             from: None,
             recipe: Recipe::default(),
             mask: Mask::Keep,
+            terms: Terms {
+                max_length: agreed.max_length.and_then(|most| usize::try_from(most).ok()),
+                codes: agreed.code_list.as_deref().map(AgreedList::new),
+            },
         };
         let Some(field) = mapped else { return rule };
         if field.from.is_some() == field.compute.is_some() {

@@ -14,6 +14,7 @@ fn masked(native: Native, kind: Kind, mask: Mask, bytes: &[u8]) -> Result<Vec<u8
         from: Some("name".to_owned()),
         recipe: Recipe::default(),
         mask,
+        terms: Terms::default(),
     };
     let column = Column {
         name: "name".to_owned(),

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::super::sample;
 use super::Dataset;
+use super::weave::{self, Weaving};
 use crate::config::plan::DatasetPlan;
 use crate::mapping::{Bound, Mapping, Quality, Reject};
 use crate::rejects::RejectsFile;
@@ -125,7 +126,9 @@ impl<'a, S: Source> Capture<'a, S> {
             () = self.stop.cancelled() => return Ok(()),
         };
         let (blocks, taken) = mpsc::channel(STAGE_BLOCKS);
-        let (finished, written) = mpsc::channel(STAGE_BLOCKS);
+        let (onward, woven) = mpsc::channel(STAGE_BLOCKS);
+        let (finished, mapped) = mpsc::channel(STAGE_BLOCKS);
+        let (written, seen_written) = watch::channel(0);
         let (durable, seen) = watch::channel(0);
         let (progress, shown) = watch::channel(Progress::default());
         self.owner.show.send_modify(|all| all.progress = Some(shown));
@@ -136,25 +139,34 @@ impl<'a, S: Source> Capture<'a, S> {
         let (tasks, selection) = (self.owner.tasks.clone(), dataset.selection.clone());
         let level = self.owner.plan.hub.compression_level;
         let reading = tasks.spawn(async move { source.capture(&selection, start, intake).await });
-        let (captured, mapped, written) = tokio::join!(
+        let weaving = Weaving {
+            owner: self.owner,
+            dataset,
+            standing: weave::Standing::after(self.writer.tail(), self.resume.as_ref()),
+            onward,
+            written: seen_written,
+        };
+        let (captured, woven, mapped, written) = tokio::join!(
             reading,
+            weaving.run(taken),
             async {
-                let mapped = map_blocks(&mapping, level, &tasks, taken, finished).await;
+                let mapped = map_blocks(&mapping, level, &tasks, woven, finished).await;
                 stop.cancel();
                 mapped
             },
-            self.write_blocks(written, durable),
+            self.write_blocks(mapped, durable, written),
         );
         let captured = captured.unwrap_or_else(|error| {
             Err(Fault::because(Code::Bug, "the capture ended early", error))
         });
-        mapped.and(written).and(captured)
+        mapped.and(written).and(woven).and(captured)
     }
 
     async fn write_blocks(
         &mut self,
         mut finished: mpsc::Receiver<JoinHandle<Result<Finished, Fault>>>,
         durable: watch::Sender<u64>,
+        written: watch::Sender<u64>,
     ) -> Result<(), Fault> {
         while let Some(handle) = finished.recv().await {
             let joined = handle.await;
@@ -166,6 +178,7 @@ impl<'a, S: Source> Capture<'a, S> {
             }
             self.resume = Some(block.resume);
             durable.send_replace(block.packed.number());
+            written.send_modify(|count| *count += 1);
         }
         Ok(())
     }

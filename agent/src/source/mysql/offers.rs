@@ -67,7 +67,7 @@ impl Look<'_> {
         faults.extend(found.faults);
         statements.extend(found.statements);
         let obstacles = faults.into_iter().map(|fault| fault.what).collect();
-        Ok(Way { capture, obstacles, statements, risks: self.risks(capture) })
+        Ok(Way { capture, by: None, obstacles, statements, risks: self.risks(capture) })
     }
 
     fn risks(&self, capture: Capture) -> Vec<String> {

@@ -19,6 +19,9 @@ pub(super) struct Table {
     pub(super) columns: Vec<Attribute>,
     /// Columns of each unique, immediate, complete index over NOT NULL columns, primary key first.
     pub(super) unique_keys: Vec<Vec<String>>,
+    /// Tables that inherit from an ordinary one: a query of it shows their rows, and neither its log
+    /// nor its key holds for them.
+    pub(super) heirs: Vec<String>,
     /// Rows as the server's statistics estimate them.
     pub(super) rows_estimated: u64,
     /// Whether the login may use the schema.
@@ -97,7 +100,8 @@ impl Table {
                    where n.nspname = $1 and c.relname = $2";
         let rows = session.rows(&doing, sql, &[&schema, &name]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let oid: u32 = get(row, 0)?;
+        let (oid, kind): (u32, String) = (get(row, 0)?, get(row, 1)?);
+        let heirs = heirs(session, &doing, oid).await?;
         let (unique_keys, identity_index) = unique_keys(session, &doing, oid).await?;
         let identity = match (get::<String>(row, 2)?.as_str(), identity_index) {
             ("f", _) => ReplicaIdentity::Full,
@@ -106,7 +110,8 @@ impl Table {
         };
         Ok(Some(Self {
             oid,
-            kind: get(row, 1)?,
+            kind,
+            heirs,
             identity,
             columns: attributes(session, &doing, oid).await?,
             unique_keys,
@@ -180,6 +185,19 @@ async fn unique_keys(
         }
     }
     Ok((keys, identity))
+}
+
+/// Tables that inherit from an ordinary one, as people write them.
+pub(super) async fn heirs(
+    session: &Session,
+    doing: &str,
+    table: u32,
+) -> Result<Vec<String>, Fault> {
+    let sql = "select i.inhrelid::regclass::text from pg_inherits i \
+               join pg_class c on c.oid = i.inhparent and c.relkind = 'r' \
+               where i.inhparent = $1 order by 1";
+    let rows = session.rows(doing, sql, &[&table]).await?;
+    rows.iter().map(|row| get(row, 0)).collect()
 }
 
 async fn attributes(session: &Session, doing: &str, table: u32) -> Result<Vec<Attribute>, Fault> {

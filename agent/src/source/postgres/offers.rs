@@ -82,7 +82,7 @@ impl Look<'_> {
         }
         obstacles.extend(found.faults.into_iter().map(|fault| fault.what));
         statements.extend(found.statements);
-        Ok(Way { capture, obstacles, statements, risks: self.risks(capture) })
+        Ok(Way { capture, by: None, obstacles, statements, risks: self.risks(capture) })
     }
 
     fn risks(&self, capture: Capture) -> Vec<String> {

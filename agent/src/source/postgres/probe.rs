@@ -265,6 +265,16 @@ impl Look<'_> {
             found.fault(Code::SourceTableMissing, what);
             return Ok(found);
         }
+        if !table.heirs.is_empty() {
+            let what = format!(
+                "{schema}.{name} has tables that inherit from it ({}): a query of it shows their \
+                 rows too, and neither its log nor its key holds for them; share each of them as a \
+                 dataset of its own, or make it a partitioned table",
+                table.heirs.join(", ")
+            );
+            found.fault(Code::SourceKeyMissing, what);
+            return Ok(found);
+        }
         if table.kind == "p" && found.reads_log() && self.server.version < VERSION_PARTITIONED {
             let what = format!("{schema}.{name} is partitioned, which the log shows from 13 on");
             found.fault(Code::SourceVersion, what);

@@ -13,6 +13,7 @@ use phusa_protocol::fault::{Code, Fault};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::catalogue::heirs;
 use super::drift::{self, Partitions};
 use super::functions::Functions;
 use super::place::{Identity, Lsn, SlotState};
@@ -484,6 +485,11 @@ impl Watch {
         }
         if let Some(column) = drift::rewidened(session, &self.target).await? {
             let what = format!("column {column} was given another width");
+            return Ok(Some(drift::gap(&self.target, &what)));
+        }
+        let doing = "cannot look up what inherits from the table";
+        if let Some(heir) = heirs(session, doing, known.table).await?.first() {
+            let what = format!("table {heir} inherits from it now");
             return Ok(Some(drift::gap(&self.target, &what)));
         }
         let now = Partitions::find(session, known.table).await?;

@@ -118,7 +118,7 @@ fn captured((selection, table): (&Selection, &Table), instance: String, found: &
 }
 
 /// The newest capture instance that holds every mapped column, or why there is none.
-async fn instance(
+pub(super) async fn instance(
     session: &mut Session,
     selection: &Selection,
     table: &Table,
@@ -202,7 +202,7 @@ fn compared(selection: &Selection, why: &str) -> String {
 
 /// The statements that turn change tracking on, or change data capture where the table has no
 /// primary key.
-fn enabling(server: &Server, selection: &Selection, table: &Table) -> Vec<String> {
+pub(super) fn enabling(server: &Server, selection: &Selection, table: &Table) -> Vec<String> {
     if server.read_only {
         return Vec::new();
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use phusa_protocol::batch::Phase;
 use phusa_protocol::change::Op;
 use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::time::Timestamp;
 use tiberius::Row;
 use tokio::time::{Instant, sleep};
 
@@ -47,6 +48,8 @@ pub(super) struct Follower {
     /// The position of the last block handed on, and when it was.
     pub(super) noted: Mark,
     pub(super) noted_at: Instant,
+    /// When the last transaction of the block at hand was committed, where the server says.
+    pub(super) committed: Option<Timestamp>,
     /// Whether the last block handed on ended inside a set of changes.
     pub(super) left_open: bool,
 }
@@ -252,8 +255,11 @@ impl Follower {
         outbox: &mut Outbox<Mark>,
     ) -> Result<(), Fault> {
         self.following.at = self.following.at.max(end);
-        self.following.open = None;
+        let last = self.following.open.take();
         if self.filler.rows() > 0 || self.left_open {
+            if let (Log::Captured { .. }, Some(last)) = (&self.identity.log, last) {
+                self.committed = log::committed_at(session, last.end).await?;
+            }
             self.cut(outbox).await?;
         }
         if let Some(settle) = &self.following.settle_until
@@ -291,7 +297,7 @@ impl Follower {
                 None => position,
                 Some(open) => format!("{position}+{}", open.changes),
             },
-            source_time: None,
+            source_time: self.committed.take(),
         };
         let stage = Stage::Following(self.following.clone());
         let place = Place { identity: self.identity.clone(), stage };

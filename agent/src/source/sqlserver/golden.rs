@@ -122,6 +122,7 @@ fn every_statement_is_shown_to_people() {
     note(&mut out, "elsewhere", "set transaction isolation level read committed");
     note(&mut out, "around a round of changes in a snapshot", "begin transaction");
     note(&mut out, "its end", "commit transaction");
+    note(&mut out, "whether it is slow for everyone", "select 1");
     note(&mut out, "the server", SERVER_SQL);
     note(&mut out, "the database", DATABASE_SQL);
     note(&mut out, "what the login could change", WAYS_SQL);
@@ -137,6 +138,7 @@ fn every_statement_is_shown_to_people() {
     note(&mut out, "how far row versions go", log::ROW_VERSION_STATE_SQL);
     note(&mut out, "the server's clock", log::CLOCK_SQL);
     note(&mut out, "whether the capture passed a time (@P1 position, @P2 time)", log::PASSED_SQL);
+    note(&mut out, "when a transaction was committed (@P1 position)", log::COMMITTED_SQL);
 
     let names = || vec![attribute("id", "int", 4, 0), attribute("tên", "nvarchar", 100, 0)];
     let one = target(names(), &["id"], None);

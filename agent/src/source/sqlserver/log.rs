@@ -3,6 +3,7 @@
 
 use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::time::Timestamp;
 use tiberius::Row;
 
 use super::catalogue::Table;
@@ -37,6 +38,11 @@ pub(super) const CLOCK_SQL: &str = "select convert(nvarchar(30), getdate(), 121)
 pub(super) const PASSED_SQL: &str = "\
 select cast(case when sys.fn_cdc_map_lsn_to_time(@P1) > convert(datetime, @P2, 121) \
   then 1 else 0 end as bigint)";
+
+/// When a transaction was committed, in UTC; the server tells it by its own clock.
+pub(super) const COMMITTED_SQL: &str = "\
+select convert(nvarchar(30), dateadd(minute, -datepart(tzoffset, sysdatetimeoffset()), \
+  sys.fn_cdc_map_lsn_to_time(@P1)), 126)";
 
 /// From where to where changes can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +138,16 @@ pub(super) async fn has_settled(
             Ok(number(&row, 0)? == 1)
         }
     }
+}
+
+/// When the transaction at a log position was committed; `None` where the server does not say.
+pub(super) async fn committed_at(
+    session: &mut Session,
+    end: Mark,
+) -> Result<Option<Timestamp>, Fault> {
+    let doing = "cannot ask when a transaction was committed";
+    let row = session.row(doing, COMMITTED_SQL, &[Param::Bytes(end.lsn())]).await?;
+    Ok(Timestamp::try_from(format!("{}Z", text(&row, 0)?)).ok())
 }
 
 /// The operation of a key that change tracking tells of, and whether its row is there.

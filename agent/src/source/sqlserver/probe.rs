@@ -98,6 +98,14 @@ impl Server {
             NOT_VERIFIED.to_owned(),
             format!("database {}: {}, level {}", self.database, self.collation, self.compatibility),
         ];
+        facts.push(if self.read_only {
+            "nothing can be written here: a readable secondary, or a database set read-only"
+                .to_owned()
+        } else {
+            "the database can be written: a primary, or a server alone".to_owned()
+        });
+        let cdc = if self.cdc { "on" } else { "off" };
+        facts.push(format!("change data capture is {cdc} in the database"));
         if let Some(retention) = &self.tracking {
             facts.push(format!("change tracking keeps changes for {retention}"));
         }
@@ -242,7 +250,7 @@ fn login_findings(settings: &Settings, login: &Login, findings: &mut Findings) {
 }
 
 /// Looks at one table, its key, its rights and what tells of its changes.
-async fn inspect(
+pub(super) async fn inspect(
     session: &mut Session,
     settings: &Settings,
     server: &Server,

@@ -1,0 +1,71 @@
+//! The load guard at work on every engine: outside the allowed hours no table is read, whichever way
+//! it is followed, and whoever reads all rows takes no more a second than is allowed.
+
+use std::time::{Duration, Instant};
+
+use phusa_protocol::time::Timestamp;
+use phusa_tests::database::Version;
+use phusa_tests::mysql::MySqlServer;
+use phusa_tests::process::wait_until;
+use phusa_tests::province::{ARRIVES_WITHIN, Readable};
+
+use crate::world::{AGENCY, Share, World, said};
+
+const ROWS: &str = "(1, 'a'), (2, 'b'), (3, 'c')";
+
+/// Hours that begin three hours from now, by Vietnam's clock.
+fn closed_hours() -> String {
+    let hour = |later: i64| {
+        let hours = Timestamp::now().micros() / 3_600_000_000 + 7 + later;
+        format!("{:02}:00", hours.rem_euclid(24))
+    };
+    format!("[guard]\nallowed_hours = [\"{}-{}\"]\n", hour(3), hour(5))
+}
+
+fn people(capture: &str) -> Share<'_> {
+    Share { table: "dan", key: "id", fields: &["id int4", "ten text"], rules: capture }
+}
+
+async fn is_not_read<S: Readable>(mut world: World<S>, capture: &str) {
+    world.share(&closed_hours(), &[people(capture)]);
+    world.start();
+    wait_until("the agent to say that it waits", ARRIVES_WITHIN, async || {
+        let log = world.province.agent_process(AGENCY).log();
+        (log.contains("dan waits ") && log.contains("min for allowed_hours")).then_some(())
+    })
+    .await;
+    assert_eq!(world.carried("dan", "snapshot"), 0, "{capture}");
+    assert!(world.province.agent_process(AGENCY).stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outside_the_allowed_hours_no_engine_reads_a_table_whichever_way_it_is_followed() {
+    for capture in ["capture = \"log\"", "capture = \"reconcile\""] {
+        let world = World::new(Version::V15);
+        world.source.psql(&format!(
+            "create table dan (id int primary key, ten text); insert into dan values {ROWS}"
+        ));
+        is_not_read(world, capture).await;
+        let world = World::around(MySqlServer::shared().database());
+        world.source.sql(&format!(
+            "create table dan (id int primary key, ten text); insert into dan values {ROWS}"
+        ));
+        is_not_read(world, capture).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_counts_all_rows_takes_no_more_a_second_than_is_allowed() {
+    let mut world = World::new(Version::V15);
+    world.source.psql(
+        "create table dan (id int primary key, ten text);
+         insert into dan select n, 'Dân ' || n from generate_series(1, 3000) n",
+    );
+    let settings = "[guard]\nrows_per_second_max = 1000\n[batch]\nbatch_rows_max = 200\n";
+    world.share(settings, &[people("")]);
+    let begun = Instant::now();
+    let counted = world.agent(&["verify", "--offline"]);
+    assert!(counted.status.success(), "{}", said(&counted));
+    // A second's worth may be taken at once.
+    assert!(begun.elapsed() >= Duration::from_millis(1_900), "{:?}", begun.elapsed());
+}
