@@ -65,6 +65,8 @@ pub struct Parts {
 pub struct Witness {
     parts: Parts,
     streams: BTreeMap<StreamName, Waiting>,
+    /// What was handed in last, with this agent's signature, and what came back.
+    cosigned: Option<(Checkpoint, Option<Checkpoint>)>,
 }
 
 /// Receipts of one stream that are not proven yet, oldest first.
@@ -79,7 +81,7 @@ impl Witness {
     /// A witness that has looked at nothing yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts, streams: BTreeMap::new() }
+        Self { parts, streams: BTreeMap::new(), cosigned: None }
     }
 
     /// Watches until stopped. Faults are shown and tried again.
@@ -171,17 +173,32 @@ impl Witness {
         self.parts.show.send_modify(|status| {
             (status.entries, status.seen_at) = (shown.head.size, Some(Timestamp::now()));
         });
-        let mut cosigned = shown.clone();
-        cosigned.cosignatures.clear();
-        cosigned.cosign(&self.parts.agent.to_string(), &self.parts.key, Timestamp::now());
-        let answer = self.parts.hub.log_cosign(cosigned.to_note()).await?;
-        self.parts.show.send_modify(|status| status.cosigned = shown.head.size);
-        let proven = answer.map(|note| parse(&note, &log)).transpose()?;
-        self.prove_all(cosigned, proven, loaded).await?;
+        let pending = self.streams.values().any(|waiting| !waiting.receipts.is_empty());
+        let last = self.cosigned.take().filter(|(own, _)| own.head == shown.head && !pending);
+        let (own, proven) = match last {
+            // A log that does not grow needs one signature, not one at every look.
+            Some(last) => last,
+            None => self.cosign(shown, &log).await?,
+        };
+        self.cosigned = Some((own.clone(), proven.clone()));
+        self.prove_all(own, proven, loaded).await?;
         match forks.last() {
             Some(fork) => Err(Fault::new(Code::LogForked, fork.what.clone())),
             None => Ok(()),
         }
+    }
+
+    /// Signs a head that is kept, and hands it in.
+    async fn cosign(
+        &self,
+        mut shown: Checkpoint,
+        log: &PublicKey,
+    ) -> Result<(Checkpoint, Option<Checkpoint>), Fault> {
+        shown.cosignatures.clear();
+        shown.cosign(&self.parts.agent.to_string(), &self.parts.key, Timestamp::now());
+        let answer = self.parts.hub.log_cosign(shown.to_note()).await?;
+        self.parts.show.send_modify(|status| status.cosigned = shown.head.size);
+        Ok((shown, answer.map(|note| parse(&note, log)).transpose()?))
     }
 
     /// The log's key: the policy's, or the one the hub stated first.

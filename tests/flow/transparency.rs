@@ -2,6 +2,7 @@
 //! wrote believe it, and whatever is altered afterwards is named.
 
 mod mutations;
+mod outside;
 
 use std::fs;
 use std::path::Path;
