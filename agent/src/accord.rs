@@ -59,10 +59,15 @@ impl Accord {
             let why = "the hub shows no signatures under it".to_owned();
             return Err(Fault::because(Code::ContractUnsigned, what(), why));
         };
-        agreement
-            .verify(&self.contract, &self.hub, (&self.agent, &self.own))
-            .map_err(|bad| Fault::because(Code::ContractUnsigned, what(), bad))?;
-        if let Some(kept) = kept(&self.state_dir, dataset)
+        let kept = kept(&self.state_dir, dataset);
+        // What this agent signed under a key it had before was settled here under that key.
+        let known = kept.as_ref().is_some_and(|kept| kept.agreement.owner == agreement.owner);
+        let holds = match known {
+            true => agreement.holds(&self.contract, &self.hub),
+            false => agreement.verify(&self.contract, &self.hub, (&self.agent, &self.own)),
+        };
+        holds.map_err(|bad| Fault::because(Code::ContractUnsigned, what(), bad))?;
+        if let Some(kept) = kept
             && kept.contract.number() == number
             && kept.contract.fingerprint() != self.contract.fingerprint()
         {
@@ -199,6 +204,14 @@ mod tests {
         first.settle(&terms(Some(agreed(&first)))).unwrap();
         first.settle(&terms(Some(agreed(&first)))).unwrap();
         assert!(kept(folder.path(), &first.contract.dataset).is_some());
+
+        let other_key = SigningKey::generate().unwrap().public();
+        let rotated = Accord { own: other_key, ..accord(CONTRACT) };
+        rotated.settle(&terms(Some(agreed(&first)))).unwrap();
+        let lost = tempfile::tempdir().unwrap();
+        let lost = Accord { state_dir: lost.path().to_path_buf(), ..rotated };
+        let refused = lost.settle(&terms(Some(agreed(&first)))).unwrap_err();
+        assert!(refused.chain().contains("this agent's key did not make"), "{}", refused.chain());
 
         let other = accord(&CONTRACT.replace("15m", "20m"));
         let refused = other.settle(&terms(Some(agreed(&first)))).unwrap_err();

@@ -105,7 +105,9 @@ impl Catalog {
             }
             let sql = "update phusa.contracts set withdrawn_at = now() \
                        where dataset = $1 and applied_at is null and withdrawn_at is null";
-            tx.execute(sql, &[&contract.dataset.to_string()]).await.map_err(not_kept)?;
+            tx.execute(sql, &[&contract.dataset.to_string()])
+                .await
+                .map_err(|error| not_kept(&error))?;
             write_down(&tx, log, &open.contract, Some(ContractStep::Withdrawn)).await?;
         }
         keep(&tx, contract).await?;
@@ -147,11 +149,17 @@ impl Catalog {
             let why = format!("the register has another key for agent {agent}");
             return Err(Fault::because(Code::SignatureWrong, what(), why));
         }
-        // The first signature stands, whoever sends another; the hub may have signed over it.
-        if kept.owner.is_some() {
+        // The first signature stands as long as its key does; the hub may have signed over it.
+        let still_known = |owner: &SignedConsent| {
+            let agent = owner.consent.agent.as_ref();
+            let enrolled = agent.and_then(|agent| register.get(agent));
+            enrolled.is_some_and(|enrolled| enrolled.signing_key == owner.consent.key)
+        };
+        if kept.owner.as_ref().is_some_and(still_known) {
             return Ok(());
         }
-        set_consent(&tx, &kept, ("owner_consent", signed)).await?;
+        set_consent(&tx, &kept, ("hub_consent", None)).await?;
+        set_consent(&tx, &kept, ("owner_consent", Some(signed))).await?;
         let step = ContractStep::Signed(Box::new(signed.clone()));
         write_down(&tx, log, &kept.contract, Some(step)).await?;
         self.commit(tx, log).await
@@ -173,7 +181,7 @@ impl Catalog {
             return Ok(number);
         }
         let signed = SignedConsent::of_hub(&kept.contract, owner, log.key());
-        set_consent(&tx, &kept, ("hub_consent", &signed)).await?;
+        set_consent(&tx, &kept, ("hub_consent", Some(&signed))).await?;
         let step = ContractStep::Signed(Box::new(signed));
         write_down(&tx, log, &kept.contract, Some(step)).await?;
         self.commit(tx, log).await?;
@@ -241,7 +249,7 @@ impl Catalog {
     /// When the database does not answer.
     pub async fn proposal(&self, dataset: &DatasetId) -> Result<Proposal, Fault> {
         let mut client = self.warehouse.client().await?;
-        let tx = client.transaction().await.map_err(not_kept)?;
+        let tx = client.transaction().await.map_err(|error| not_kept(&error))?;
         let before = in_force(&tx, dataset).await?;
         // A version in force from before signatures were asked for is signed like a proposed one.
         let unsigned = |kept: &Kept| kept.owner.is_none() || kept.hub.is_none();
@@ -267,7 +275,7 @@ impl Catalog {
         let sql = "select body, owner_consent, hub_consent, in_force, fingerprint, \
                    applied_at is not null, withdrawn_at is not null from phusa.contracts \
                    order by dataset, version, minor, applied_at nulls last";
-        let rows = client.query(sql, &[]).await.map_err(not_kept)?;
+        let rows = client.query(sql, &[]).await.map_err(|error| not_kept(&error))?;
         rows.iter().map(listed).collect()
     }
 
@@ -292,7 +300,7 @@ impl Catalog {
             let which = number.map_or("proposed".to_owned(), |number| number.to_string());
             Fault::new(Code::DatasetUnknown, format!("there is no version {which} of {dataset}"))
         };
-        read_body(&row.map_err(not_kept)?.ok_or_else(unknown)?)
+        read_body(&row.map_err(|error| not_kept(&error))?.ok_or_else(unknown)?)
     }
 
     /// Both signatures, under the keys they must be of.
@@ -307,7 +315,7 @@ impl Catalog {
     }
 
     async fn commit(&self, tx: Transaction<'_>, log: &Log) -> Result<(), Fault> {
-        tx.commit().await.map_err(not_kept)?;
+        tx.commit().await.map_err(|error| not_kept(&error))?;
         log.wake();
         Ok(())
     }
@@ -315,9 +323,9 @@ impl Catalog {
 
 /// One at a time, so that what is kept cannot change under the decision.
 async fn begin(client: &mut deadpool_postgres::Object) -> Result<Transaction<'_>, Fault> {
-    let tx = client.transaction().await.map_err(not_kept)?;
+    let tx = client.transaction().await.map_err(|error| not_kept(&error))?;
     let lock = "lock table phusa.contracts in share row exclusive mode";
-    tx.batch_execute(lock).await.map_err(not_kept)?;
+    tx.batch_execute(lock).await.map_err(|error| not_kept(&error))?;
     Ok(tx)
 }
 
@@ -326,20 +334,21 @@ const COLUMNS: &str = "body, owner_consent, hub_consent, in_force";
 fn read_kept(row: &Row) -> Result<Kept, Fault> {
     let contract = read_body(row)?;
     let one = |index: usize| -> Result<Option<SignedConsent>, Fault> {
-        let text: Option<String> = row.try_get(index).map_err(not_kept)?;
+        let text: Option<String> = row.try_get(index).map_err(|error| not_kept(&error))?;
         let read = text.map(|text| serde_json::from_str(&text)).transpose();
         read.map_err(|error| {
             Fault::because(Code::WarehouseSchema, "cannot read a contract's signature", error)
         })
     };
-    let is_in_force = row.try_get(3).map_err(not_kept)?;
+    let is_in_force = row.try_get(3).map_err(|error| not_kept(&error))?;
     let (owner, hub) = (one(1)?, one(2)?);
     Ok(Kept { fingerprint: contract.fingerprint(), contract, owner, hub, is_in_force })
 }
 
 async fn in_force(tx: &Transaction<'_>, dataset: &DatasetId) -> Result<Option<Kept>, Fault> {
     let sql = format!("select {COLUMNS} from phusa.contracts where dataset = $1 and in_force");
-    let row = tx.query_opt(&sql, &[&dataset.to_string()]).await.map_err(not_kept)?;
+    let row =
+        tx.query_opt(&sql, &[&dataset.to_string()]).await.map_err(|error| not_kept(&error))?;
     row.as_ref().map(read_kept).transpose()
 }
 
@@ -349,7 +358,8 @@ async fn open(tx: &Transaction<'_>, dataset: &DatasetId) -> Result<Option<Kept>,
         "select {COLUMNS} from phusa.contracts \
          where dataset = $1 and applied_at is null and withdrawn_at is null"
     );
-    let row = tx.query_opt(&sql, &[&dataset.to_string()]).await.map_err(not_kept)?;
+    let row =
+        tx.query_opt(&sql, &[&dataset.to_string()]).await.map_err(|error| not_kept(&error))?;
     row.as_ref().map(read_kept).transpose()
 }
 
@@ -402,7 +412,7 @@ async fn number_is_free(tx: &Transaction<'_>, contract: &Contract) -> Result<(),
                and minor = $3 and applied_at is not null)";
     let (major, minor) = number_of(contract);
     let row = tx.query_one(sql, &[&contract.dataset.to_string(), &major, &minor]).await;
-    if row.map_err(not_kept)?.get(0) {
+    if row.map_err(|error| not_kept(&error))?.get(0) {
         let why = format!("version {} was in force with other content", contract.number());
         return Err(Fault::because(Code::ContractInvalid, cannot(contract), why));
     }
@@ -419,37 +429,39 @@ async fn keep(tx: &Transaction<'_>, contract: &Contract) -> Result<(), Fault> {
                on conflict (dataset, fingerprint) do update set proposed_at = now(), \
                withdrawn_at = null, owner_consent = null, hub_consent = null";
     let fingerprint = contract.fingerprint().to_string();
-    tx.execute(sql, &[&dataset, &major, &minor, &fingerprint, &body]).await.map_err(not_kept)?;
+    tx.execute(sql, &[&dataset, &major, &minor, &fingerprint, &body])
+        .await
+        .map_err(|error| not_kept(&error))?;
     Ok(())
 }
 
 async fn set_consent(
     tx: &Transaction<'_>,
     kept: &Kept,
-    (column, signed): (&'static str, &SignedConsent),
+    (column, signed): (&'static str, Option<&SignedConsent>),
 ) -> Result<(), Fault> {
     let sql =
         format!("update phusa.contracts set {column} = $3 where dataset = $1 and fingerprint = $2");
-    let text = String::from_utf8(canonical_json(signed)).unwrap_or_default();
+    let text = signed.and_then(|signed| String::from_utf8(canonical_json(signed)).ok());
     let (dataset, fingerprint) = (kept.contract.dataset.to_string(), kept.fingerprint.to_string());
-    tx.execute(&sql, &[&dataset, &fingerprint, &text]).await.map_err(not_kept)?;
+    tx.execute(&sql, &[&dataset, &fingerprint, &text]).await.map_err(|error| not_kept(&error))?;
     Ok(())
 }
 
 async fn put_in_force(tx: &Transaction<'_>, kept: &Kept) -> Result<(), Fault> {
     let dataset = kept.contract.dataset.to_string();
     let sql = "update phusa.contracts set in_force = false where dataset = $1 and in_force";
-    tx.execute(sql, &[&dataset]).await.map_err(not_kept)?;
+    tx.execute(sql, &[&dataset]).await.map_err(|error| not_kept(&error))?;
     let sql = "update phusa.contracts set in_force = true, applied_at = now() \
                where dataset = $1 and fingerprint = $2";
     let fingerprint = kept.fingerprint.to_string();
-    tx.execute(sql, &[&dataset, &fingerprint]).await.map_err(not_kept)?;
+    tx.execute(sql, &[&dataset, &fingerprint]).await.map_err(|error| not_kept(&error))?;
     Ok(())
 }
 
 async fn run(tx: &Transaction<'_>, statements: Vec<String>) -> Result<(), Fault> {
     for statement in statements {
-        tx.batch_execute(&statement).await.map_err(not_kept)?;
+        tx.batch_execute(&statement).await.map_err(|error| not_kept(&error))?;
     }
     Ok(())
 }
@@ -463,11 +475,13 @@ async fn rebuild(tx: &Transaction<'_>, old: &Shape, new: &Shape, major: u32) -> 
     // What was staged of an open source transaction was never visible; the new epoch reads it.
     let sql = "delete from phusa.staged where stream_key in \
                (select stream_key from phusa.streams where dataset = $1)";
-    tx.execute(sql, &[&dataset]).await.map_err(not_kept)?;
+    tx.execute(sql, &[&dataset]).await.map_err(|error| not_kept(&error))?;
     let sql = "update phusa.streams set epoch = epoch + 1, seq = 0, header_digest = $2, \
                initial_load = true, tx_open = false, consistent_at = null, mapping = null \
                where dataset = $1";
-    tx.execute(sql, &[&dataset, &Digest::ZERO.as_bytes().as_slice()]).await.map_err(not_kept)?;
+    tx.execute(sql, &[&dataset, &Digest::ZERO.as_bytes().as_slice()])
+        .await
+        .map_err(|error| not_kept(&error))?;
     Ok(())
 }
 
@@ -497,6 +511,7 @@ async fn write_down(
         received_at: now,
         committed_at: now,
         hub_version: crate::VERSION.to_owned(),
+        restored: None,
         step,
     };
     log.insert(tx, &Record { entry, push: None }).await
@@ -504,10 +519,10 @@ async fn write_down(
 
 fn listed(row: &Row) -> Result<Listed, Fault> {
     let contract = read_body(row)?;
-    let flag = |index: usize| row.try_get::<_, bool>(index).map_err(not_kept);
-    let owner: Option<String> = row.try_get(1).map_err(not_kept)?;
+    let flag = |index: usize| row.try_get::<_, bool>(index).map_err(|error| not_kept(&error));
+    let owner: Option<String> = row.try_get(1).map_err(|error| not_kept(&error))?;
     let owner = owner.and_then(|text| serde_json::from_str::<SignedConsent>(&text).ok());
-    let hub: Option<String> = row.try_get(2).map_err(not_kept)?;
+    let hub: Option<String> = row.try_get(2).map_err(|error| not_kept(&error))?;
     let state = match (flag(3)?, flag(5)?, flag(6)?) {
         (true, ..) => "in_force",
         (false, true, _) => "past",
@@ -518,7 +533,7 @@ fn listed(row: &Row) -> Result<Listed, Fault> {
         dataset: contract.dataset.to_string(),
         version: contract.number().to_string(),
         state,
-        fingerprint: row.try_get(4).map_err(not_kept)?,
+        fingerprint: row.try_get(4).map_err(|error| not_kept(&error))?,
         owner_signed_by: owner.and_then(|signed| signed.consent.agent).map(|by| by.to_string()),
         hub_signed: hub.is_some(),
     })
@@ -550,7 +565,6 @@ fn unsigned(kept: &Kept, who: &str) -> Fault {
     Fault::new(Code::ContractUnsigned, what)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
-fn not_kept(error: tokio_postgres::Error) -> Fault {
-    statement_fault("cannot take a contract's step", &error)
+fn not_kept(error: &tokio_postgres::Error) -> Fault {
+    statement_fault("cannot take a contract's step", error)
 }
