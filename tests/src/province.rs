@@ -1,6 +1,8 @@
 //! `Province`: one hub and its agencies as real processes with real files in one folder, and the
 //! question whether both ends hold the same.
 
+mod admission;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpStream;
@@ -12,6 +14,8 @@ use std::time::Duration;
 use phusa_protocol::contract::Contract;
 use phusa_protocol::digest::RowsDigest;
 use serde::Deserialize;
+
+pub use self::admission::{admitted, login, section, statements};
 
 use crate::database::{Database, free_port};
 use crate::folder::Folder;
@@ -502,19 +506,6 @@ impl Default for Province {
     }
 }
 
-/// The section `source` of an agent's file, and what comes after.
-#[must_use]
-pub fn section(reader: Reader<'_>) -> String {
-    let Reader { database, settings, .. } = reader;
-    let (engine, port, name) = (database.engine(), database.port(), database.name());
-    let user = login(database);
-    format!(
-        "engine = \"{engine}\"\nhost = \"127.0.0.1\"\nport = {port}\n\
-         database = \"{name}\"\nuser = \"{user}\"\npassword_file = \"source.password\"\n\
-         tls = \"off\"\n\n{settings}"
-    )
-}
-
 fn agent_command(config: &Path) -> Command {
     let mut command = Command::new(program("phusa-agent"));
     command.arg("--config").arg(config);
@@ -527,37 +518,6 @@ fn owner_of(file: &Path) -> Option<String> {
     Some(contract.owner.to_string())
 }
 
-/// Runs what `check` of an agent's file prints as the administrator of the source would, until
-/// nothing is missing; returns what it said last.
-///
-/// # Errors
-/// What `check` said last, where it is not satisfied.
-pub fn admitted(config: &Path, database: &dyn Readable) -> Result<String, String> {
-    let mut said = String::new();
-    for _ in 0..4 {
-        let checked = output(agent_command(config).args(["check", "--offline"]));
-        let (out, err) = (&checked.stdout, &checked.stderr);
-        said = format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err));
-        if checked.status.success() {
-            return Ok(said);
-        }
-        let wanted = statements(&said);
-        if wanted.is_empty() {
-            break;
-        }
-        for statement in wanted {
-            database.administer(statement);
-        }
-    }
-    Err(said)
-}
-
-/// The agent's login at the source; logins are shared by all databases of a server.
-#[must_use]
-pub fn login(database: &dyn Readable) -> String {
-    format!("phusa_{}", database.name())
-}
-
 /// Keeps a file from all but its owner, as the programs ask of files with secrets.
 ///
 /// # Panics
@@ -565,17 +525,6 @@ pub fn login(database: &dyn Readable) -> String {
 pub fn private(file: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("a private file");
-}
-
-/// The SQL statements among the lines that `check` prints; some end with a remark.
-#[must_use]
-pub fn statements(said: &str) -> Vec<&str> {
-    let is_statement = |line: &&str| {
-        let first = line.split_whitespace().next().unwrap_or_default();
-        let code = line.split(" -- ").next().unwrap_or_default().trim_end();
-        ["create", "alter", "grant", "revoke"].contains(&first) && code.ends_with(';')
-    };
-    said.lines().map(str::trim).filter(is_statement).collect()
 }
 
 /// The dataset's line among those a command printed, be it one object, several, or an array.
@@ -591,19 +540,4 @@ fn counted(output: &Output, dataset: &str) -> Option<RowsDigest> {
     }
     let of = found.iter().find(|one| one.dataset == dataset || one.dataset.is_empty())?;
     Some(RowsDigest { rows: of.rows, sum: u128::from_str_radix(&of.sum, 16).ok()? })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn statements_are_found_among_what_check_says() {
-        let said =
-            "missing:\n  create role a login; -- its own\n  grant select on t to a;\ncreate it\n";
-        assert_eq!(
-            statements(said),
-            ["create role a login; -- its own", "grant select on t to a;"]
-        );
-    }
 }

@@ -53,7 +53,8 @@ impl Office for SqlServer {
     }
 
     fn lines(&self, way: Way) -> Vec<String> {
-        let mut rows: Vec<Row> = self.database().table(way.table()).rows.iter().map(row).collect();
+        let mut rows: Vec<Row> =
+            self.database().table(way.table()).rows.iter().map(|values| row(values)).collect();
         rows.sort_by_key(|row| row.id);
         rows.iter().map(Row::line).collect()
     }
@@ -79,7 +80,7 @@ fn values(way: Way, row: &Row) -> Vec<Value> {
     values
 }
 
-fn row(values: &Vec<Value>) -> Row {
+fn row(values: &[Value]) -> Row {
     let number = |at: usize| match values.get(at) {
         Some(Value::Int(number)) => *number,
         other => panic!("{other:?} is no number"),
