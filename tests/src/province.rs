@@ -368,24 +368,16 @@ impl Province {
         }
         let mut all = Vec::new();
         for (agency, agent) in &self.agents {
-            let folder = fs::read_dir(agent.folder.join("contracts"));
-            let files = folder.into_iter().flatten().flatten().map(|entry| entry.path());
-            let files: Vec<_> =
-                files.filter(|file| file.extension().is_some_and(|e| e == "toml")).collect();
-            let owned = |file: &PathBuf| owner_of(file).as_deref() == Some(agency);
-            let owned: Vec<_> = files.into_iter().filter(owned).collect();
+            let entries = fs::read_dir(agent.folder.join("contracts")).into_iter().flatten();
+            let files = entries.flatten().map(|entry| entry.path());
+            let owned: Vec<_> = files.filter(|file| is_owned_by(file, agency)).collect();
             self.sign_contracts(agency, &owned);
             all.extend(owned);
         }
-        if !all.is_empty() {
-            run(self.hub_command().args(["contract", "apply"]).args(all));
-        }
+        run(self.hub_command().args(["contract", "apply"]).args(all));
     }
 
-    /// Has the agent of `agency` sign these contract files, as its owner.
-    ///
-    /// # Panics
-    /// When it refuses.
+    /// Has the agent of `agency` sign these contract files, as their owner.
     pub fn sign_contracts(&self, agency: &str, files: &[PathBuf]) {
         if !files.is_empty() {
             let mut command = agent_command(&self.agent_config(agency));
@@ -521,10 +513,10 @@ fn agent_command(config: &Path) -> Command {
     command
 }
 
-/// Who owns the dataset of a contract file.
-fn owner_of(file: &Path) -> Option<String> {
-    let contract = Contract::from_toml(&fs::read_to_string(file).ok()?).ok()?;
-    Some(contract.owner.to_string())
+/// Whether this is a contract file whose owner is `agency`; signatures lie beside such files.
+fn is_owned_by(file: &Path, agency: &str) -> bool {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    Contract::from_toml(&text).is_ok_and(|contract| contract.owner.as_str() == agency)
 }
 
 /// Runs what `check` of an agent's file prints as the administrator of the source would, until
