@@ -357,8 +357,8 @@ impl Province {
         config
     }
 
-    /// Brings the contracts of all agents into force, and before that an external warehouse to the
-    /// hub's schema; its own the hub sees to by itself.
+    /// Has every owner's agent sign its contracts and brings them into force; an external warehouse
+    /// is brought to the hub's schema first.
     ///
     /// # Panics
     /// When the hub refuses one.
@@ -368,8 +368,9 @@ impl Province {
         }
         let mut all = Vec::new();
         for (agency, agent) in &self.agents {
-            let entries = fs::read_dir(agent.folder.join("contracts")).into_iter().flatten();
-            let files = entries.flatten().map(|entry| entry.path());
+            let files =
+                fs::read_dir(agent.folder.join("contracts")).into_iter().flatten().flatten();
+            let files = files.map(|entry| entry.path());
             let owned: Vec<_> = files.filter(|file| is_owned_by(file, agency)).collect();
             self.sign_contracts(agency, &owned);
             all.extend(owned);
@@ -379,10 +380,8 @@ impl Province {
 
     /// Has the agent of `agency` sign these contract files, as their owner.
     pub fn sign_contracts(&self, agency: &str, files: &[PathBuf]) {
-        if !files.is_empty() {
-            let mut command = agent_command(&self.agent_config(agency));
-            run(command.args(["contract", "sign"]).args(files));
-        }
+        let mut command = agent_command(&self.agent_config(agency));
+        let _said = files.first().map(|_| run(command.args(["contract", "sign"]).args(files)));
     }
 
     /// The running hub.
