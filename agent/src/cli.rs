@@ -1,5 +1,5 @@
 //! Commands of the agent: check, probe, preview, doctor, describe, propose, contract, wizard, run,
-//! status, verify, spool, version.
+//! status, verify, spool, ledger, version.
 //!
 //! What people see is Vietnamese with English beside it; `--json` is for programs. Exit codes: 0 as
 //! it should be, 1 a fault, 2 wrong arguments.
@@ -30,6 +30,7 @@ mod columns;
 mod draft;
 mod propose;
 mod wizard;
+mod ledger;
 
 /// Tác tử Phù Sa đứng cạnh cơ sở dữ liệu của cơ quan · the agent beside an agency's database.
 #[derive(Debug, Parser)]
@@ -109,6 +110,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Sổ của cơ quan: biên nhận và bằng chứng của những gì đã rời đi · the agency's ledger: receipts and proofs.
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
     /// Phiên bản · version.
     Version,
 }
@@ -208,6 +212,7 @@ impl Cli {
                 prove::verify(&plan, dataset.as_deref(), json, repair).await.map_err(one)
             }
             Command::Spool { json } => report::spool(&plan, json).map_err(one),
+            Command::Ledger(command) => ledger::run(&plan, command).map_err(one),
             Command::Contract(_)
             | Command::Propose { .. }
             | Command::Wizard(_)

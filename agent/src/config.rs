@@ -80,6 +80,10 @@ pub struct HubFile {
     pub signing_key_file: String,
     /// The hub's public key that signs receipts. Required. Example `"hub.pub"`.
     pub hub_key_file: String,
+    /// Which log and which witnesses are believed, in Sigsum's form of a policy (the hub prints its
+    /// own with `phusa-hub log policy`). Default: the log whose key the hub states, and this
+    /// agent's own cosignature. Example `"log.policy"`.
+    pub log_policy_file: Option<String>,
     /// How hard bodies are packed with zstd, 1 to 19; 0 sends them as they are. Default `1`.
     #[serde(default = "HubFile::compression_level")]
     pub compression_level: Spanned<u32>,

@@ -26,6 +26,9 @@ pub trait Disk: std::fmt::Debug + Send + Sync + 'static {
     fn read(&self, file: &Path) -> io::Result<Vec<u8>>;
     /// The last `bytes_max` bytes of a file; none when it does not exist.
     fn read_tail(&self, file: &Path, bytes_max: u64) -> io::Result<Vec<u8>>;
+    /// At most `bytes_max` bytes of a file from `offset` on; none when it does not exist or ends
+    /// before.
+    fn read_piece(&self, file: &Path, offset: u64, bytes_max: u64) -> io::Result<Vec<u8>>;
     /// The names in a folder with their sizes, sorted; none when it does not exist.
     fn list(&self, folder: &Path) -> io::Result<Vec<(String, u64)>>;
     /// The length of a file; none when it does not exist.
@@ -83,6 +86,19 @@ impl Disk for RealDisk {
         file.seek(SeekFrom::Start(start))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn read_piece(&self, file: &Path, offset: u64, bytes_max: u64) -> io::Result<Vec<u8>> {
+        use std::io::{Seek as _, SeekFrom};
+        let mut file = match File::open(file) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        file.seek(SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        file.take(bytes_max).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 

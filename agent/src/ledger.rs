@@ -4,6 +4,8 @@
 //! appended and synced before the spool file it answers is deleted. A line cut by a crash is as if
 //! the receipt had not come: the batch is sent again and answered again.
 
+pub mod log;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

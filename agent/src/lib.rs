@@ -1,5 +1,6 @@
 //! The agent as a story in reading order: configuration, source, mapping, spool, ledger, transport;
-//! then what it says of itself, and the pipeline that wires it all.
+//! then what it says of itself, what it
+//! sees of the hub's log, and the pipeline that wires it all.
 
 pub mod failpoint;
 pub mod service;
@@ -14,5 +15,6 @@ pub mod rejects;
 pub mod accord;
 pub mod transport;
 pub mod status;
+pub mod witness;
 pub mod pipeline;
 pub mod cli;

@@ -7,9 +7,9 @@
 
 pub mod repair;
 pub mod sample;
+pub mod wiring;
 pub mod dataset;
 pub mod progress;
-pub mod wiring;
 pub mod proof;
 pub mod rounds;
 
@@ -25,10 +25,12 @@ use self::dataset::{Dataset, Shown};
 use self::rounds::Rounds;
 use crate::config::plan::Plan;
 use crate::disk::RealDisk;
+use crate::ledger::log::LogBook;
 use crate::source::Source;
 use crate::spool::Spool;
-use crate::status::{self, AgentStatus};
+use crate::status::{self, AgentStatus, LogStatus};
 use crate::transport::https::Hub;
+use crate::witness::{self, Witness};
 
 /// Runs every dataset of the plan until `stop` is cancelled.
 ///
@@ -66,11 +68,22 @@ pub async fn run<S: Source>(
     let rounds = Rounds {
         plan: Arc::clone(&plan),
         source,
-        hub,
+        hub: Arc::clone(&hub),
         shown: shown.clone(),
         stop: stop.child_token(),
     };
     tasks.spawn(rounds.run());
+    let (show_log, log_seen) = watch::channel(LogStatus::default());
+    let witness = Witness::new(witness::Parts {
+        hub: Arc::clone(&hub),
+        book: LogBook::new(Arc::new(RealDisk), &plan.state_dir),
+        agent: plan.agent.clone(),
+        key: signing_key,
+        policy: wiring::log_policy(&plan)?,
+        show: show_log,
+        tasks: tasks.clone(),
+    });
+    tasks.spawn(witness.watch(stop.child_token()));
     let snapshot = {
         let (plan, spool, shown) = (Arc::clone(&plan), spool.clone(), shown.clone());
         let started_at = Timestamp::now();
@@ -82,6 +95,7 @@ pub async fn run<S: Source>(
             spool_bytes: spool.used_bytes(),
             spool_bytes_max: spool.bytes_max(),
             datasets: shown.iter().map(|seen| seen.borrow().status()).collect(),
+            log: Some(log_seen.borrow().clone()),
         }
     };
     tasks.spawn(progress::show(shown, stop.child_token()));

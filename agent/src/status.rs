@@ -113,6 +113,30 @@ pub struct AgentStatus {
     pub spool_bytes_max: u64,
     /// Every dataset, by name.
     pub datasets: Vec<DatasetStatus>,
+    /// The hub's transfer log, as this agent sees it; none from agents before there was one.
+    #[serde(default)]
+    pub log: Option<LogStatus>,
+}
+
+/// The hub's transfer log, as this agent sees it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// Entries in the newest checkpoint that was seen, verified and kept.
+    pub entries: u64,
+    /// When that was.
+    pub seen_at: Option<Timestamp>,
+    /// Entries in the newest checkpoint this agent cosigned.
+    pub cosigned: u64,
+    /// Batches with a receipt and a kept proof.
+    pub proven: u64,
+    /// Batches with a receipt whose proof is still to come.
+    pub pending: u64,
+    /// Receipts since the start whose entries the log does not hold.
+    pub missing: u64,
+    /// Contradictions the hub has signed; both versions are kept.
+    pub forks: u64,
+    /// What stands in the way of proofs.
+    pub trouble: Option<Trouble>,
 }
 
 /// Where the socket lies.

@@ -6,6 +6,7 @@
 
 pub mod identity;
 pub mod https;
+pub mod log;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -256,6 +256,7 @@ fn record(list: &List, transfer: i64) -> Result<Record, Fault> {
         committed_at: now,
         hub_version: crate::VERSION.to_owned(),
         step: None,
+        restored: None,
     };
     Ok(Record { entry, push: None })
 }

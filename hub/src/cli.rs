@@ -7,26 +7,19 @@
 mod category;
 mod contract;
 mod incident;
+mod log;
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufReader, IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use phusa_protocol::entry::KeySpan;
 use phusa_protocol::fault::{Class, Code, Fault};
-use phusa_protocol::ids::{AgencyId, AgentId, DatasetId};
-use phusa_protocol::keys::PublicKey;
+use phusa_protocol::ids::{AgentId, DatasetId};
 use phusa_protocol::time::Timestamp;
 
 use crate::catalog::Catalog;
 use crate::config::plan::Plan;
-use crate::config::register::Register;
-use crate::transfers::export::{Filter, Format, export};
-use crate::transfers::keys;
-use crate::transfers::verify::{Verified, verify_database, verify_file};
 use crate::warehouse::{Url, Warehouse, apply};
 use crate::{fleet, identity, service};
 
@@ -63,7 +56,7 @@ enum Command {
     Category(category::CategoryCommand),
     /// The transfer log.
     #[command(subcommand)]
-    Log(LogCommand),
+    Log(log::LogCommand),
     /// Agents and their streams.
     #[command(subcommand)]
     Fleet(FleetCommand),
@@ -80,52 +73,6 @@ enum Command {
     DevCerts(DevCerts),
     /// Print the version.
     Version,
-}
-
-#[derive(Debug, Subcommand)]
-enum LogCommand {
-    /// Walk the log with nothing but public keys.
-    Verify(Verify),
-    /// Write the log out.
-    Export(Export),
-}
-
-#[derive(Debug, clap::Args)]
-struct Verify {
-    /// An exported log (`log export --format json`) instead of the database.
-    #[arg(long, requires = "hub_key", requires = "agents")]
-    file: Option<PathBuf>,
-    /// The hub's public key; may be given several times, for keys it had before. Default: that of
-    /// the configured signing key.
-    #[arg(long)]
-    hub_key: Vec<PathBuf>,
-    /// Folder of registered agents with their public keys; may be given several times, for keys
-    /// they had before. Default: the configured one, and every key the database knows them to have
-    /// had.
-    #[arg(long)]
-    agents: Vec<PathBuf>,
-    /// The result as JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, clap::Args)]
-struct Export {
-    /// The form of the export.
-    #[arg(long, value_enum, default_value = "json")]
-    format: Format,
-    /// Only this dataset.
-    #[arg(long, value_parser = parse::<DatasetId>)]
-    dataset: Option<DatasetId>,
-    /// Only agents of this agency.
-    #[arg(long, value_parser = parse::<AgencyId>)]
-    agency: Option<AgencyId>,
-    /// Only committed at or after this moment, such as 2026-11-21T00:00:00+07:00.
-    #[arg(long, value_parser = parse::<Timestamp>)]
-    from: Option<Timestamp>,
-    /// Only committed before this moment.
-    #[arg(long, value_parser = parse::<Timestamp>)]
-    to: Option<Timestamp>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -237,8 +184,7 @@ async fn execute(cli: Cli) -> Result<(), Vec<Fault>> {
         Command::Contract(command) => contract::run(&config, command).await,
         Command::Incident(command) => incident::run(&config, command).await,
         Command::Category(command) => category::run(&config, command).await,
-        Command::Log(LogCommand::Verify(verify)) => log_verify(&config, verify).await,
-        Command::Log(LogCommand::Export(wanted)) => log_export(&config, wanted).await,
+        Command::Log(command) => log::run(&config, command).await,
         Command::Fleet(FleetCommand::Ls { json }) => fleet_ls(&config, json).await,
         Command::Warehouse(WarehouseCommand::Digest { dataset, json }) => {
             digest(&config, &dataset, json).await
@@ -296,95 +242,6 @@ async fn migrate(config: &Path) -> Result<(), Vec<Fault>> {
     warehouse.close().await;
     one(migrated)?;
     one(print("Lược đồ đã cập nhật (schema is up to date)"))
-}
-
-async fn log_verify(config: &Path, verify: Verify) -> Result<(), Vec<Fault>> {
-    let mut hub: Vec<PublicKey> =
-        one(verify.hub_key.iter().map(|file| read_public(file)).collect())?;
-    let agents = given_keys(&verify.agents)?;
-    let verified = if let Some(file) = &verify.file {
-        let opened = File::open(file).map_err(|error| {
-            Fault::because(Code::DiskFailed, format!("cannot open {}", file.display()), error)
-        });
-        one(verify_file(BufReader::new(one(opened)?), hub, agents))?
-    } else {
-        let plan = Plan::read(config)?;
-        if hub.is_empty() {
-            hub.push(plan.signing_key.public());
-        }
-        with_warehouse(&plan, async |warehouse| {
-            let agents = match verify.agents.is_empty() {
-                true => known_keys(warehouse, &hub, &plan.register).await?,
-                false => agents,
-            };
-            let catalog = Catalog::open(warehouse.clone(), plan.signing_key.public()).await?;
-            let tables: Vec<_> = catalog.current().iter().map(|a| a.shape.clone()).collect();
-            let verified = verify_database(warehouse, hub, agents, &tables).await?;
-            fleet::proofs::agree_with_log(&warehouse.client().await?).await?;
-            Ok(verified)
-        })
-        .await?
-    };
-    one(print(&if verify.json { json(&verified) } else { verified_text(&verified) }))
-}
-
-/// The keys of registers that a person trusts.
-fn given_keys(registers: &[PathBuf]) -> Result<BTreeMap<AgentId, Vec<KeySpan>>, Vec<Fault>> {
-    let mut keys = BTreeMap::<_, Vec<_>>::new();
-    for dir in registers {
-        for (agent, key) in Register::read(dir)?.keys() {
-            keys.entry(agent).or_default().push(KeySpan::always(key));
-        }
-    }
-    Ok(keys)
-}
-
-/// The keys the database knows agents to have had; the register's where it knows none.
-async fn known_keys(
-    warehouse: &Warehouse,
-    hub: &[PublicKey],
-    register: &Register,
-) -> Result<BTreeMap<AgentId, Vec<KeySpan>>, Fault> {
-    let mut known = keys::load(&warehouse.client().await?, hub).await?;
-    for (agent, key) in register.keys() {
-        known.entry(agent).or_insert_with(|| vec![KeySpan::always(key)]);
-    }
-    Ok(known)
-}
-
-fn verified_text(verified: &Verified) -> String {
-    let summary = &verified.summary;
-    format!(
-        "Nhật ký đúng (the log verifies): {} mục (entries), {} nhận (accepted), {} từ chối \
-         (refused), {} thay đổi dòng (row changes), {} chờ số (unsequenced), {} bảng đã đối chiếu \
-         (tables compared)\nMắt xích cuối (last link): {}",
-        summary.entries,
-        summary.accepted,
-        summary.refused,
-        summary.rows,
-        verified.unsequenced,
-        verified.tables,
-        summary.link
-    )
-}
-
-fn read_public(file: &Path) -> Result<PublicKey, Fault> {
-    let what = || format!("public key file {}", file.display());
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Fault::because(Code::SecretUnreadable, what(), error))?;
-    PublicKey::try_from(text.trim().to_owned())
-        .map_err(|error| Fault::because(Code::SecretUnreadable, what(), error))
-}
-
-async fn log_export(config: &Path, wanted: Export) -> Result<(), Vec<Fault>> {
-    let plan = Plan::read(config)?;
-    let filter =
-        Filter { dataset: wanted.dataset, agency: wanted.agency, from: wanted.from, to: wanted.to };
-    with_warehouse(&plan, async |warehouse| {
-        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-        export(warehouse, &filter, wanted.format, &mut out).await.map(drop)
-    })
-    .await
 }
 
 async fn fleet_ls(config: &Path, as_json: bool) -> Result<(), Vec<Fault>> {

@@ -30,6 +30,13 @@ pub struct HubFile {
     pub key_file: PathBuf,
     /// The Ed25519 key that signs receipts and log entries; mode 0600. Required.
     pub signing_key_file: PathBuf,
+    /// The Ed25519 key that signs the transfer log's checkpoints; mode 0600. A log has one key for
+    /// ever: keep a copy of it elsewhere. Default: `log.key` in `state_dir`, made at the first
+    /// start.
+    pub log_key_file: Option<PathBuf>,
+    /// Which witnesses must sign a checkpoint before what it holds counts as proven, in Sigsum's
+    /// form of a policy. Default: any one of the registered agents.
+    pub log_policy_file: Option<PathBuf>,
     /// Folder of registered agents, one `<agency>__<name>.toml` each; read again on SIGHUP.
     /// Required.
     pub agents_dir: PathBuf,

@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Every point, in the order in which a batch passes them.
+/// Every point, in the order in which a batch passes them, its log entry last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
     /// The batch is checked; nothing is in the database yet.
@@ -23,11 +23,15 @@ pub enum Point {
     AfterCommit,
     /// Numbers and links are written; only their commit is missing.
     SequencerBeforeCommit,
+    /// The log's tiles are durable; the checkpoint that names them is not written.
+    LogTilesDurable,
+    /// The checkpoint is published; the database does not know of it yet.
+    LogPublished,
 }
 
 impl Point {
     /// Every point, for tests that loop over them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::BeforePrepare,
         Self::AfterPrepare,
         Self::AfterFinish,
@@ -35,6 +39,8 @@ impl Point {
         Self::BeforeCommit,
         Self::AfterCommit,
         Self::SequencerBeforeCommit,
+        Self::LogTilesDurable,
+        Self::LogPublished,
     ];
 
     /// The name in `PHUSA_FAILPOINT`.
@@ -48,6 +54,8 @@ impl Point {
             Self::BeforeCommit => "before_commit",
             Self::AfterCommit => "after_commit",
             Self::SequencerBeforeCommit => "sequencer_before_commit",
+            Self::LogTilesDurable => "log_tiles_durable",
+            Self::LogPublished => "log_published",
         }
     }
 }

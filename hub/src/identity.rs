@@ -171,6 +171,23 @@ fn key_pair(path: &Path) -> Result<KeyPair, Fault> {
     Ok(key)
 }
 
+/// The key in this file, made if there is none yet; what others verify with is written beside it.
+///
+/// # Errors
+/// When it is no key or cannot be written.
+pub fn log_key(path: &Path) -> Result<SigningKey, Fault> {
+    let key = signing_key(path)?;
+    write_public(&path.with_extension("pub"), &key.public().to_string())?;
+    // The log is nothing without its key: it must outlast a power cut before it signs.
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let synced = fs::File::open(path).and_then(|file| file.sync_all());
+    let synced = synced.and_then(|()| fs::File::open(folder)?.sync_all());
+    synced.map_err(|error| {
+        Fault::because(Code::DiskFailed, format!("cannot keep {}", path.display()), error)
+    })?;
+    Ok(key)
+}
+
 fn signing_key(path: &Path) -> Result<SigningKey, Fault> {
     if let Ok(text) = fs::read_to_string(path) {
         return SigningKey::from_text(&text).map_err(|error| {

@@ -510,6 +510,7 @@ fn refusal_entry(
         committed_at: Timestamp::now(),
         hub_version: crate::VERSION.to_owned(),
         step: None,
+        restored: None,
     }
 }
 

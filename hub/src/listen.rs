@@ -6,6 +6,7 @@
 //! bounded.
 
 pub mod https;
+pub mod log;
 pub mod identity;
 
 use std::net::SocketAddr;

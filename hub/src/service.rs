@@ -14,24 +14,29 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::checkpoint::LogKey;
+use phusa_protocol::fault::{Class, Code, Fault};
 use phusa_protocol::time::Timestamp;
 use phusa_protocol::units::ByteSize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::catalog::Catalog;
 use crate::config::plan::Plan;
 use crate::config::register::Register;
 use crate::fleet;
+use crate::identity;
 use crate::incidents;
 use crate::ingest::{Ingest, Parts};
-use crate::listen::{Listener, https};
+use crate::listen::{Listener, https, log};
+use crate::transfers::folder::Folder;
 use crate::transfers::keys::{self, Moment};
+use crate::transfers::publish::Publisher;
 use crate::transfers::{Log, sequence};
 use crate::views::metrics::Metrics;
 use crate::warehouse::{Url, Warehouse};
@@ -41,6 +46,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(30);
 
 /// How often free disk and contracts are looked at, and unnumbered entries looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often is said what keeps the log from going on.
+const REPEAT_EVERY: Duration = Duration::from_secs(60);
 
 /// How often the agents' keys are compared with those written down.
 const KEYS_EVERY: Duration = Duration::from_secs(60);
@@ -100,11 +108,12 @@ struct Jobs {
 }
 
 async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Result<(), Fault> {
-    let (catalog, log) = (
+    let (catalog, entries) = (
         Catalog::open(warehouse.clone(), plan.signing_key.public()).await?,
         Log::new(plan.signing_key.clone()),
     );
-    keys::remember(&warehouse, &plan.register, log.key(), Moment::Before).await?;
+    keys::remember(&warehouse, &plan.register, entries.key(), Moment::Before).await?;
+    let (publisher, folder, log_key) = published_log(plan, &warehouse)?;
     let metrics = Metrics::default();
     let (register, register_seen) = watch::channel(Arc::new(plan.register.clone()));
     let (has_room, has_room_seen) = watch::channel(look_for_room(&warehouse, plan).await);
@@ -113,7 +122,7 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
         warehouse: warehouse.clone(),
         connections_max: plan.warehouse.connections_max,
         catalog: catalog.clone(),
-        log: log.clone(),
+        log: entries.clone(),
         metrics: metrics.clone(),
         register: register_seen.clone(),
         has_room: has_room_seen.clone(),
@@ -125,21 +134,28 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
     let jobs = Jobs {
         warehouse: warehouse.clone(),
         catalog,
-        log,
+        log: entries,
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
     };
     jobs.start_watch(plan.disk_reserve, has_room);
     jobs.start_tending();
     jobs.start_keys(register_seen.clone());
-    jobs.start_sequencer();
+    jobs.start_sequencer(publisher);
     jobs.start_views(
         views,
         Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen },
     );
     let address = listener.address().unwrap_or(plan.listen);
-    let accepting =
-        connections.spawn(listener.run(https::router(ingest), connections.clone(), stop.clone()));
+    let routes = https::router(Arc::clone(&ingest)).merge(log::router(log::Shown {
+        ingest,
+        warehouse: warehouse.clone(),
+        folder,
+        log_key,
+        policy: plan.log_policy.clone(),
+        register: register_seen,
+    }));
+    let accepting = connections.spawn(listener.run(routes, connections.clone(), stop.clone()));
     info!(%address, agents = plan.register.len(), "The hub listens on {address}");
     notify("READY=1");
     while signals.next().await == Asked::Reload {
@@ -160,6 +176,16 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
     }
     jobs.stop().await;
     Ok(())
+}
+
+/// The log's files, who writes them, and the hub's word for their key.
+fn published_log(plan: &Plan, warehouse: &Warehouse) -> Result<(Publisher, Folder, LogKey), Fault> {
+    let log_key = identity::log_key(&plan.log_key.path)?;
+    let folder = Folder::new(&plan.state_dir, log_key.public());
+    let stated = LogKey::sign(log_key.public(), &plan.signing_key);
+    let hub_key = plan.signing_key.clone();
+    let publisher = Publisher::new(warehouse.clone(), folder.clone(), log_key, hub_key);
+    Ok((publisher, folder, stated))
 }
 
 impl Jobs {
@@ -210,16 +236,28 @@ impl Jobs {
         });
     }
 
-    /// Numbers entries as they are committed, and whatever other processes left.
-    fn start_sequencer(&self) {
+    /// Numbers entries as they are committed, and whatever other processes left; publishes the log
+    /// once a second while it grows, and what was committed last when it is stopped.
+    fn start_sequencer(&self, mut publisher: Publisher) {
         let (warehouse, log, stop) = (self.warehouse.clone(), self.log.clone(), self.stop.clone());
         self.tasks.spawn(async move {
+            let (mut said, mut next) = (None, Instant::now());
             while stop.run_until_cancelled(log.woken(LOOK_EVERY)).await.is_some() {
-                if let Err(fault) = number_all(&warehouse).await {
-                    warn!(code = %fault.code, "Entries were not numbered: {}", fault.chain());
-                    // The next commit may come at once; the database may not.
-                    tokio::time::sleep(LOOK_EVERY).await;
+                let due = Instant::now() >= next;
+                if due {
+                    next = Instant::now() + LOOK_EVERY;
                 }
+                match keep_log(&warehouse, &mut publisher, due).await {
+                    Ok(()) => said = None,
+                    Err(fault) => {
+                        tell_once(&fault, &mut said);
+                        // The next commit may come at once; the database may not.
+                        tokio::time::sleep(LOOK_EVERY).await;
+                    }
+                }
+            }
+            if let Err(fault) = keep_log(&warehouse, &mut publisher, true).await {
+                warn!(code = %fault.code, "Entries wait for their numbers: {}", fault.chain());
             }
         });
     }
@@ -240,22 +278,41 @@ impl Jobs {
         });
     }
 
-    /// Ends every job; what was committed last is numbered once more.
+    /// Ends every job; what was committed last is numbered and published once more.
     async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();
         if tokio::time::timeout(DRAIN_MAX, self.tasks.wait()).await.is_err() {
             warn!("A job did not end in time");
         }
-        if let Err(fault) = number_all(&self.warehouse).await {
-            warn!(code = %fault.code, "Entries wait for their numbers: {}", fault.chain());
-        }
     }
 }
 
-async fn number_all(warehouse: &Warehouse) -> Result<(), Fault> {
-    while sequence::number_next(warehouse).await? > 0 {}
+async fn keep_log(
+    warehouse: &Warehouse,
+    publisher: &mut Publisher,
+    publishes: bool,
+) -> Result<(), Fault> {
+    let published = publisher.published()?;
+    while sequence::number_next(warehouse, published).await? > 0 {}
+    if publishes && let Some(head) = publisher.grow().await? {
+        debug!(entries = head.size, "The log was published with {} entries", head.size);
+    }
     Ok(())
+}
+
+/// Says what is wrong with the log, again only after a minute or when it is something else.
+fn tell_once(fault: &Fault, said: &mut Option<(Code, Instant)>) {
+    let again = said.is_none_or(|(code, at)| code != fault.code || at.elapsed() > REPEAT_EVERY);
+    if !again {
+        return;
+    }
+    *said = Some((fault.code, Instant::now()));
+    if fault.code.class() == Class::Operator {
+        error!(code = %fault.code, "The log does not go on: {}", fault.chain());
+    } else {
+        warn!(code = %fault.code, "The log does not go on: {}", fault.chain());
+    }
 }
 
 /// Whether batches can be taken from the first one on.

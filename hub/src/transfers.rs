@@ -1,12 +1,20 @@
 //! The transfer log: entries committed with the data, numbered and linked afterwards.
 //!
 //! An accepted batch's entry is inserted in the transaction that applies its rows (invariant 4); a
-//! refusal's in one of its own. [`sequence`] then gives each the next number and link.
+//! refusal's in one of its own. [`sequence`] then gives each the next number and link, and
+//! [`publish`] takes it into the transparency log's files, which [`folder`] and [`writer`] keep.
 
 pub mod export;
 pub mod keys;
 pub mod sequence;
+pub mod folder;
+pub mod writer;
+pub mod publish;
+pub mod witnesses;
+pub mod evidence;
 pub mod verify;
+pub mod audit;
+pub mod restore;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,6 +25,7 @@ use phusa_protocol::digest::Digest;
 use phusa_protocol::entry::{Entry, Kind};
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::keys::{PublicKey, SigningKey};
+use phusa_protocol::leaf::Leaf;
 use phusa_protocol::receipt::{Receipt, SignedReceipt};
 use phusa_protocol::time::Timestamp;
 use tokio::sync::Notify;
@@ -139,6 +148,7 @@ impl Log {
             committed_at: now,
             hub_version: crate::VERSION.to_owned(),
             step: None,
+            restored: None,
         };
         let receipt = SignedReceipt::sign(receipt, &self.key);
         let push = Push {
@@ -156,6 +166,7 @@ impl Log {
     pub async fn insert(&self, tx: &Transaction<'_>, record: &Record) -> Result<(), Fault> {
         let entry = &record.entry;
         let (text, signature) = entry.seal(&self.key);
+        let leaf = Leaf::sign(text.as_bytes(), &self.key).to_bytes();
         let transfer = to_i64(entry.transfer);
         let header = record.push.as_ref().map(|push| &push.signed.header);
         let epoch = header.map(|header| to_i64(header.epoch.0));
@@ -163,8 +174,8 @@ impl Log {
         let digest = record.push.as_ref().map(|push| push.signed.digest().as_bytes().to_vec());
         let receipt = record.push.as_ref().map(|push| push.receipt.as_str());
         let sql = "insert into phusa.transfers (transfer, kind, agent, dataset, epoch, seq, \
-                   header_digest, entry, hub_signature, receipt, bytes, committed_at) \
-                   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+                   header_digest, entry, hub_signature, leaf, receipt, bytes, committed_at) \
+                   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
         let statement = tx.prepare_cached(sql).await.map_err(not_logged)?;
         tx.execute(
             &statement,
@@ -178,6 +189,7 @@ impl Log {
                 &digest,
                 &text,
                 &String::from(signature),
+                &leaf.as_slice(),
                 &receipt,
                 &to_i64(entry.bytes),
                 &system_time(entry.committed_at),
@@ -232,6 +244,7 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::Contract => "contract",
         Kind::Category => "category",
         Kind::Proof => "proof",
+        Kind::Restore => "restore",
     }
 }
 

@@ -48,23 +48,7 @@ pub struct BadDigest;
 impl TryFrom<String> for Digest {
     type Error = BadDigest;
     fn try_from(text: String) -> Result<Self, BadDigest> {
-        let (pairs, odd) = text.as_bytes().as_chunks::<2>();
-        let mut bytes = [0; 32];
-        if pairs.len() != bytes.len() || !odd.is_empty() {
-            return Err(BadDigest);
-        }
-        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-            *byte = (nibble(*high)? << 4) | nibble(*low)?;
-        }
-        Ok(Self(bytes))
-    }
-}
-
-fn nibble(digit: u8) -> Result<u8, BadDigest> {
-    match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        _ => Err(BadDigest),
+        crate::hex::decode(&text).map(Self).ok_or(BadDigest)
     }
 }
 
@@ -76,7 +60,7 @@ impl From<Digest> for String {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&crate::hex::encode(&self.0))
     }
 }
 

@@ -3,8 +3,8 @@
 //! An entry says who delivered what when, with the agent's own signed header inside and the hub's
 //! signature around it. Accepted entries are committed with the rows they tell of; refused ones in
 //! a transaction of their own. A sequencer then gives committed entries gap-free numbers and links
-//! them: `link n = SHA-256(link n-1 · SHA-256(entry n))`. The Merkle log of a later issue takes
-//! the same entry bytes as leaves.
+//! them: `link n = SHA-256(link n-1 · SHA-256(entry n))`. The transparency log takes the same entry
+//! bytes into its leaves ([`crate::leaf`]): number n is leaf n-1.
 
 use std::collections::BTreeMap;
 
@@ -32,6 +32,8 @@ pub enum Kind {
     Category,
     /// A comparison of source and warehouse that an agent reported (HU-03).
     Proof,
+    /// The hub's database was restored from a backup; the log goes on (decision 0016).
+    Restore,
 }
 
 /// What a comparison of source and warehouse came to. Digests are left out: of a small table they
@@ -61,6 +63,20 @@ pub enum ContractStep {
     Signed(Box<SignedConsent>),
     /// Another one was proposed in its place.
     Withdrawn,
+}
+
+/// What a restored database no longer holds of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restored {
+    /// The last entry the database still had; 0 for none.
+    pub last: u64,
+    /// Entries in the log as published; those after `last` are known by their leaves alone.
+    pub entries: u64,
+    /// The root of that log; the chain of links goes on from it.
+    pub root: Digest,
+    /// Why, in the words of whoever let the log go on.
+    pub because: String,
 }
 
 /// What is written down about one transfer.
@@ -100,6 +116,9 @@ pub struct Entry {
     /// For `contract`: which step; absent when it came into force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<ContractStep>,
+    /// For `restore`: what was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Restored>,
 }
 
 /// An entry as it stands in an exported log, one JSON object a line.
@@ -180,6 +199,7 @@ pub struct LogVerifier {
     accepted: u64,
     refused: u64,
     rows: u64,
+    missing: u64,
 }
 
 /// What a verified log holds.
@@ -193,6 +213,8 @@ pub struct LogSummary {
     pub refused: u64,
     /// Row changes in accepted batches.
     pub rows: u64,
+    /// Entries that a restored database no longer holds; each gap is explained by an entry.
+    pub missing: u64,
     /// The last link: whoever keeps it can tell whether this log was ever cut or rewritten.
     pub link: Digest,
 }
@@ -210,6 +232,7 @@ impl LogVerifier {
             accepted: 0,
             refused: 0,
             rows: 0,
+            missing: 0,
         }
     }
 
@@ -229,15 +252,25 @@ impl LogVerifier {
             accepted: self.accepted,
             refused: self.refused,
             rows: self.rows,
+            missing: self.missing,
             link: self.link,
         }
     }
 
     fn check(&mut self, line: &LogLine) -> Result<(), String> {
-        if line.number != self.number + 1 {
+        let entry = serde_json::from_str::<Entry>(&line.entry);
+        let restored = entry.as_ref().ok().and_then(|entry| entry.restored.as_ref());
+        let (before, last) = match restored {
+            // A database that was restored goes on from the published log, not from its own end.
+            Some(restored) if restored.last == self.number && restored.entries >= self.number => {
+                (restored.root, restored.entries)
+            }
+            Some(_) | None => (self.link, self.number),
+        };
+        if line.number != last + 1 {
             return Err(format!("expected entry {} here", self.number + 1));
         }
-        if link(self.link, &line.entry) != line.link {
+        if link(before, &line.entry) != line.link {
             return Err("the chain does not lead here: this entry or one before it was altered \
                         or removed"
                 .to_owned());
@@ -246,16 +279,19 @@ impl LogVerifier {
         if !self.hub.iter().any(signed) {
             return Err("not signed with the hub's key".to_owned());
         }
-        let entry: Entry = serde_json::from_str(&line.entry)
-            .map_err(|_| "not an entry of version 1".to_owned())?;
+        let entry = entry.map_err(|_| "not an entry of version 1".to_owned())?;
         if entry.compared.is_some() != (entry.kind == Kind::Proof) {
             return Err("only a proof may say what a comparison came to".to_owned());
+        }
+        if entry.restored.is_some() != (entry.kind == Kind::Restore) {
+            return Err("only a restore may say what was lost".to_owned());
         }
         match entry.kind {
             Kind::Push => self.check_push(&entry)?,
             Kind::Refuse => self.refused += 1,
             Kind::Contract => self.check_step(&entry)?,
             Kind::Category | Kind::Proof => {}
+            Kind::Restore => self.missing += last - self.number,
         }
         (self.number, self.link) = (line.number, line.link);
         Ok(())
@@ -349,6 +385,7 @@ mod tests {
             committed_at: Timestamp::UNIX_EPOCH,
             hub_version: "0.1.0".to_owned(),
             step: None,
+            restored: None,
         }
     }
 
@@ -461,6 +498,33 @@ mod tests {
         check(Kind::Proof, None, false);
         check(Kind::Contract, Some(compared), false);
         check(Kind::Contract, None, true);
+    }
+
+    #[test]
+    fn a_restored_database_explains_what_it_lost_and_nothing_else_may() {
+        let (one, two) = (sample(1, Digest::ZERO), sample(2, sample(1, Digest::ZERO).digest()));
+        let mut restore = push(&one, 13);
+        let root = Digest::of(b"published");
+        (restore.kind, restore.agent_signature, restore.header) = (Kind::Restore, None, None);
+        let lost = Restored { last: 1, entries: 4, root, because: "backup".to_owned() };
+        restore.restored = Some(lost);
+        let first = chain(&[push(&one, 10)]);
+        let after = |entry: &Entry, number: u64, before: Digest| {
+            let (entry, hub_signature) = entry.seal(&hub_key());
+            LogLine { number, link: link(before, &entry), entry, hub_signature }
+        };
+        let gap = after(&restore, 5, root);
+        let next = after(&push(&two, 14), 6, gap.link);
+        let check = |lines: &[&LogLine], missing: Option<u64>| {
+            let lines: Vec<_> = lines.iter().map(|line| (*line).clone()).collect();
+            assert_eq!(verify(&lines).ok().map(|summary| summary.missing), missing);
+        };
+        check(&[&first[0], &gap, &next], Some(3));
+        check(&[&gap, &next], None);
+        check(&[&first[0], &next], None);
+        check(&[&first[0], &after(&restore, 4, root)], None);
+        let unexplained = after(&push(&two, 14), 5, root);
+        check(&[&first[0], &unexplained], None);
     }
 
     #[test]

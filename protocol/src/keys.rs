@@ -7,6 +7,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::Signer as _;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
+
 /// Length of a signature in bytes.
 pub const SIGNATURE_BYTES: usize = 64;
 
@@ -69,6 +71,35 @@ impl SigningKey {
 }
 
 impl PublicKey {
+    /// Its 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
+    /// From its 32 bytes.
+    ///
+    /// # Errors
+    /// When they are no point of the curve.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, BadKey> {
+        let key = ed25519_dalek::VerifyingKey::from_bytes(bytes);
+        key.map(Self).map_err(|_| BadKey("public key"))
+    }
+
+    /// The key's SHA-256, by which transparency logs name it.
+    #[must_use]
+    pub fn hash(&self) -> Digest {
+        Digest::of(self.as_bytes())
+    }
+
+    /// The key as one line of OpenSSH's form, which Sigsum's tools read.
+    #[must_use]
+    pub fn to_openssh(&self, comment: &str) -> String {
+        const KIND: &[u8] = b"ssh-ed25519";
+        let parts = [&[0, 0, 0, 11], KIND, &[0, 0, 0, 32], self.as_bytes()].concat();
+        format!("ssh-ed25519 {} {comment}\n", BASE64.encode(parts))
+    }
+
     /// Whether `signature` over exactly these bytes was made by this key's owner.
     #[must_use]
     pub fn verifies(&self, bytes: &[u8], signature: &Signature) -> bool {
@@ -98,9 +129,7 @@ fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
 impl TryFrom<String> for PublicKey {
     type Error = BadKey;
     fn try_from(text: String) -> Result<Self, BadKey> {
-        let bytes = decode::<32>(&text).ok_or(BadKey("public key"))?;
-        let key = ed25519_dalek::VerifyingKey::from_bytes(&bytes);
-        key.map(Self).map_err(|_| BadKey("public key"))
+        Self::from_bytes(&decode::<32>(&text).ok_or(BadKey("public key"))?)
     }
 }
 

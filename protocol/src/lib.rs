@@ -4,7 +4,9 @@
 //! its names ([`ids`]), its fields ([`value`], [`row`]), what happened to it ([`change`]), the
 //! agreement that lets it travel ([`contract`]), the batch it travels in ([`batch`], [`frame`]),
 //! who may send what next ([`hello`], [`delivery`]) and what is written down about it
-//! ([`receipt`], [`entry`]), and how both ends prove that they hold the same ([`proof`]).
+//! ([`receipt`], [`entry`]), how nobody can take that back ([`leaf`], [`tree`], [`tile`], [`note`],
+//! [`checkpoint`], [`policy`], [`evidence`]), and how both ends prove that they hold the same
+//! ([`proof`]).
 
 pub mod ids;
 pub mod time;
@@ -15,6 +17,7 @@ pub mod value;
 pub mod row;
 pub mod change;
 pub mod contract;
+pub mod hex;
 pub mod digest;
 pub mod batch;
 pub mod frame;
@@ -22,6 +25,13 @@ pub mod hello;
 pub mod delivery;
 pub mod receipt;
 pub mod entry;
+pub mod leaf;
+pub mod tree;
+pub mod tile;
+pub mod note;
+pub mod checkpoint;
+pub mod policy;
+pub mod evidence;
 pub mod proof;
 pub mod fault;
 

@@ -6,6 +6,7 @@ mod footprint;
 mod lab;
 mod mapping;
 mod maria;
+mod log;
 mod meter;
 mod movers;
 mod ours;
@@ -77,6 +78,8 @@ enum Work {
     MariaCatchUp,
     /// Comparing all rows when nothing has changed, at PostgreSQL and at MariaDB
     Reconcile,
+    /// The transfer log's files: appends, checkpoints, proofs; alone, without databases
+    Log,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -127,6 +130,9 @@ async fn main() -> ExitCode {
 
 async fn bench(arguments: &Arguments) -> Outcome<()> {
     let size = Size::of(arguments);
+    if arguments.work == [Work::Log] {
+        return log::take(arguments.quick, &arguments.json);
+    }
     let mut report = Report::new(&arguments.json);
     if arguments.work.contains(&Work::Mapping) {
         mapping::take(size.repeat, &mut report);
@@ -197,7 +203,7 @@ impl Work {
         match self {
             Self::Snapshot | Self::Latency | Self::MariaSnapshot => size.repeat,
             Self::CatchUp | Self::MariaCatchUp | Self::Footprint | Self::Reconcile => 1,
-            Self::Mapping => 0,
+            Self::Mapping | Self::Log => 0,
         }
     }
 
@@ -212,6 +218,7 @@ impl Work {
             Self::MariaCatchUp => "MariaDB catch-up",
             Self::Reconcile => "reconcile",
             Self::Mapping => "mapping",
+            Self::Log => "log",
         }
     }
 }
@@ -232,7 +239,7 @@ async fn take(
             catch_up(work, lab, &target, &mut mover, (size, report)).await?;
         }
         Work::Latency => latency(lab, &target, &mut mover, size, report).await?,
-        Work::Footprint | Work::Reconcile | Work::Mapping => {}
+        Work::Footprint | Work::Reconcile | Work::Mapping | Work::Log => {}
     }
     mover.finish(lab, &target).await?;
     lab.drop_slots();

@@ -21,6 +21,7 @@ mod schema;
 mod snapshot;
 mod sqlserver;
 mod standby;
+mod transparency;
 mod types;
 
 use phusa_tests::world;

@@ -154,6 +154,7 @@ fn log_entries_and_their_links_stay() {
         committed_at: Timestamp::from_micros(1_795_250_601_000_000),
         hub_version: "0.1.0".to_owned(),
         step: None,
+        restored: None,
     };
     let (push, push_signature) = entry.seal(&hub_key());
     let first = link(Digest::ZERO, &push);

@@ -41,7 +41,8 @@ impl Captures {
     }
 }
 
-/// Runs of hexadecimal digits are pseudonyms under a key of this run.
+/// Runs of hexadecimal digits, perhaps broken at the terminal's edge, are pseudonyms under a key of
+/// this run.
 fn without_pseudonyms(screen: &str) -> String {
     let (mut out, mut run) = (String::new(), String::new());
     for letter in screen.chars().chain(['\n']) {
@@ -49,7 +50,7 @@ fn without_pseudonyms(screen: &str) -> String {
             run.push(letter);
             continue;
         }
-        out += &if run.len() >= 24 { "0".repeat(run.len()) } else { run.clone() };
+        out += &if run.len() >= 10 { "0".repeat(run.len()) } else { run.clone() };
         run.clear();
         out.push(letter);
     }

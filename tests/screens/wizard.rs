@@ -268,12 +268,8 @@ async fn the_wizard_goes_from_an_empty_folder_to_the_first_rows_of_mariadb_in_en
     office.answer("Column", Some("Not sure which column: score and why"), "");
     settle(&office);
     office.answer("Write it?", Some("The summary before anything is written"), "");
-    office.answer("try again", Some("For the administrator"), "q");
-    let _ = office.terminal.wait_for("$");
-    office.administrator_runs_the_file(&database);
-    office.terminal.clear();
-    office.command("phusa-agent wizard --lang en");
-    office.answer("on this screen alone?", None, "");
+    // Comparing rows needs no more rights than it has, so nothing is left for the administrator.
+    office.answer("on this screen alone?", Some("The check"), "");
     let named = office.terminal.wait_for("$");
     office.captures.keep("The preview and the next command", &named);
     office.captures.compare(&document(), "MariaDB, English");

@@ -346,7 +346,7 @@ impl World {
             refused,
             committed,
             agreement: None,
-            lists: std::collections::BTreeMap::new(),
+            lists: BTreeMap::new(),
         };
         self.travel(Event::Welcome { request, terms: Some(terms), fits });
     }

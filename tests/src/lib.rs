@@ -13,6 +13,7 @@ pub mod province;
 pub mod mysql;
 pub mod world;
 pub mod office;
+pub mod log_tools;
 pub mod canary;
 pub mod forger;
 pub mod relay;

@@ -13,7 +13,7 @@ use crate::config::plan::Plan;
 use crate::disk::RealDisk;
 use crate::pipeline::wiring;
 use crate::spool::{Recovered, Spool};
-use crate::status::{self, AgentStatus, DatasetStatus, State};
+use crate::status::{self, AgentStatus, DatasetStatus, LogStatus, State};
 use crate::trouble::Trouble;
 
 /// Prints faults with meaning and remedy, and fails.
@@ -65,6 +65,24 @@ fn print_status(status: &AgentStatus) {
     ));
     for dataset in &status.datasets {
         print_dataset(dataset, status.at);
+    }
+    if let Some(log) = &status.log {
+        print_log(log, status.at);
+    }
+}
+
+fn print_log(log: &LogStatus, at: Timestamp) {
+    say(&format!(
+        "\nNhật ký của trung tâm · the hub's log: {} mục · entries, đồng ký đến · cosigned up to {}",
+        log.entries, log.cosigned
+    ));
+    say(&format!(
+        "  lô đã chứng minh · batches proven {}, chờ chứng minh · pending {}, thiếu mục · missing {}, \
+         mâu thuẫn · contradictions {}",
+        log.proven, log.pending, log.missing, log.forks
+    ));
+    if let Some(trouble) = &log.trouble {
+        print_trouble(trouble, at);
     }
 }
 

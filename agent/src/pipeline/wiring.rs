@@ -2,6 +2,7 @@
 
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::keys::{PublicKey, SigningKey};
+use phusa_protocol::policy::Policy;
 
 use crate::accord::Accord;
 use crate::config::Engine;
@@ -76,6 +77,19 @@ fn hub_key(plan: &Plan) -> Result<PublicKey, Fault> {
     };
     let text = std::fs::read_to_string(file).map_err(|error| unreadable(error.into()))?;
     PublicKey::try_from(text).map_err(|error| unreadable(error.into()))
+}
+
+/// Which log and which witnesses are believed, where a file says it.
+///
+/// # Errors
+/// `config_invalid` for a file that is no policy.
+pub fn log_policy(plan: &Plan) -> Result<Option<Policy>, Fault> {
+    let Some(file) = &plan.hub.log_policy_file else { return Ok(None) };
+    let what = || format!("cannot use log_policy_file {}", file.display());
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Fault::because(Code::ConfigInvalid, what(), error))?;
+    let policy = Policy::parse(&text);
+    policy.map(Some).map_err(|error| Fault::because(Code::ConfigInvalid, what(), error))
 }
 
 /// The key that signs headers.

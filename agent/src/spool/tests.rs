@@ -63,6 +63,9 @@ impl Disk for FaultyDisk {
     fn read_tail(&self, file: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
         RealDisk.read_tail(file, bytes_max)
     }
+    fn read_piece(&self, file: &Path, offset: u64, bytes_max: u64) -> io::Result<Vec<u8>> {
+        RealDisk.read_piece(file, offset, bytes_max)
+    }
     fn list(&self, folder: &Path) -> io::Result<Vec<(String, u64)>> {
         RealDisk.list(folder)
     }

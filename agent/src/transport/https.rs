@@ -50,7 +50,8 @@ pub struct Settings {
 /// The hub, as the agent sees it.
 #[derive(Debug)]
 pub struct Hub {
-    client: reqwest::Client,
+    pub(super) client: reqwest::Client,
+    pub(super) base: reqwest::Url,
     hello: reqwest::Url,
     batch: reqwest::Url,
     digest: reqwest::Url,
@@ -58,7 +59,7 @@ pub struct Hub {
     proposed: reqwest::Url,
     approve: reqwest::Url,
     list: reqwest::Url,
-    hub_key: PublicKey,
+    pub(super) hub_key: PublicKey,
 }
 
 /// What became of one batch.
@@ -112,6 +113,7 @@ impl Hub {
         let (digest, proof) = (join("/v1/digest")?, join("/v1/proof")?);
         let (proposed, approve) = (join("/v1/contract/proposed")?, join("/v1/contract/approve")?);
         let list = join("/v1/list")?;
+        let base = join("/")?;
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(settings.tls)
             .dns_resolver(Resolver { allowed: settings.allowed_networks })
@@ -125,7 +127,7 @@ impl Hub {
             .build()
             .map_err(bad)?;
         let hub_key = settings.hub_key;
-        Ok(Self { client, hello, batch, digest, proof, proposed, approve, list, hub_key })
+        Ok(Self { client, base, hello, batch, digest, proof, proposed, approve, list, hub_key })
     }
 
     /// Says hello.
@@ -240,7 +242,7 @@ impl Hub {
 }
 
 /// Status and body, the body bounded.
-async fn read(
+pub(super) async fn read(
     sent: Result<reqwest::Response, reqwest::Error>,
     what: &str,
 ) -> Result<(StatusCode, Vec<u8>), Fault> {
@@ -257,7 +259,7 @@ async fn read(
     Ok((status, body))
 }
 
-fn refusal(status: StatusCode, answer: &[u8]) -> Refusal {
+pub(super) fn refusal(status: StatusCode, answer: &[u8]) -> Refusal {
     serde_json::from_slice(answer).unwrap_or_else(|_| {
         // Not our hub's words: a gateway in between, perhaps. Try again later.
         let what = format!("HTTP status {status} without a reason");

@@ -511,6 +511,7 @@ async fn write_down(
         received_at: now,
         committed_at: now,
         hub_version: crate::VERSION.to_owned(),
+        restored: None,
         step,
     };
     log.insert(tx, &Record { entry, push: None }).await

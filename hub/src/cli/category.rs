@@ -141,7 +141,7 @@ async fn import(plan: &Plan, files: &[PathBuf], name: Option<&str>) -> Result<()
             };
             print(&format!("{}: {said}, {} mã (codes)", list.list, list.codes.len()))?;
         }
-        sequence::number_next(warehouse).await.map(drop)
+        sequence::number_next(warehouse, super::log::published(plan)?).await.map(drop)
     })
     .await
 }

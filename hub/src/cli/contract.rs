@@ -128,7 +128,7 @@ pub(super) async fn run(config: &Path, command: ContractCommand) -> Result<(), V
             }
             ContractCommand::Apply { .. } => {}
         }
-        sequence::number_next(warehouse).await.map(drop)
+        sequence::number_next(warehouse, super::log::published(&plan)?).await.map(drop)
     })
     .await
 }
@@ -166,7 +166,7 @@ async fn apply(plan: &Plan, log: &Log, what: &[String], major: bool) -> Result<(
             let (number, applied) = catalog.apply(dataset, major, log).await?;
             print(&format!("{dataset} v{number}: {}", said(applied)))?;
         }
-        sequence::number_next(warehouse).await.map(drop)
+        sequence::number_next(warehouse, super::log::published(plan)?).await.map(drop)
     })
     .await
 }

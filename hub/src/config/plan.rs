@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::keys::SigningKey;
 use phusa_protocol::network::{BadNetwork, Network};
+use phusa_protocol::policy::Policy;
 use phusa_protocol::units::ByteSize;
 use toml::Spanned;
 
@@ -32,6 +33,10 @@ pub struct Plan {
     pub key_pem: SecretPem,
     /// Signs receipts and entries.
     pub signing_key: SigningKey,
+    /// Signs the transfer log's checkpoints.
+    pub log_key: LogKeyFile,
+    /// Which witnesses must sign them, where the file says it.
+    pub log_policy: Option<Policy>,
     /// The folder the register is read from.
     pub agents_dir: PathBuf,
     /// The agents known when the plan was made.
@@ -44,6 +49,15 @@ pub struct Plan {
     pub disk_reserve: ByteSize,
     /// The regulation the province works by.
     pub profile: Profile,
+}
+
+/// Where the log's key is; the default file is made at the first start.
+#[derive(Debug)]
+pub struct LogKeyFile {
+    /// The file.
+    pub path: PathBuf,
+    /// The key; none before the first start.
+    pub key: Option<SigningKey>,
 }
 
 /// A private key in PEM that `Debug` does not show.
@@ -96,7 +110,10 @@ impl Check<'_> {
         let ca_pem = self.secret("ca_file", &file.ca_file);
         let certificate_pem = self.secret("certificate_file", &file.certificate_file);
         let key_pem = self.private("key_file", &file.key_file);
-        let signing_key = self.signing_key(&file.signing_key_file);
+        let signing_key = self.signing_key("signing_key_file", &file.signing_key_file);
+        let state_dir = self.base.join(&file.state_dir);
+        let log_key = self.log_key(file, &state_dir);
+        let log_policy = file.log_policy_file.as_ref().map(|path| self.policy(path));
         let agents_dir = self.base.join(&file.agents_dir);
         let register = match Register::read(&agents_dir) {
             Ok(register) => Some(register),
@@ -105,7 +122,6 @@ impl Check<'_> {
                 None
             }
         };
-        let state_dir = self.base.join(&file.state_dir);
         let warehouse = self.warehouse(file, &state_dir);
         let profile = self.profile(file);
         Some(Plan {
@@ -116,6 +132,11 @@ impl Check<'_> {
             certificate_pem: certificate_pem?,
             key_pem: SecretPem(key_pem?),
             signing_key: signing_key?,
+            log_key: log_key?,
+            log_policy: match log_policy {
+                Some(policy) => Some(policy?),
+                None => None,
+            },
             agents_dir,
             register: register?,
             metrics_listen: metrics_listen?,
@@ -202,11 +223,35 @@ impl Check<'_> {
         Some(Settings { url: url?, password, tls_ca_pem, connections_max })
     }
 
-    fn signing_key(&mut self, path: &Path) -> Option<SigningKey> {
-        let bytes = self.private("signing_key_file", path)?;
+    /// The default file need not be there yet; one that is named must.
+    fn log_key(&mut self, file: &HubFile, state_dir: &Path) -> Option<LogKeyFile> {
+        let path = match &file.log_key_file {
+            Some(path) => self.base.join(path),
+            None => state_dir.join("log.key"),
+        };
+        let key = match file.log_key_file.is_some() || path.exists() {
+            true => Some(self.signing_key("log_key_file", &path)?),
+            false => None,
+        };
+        Some(LogKeyFile { path, key })
+    }
+
+    fn policy(&mut self, path: &Path) -> Option<Policy> {
+        let bytes = self.secret("log_policy_file", path)?;
+        let policy = Policy::parse(&String::from_utf8_lossy(&bytes));
+        policy
+            .map_err(|error| {
+                let what = format!("log_policy_file {}", self.base.join(path).display());
+                self.faults.push(Fault::because(Code::ConfigInvalid, what, error));
+            })
+            .ok()
+    }
+
+    fn signing_key(&mut self, name: &str, path: &Path) -> Option<SigningKey> {
+        let bytes = self.private(name, path)?;
         let key = SigningKey::from_text(&String::from_utf8_lossy(&bytes));
         key.map_err(|error| {
-            let what = format!("signing_key_file {}", self.base.join(path).display());
+            let what = format!("{name} {}", self.base.join(path).display());
             self.faults.push(Fault::because(Code::SecretUnreadable, what, error));
         })
         .ok()

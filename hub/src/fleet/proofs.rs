@@ -70,6 +70,7 @@ fn entry(proof: &Proof, transfer: i64) -> Entry {
         received_at: now,
         committed_at: now,
         hub_version: crate::VERSION.to_owned(),
+        restored: None,
         step: None,
     }
 }

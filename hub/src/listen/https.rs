@@ -68,7 +68,7 @@ async fn hello(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    let caller = match identify(&routes, &peer).await {
+    let caller = match identify(&routes.ingest, &peer).await {
         Ok(caller) => caller,
         Err(refusal) => return answer(&refusal),
     };
@@ -90,7 +90,7 @@ async fn batch(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    let caller = match identify(&routes, &peer).await {
+    let caller = match identify(&routes.ingest, &peer).await {
         Ok(caller) => caller,
         Err(refusal) => return answer(&refusal),
     };
@@ -186,17 +186,17 @@ async fn asked<T: serde::de::DeserializeOwned>(
     peer: &Peer,
     request: Request,
 ) -> Result<(Caller, T), Refusal> {
-    let caller = identify(routes, peer).await?;
+    let caller = identify(&routes.ingest, peer).await?;
     let body = receive(request, HELLO_BYTES_MAX).await?;
     let asked = serde_json::from_slice(&body);
     let asked = asked.map_err(|_| refusal(Code::ProtocolVersion, "the question cannot be read"))?;
     Ok((caller, asked))
 }
 
-async fn identify(routes: &Routes, peer: &Peer) -> Result<Caller, Refusal> {
+pub(super) async fn identify(ingest: &Ingest, peer: &Peer) -> Result<Caller, Refusal> {
     match &peer.identity {
         Ok(agent) => Ok(Caller { agent: agent.clone(), address: peer.address.ip() }),
-        Err(reason) => Err(routes.ingest.turn_away(&reason.to_string()).await),
+        Err(reason) => Err(ingest.turn_away(&reason.to_string()).await),
     }
 }
 
@@ -205,7 +205,7 @@ fn content_length(request: &Request) -> Option<usize> {
 }
 
 /// Reads a body of at most `bytes_max`, as long as its sender keeps sending.
-async fn receive(request: Request, bytes_max: usize) -> Result<Bytes, Refusal> {
+pub(super) async fn receive(request: Request, bytes_max: usize) -> Result<Bytes, Refusal> {
     let mut body = request.into_body();
     let mut bytes = BytesMut::new();
     let deadline = Instant::now() + BODY_MAX;
@@ -236,12 +236,12 @@ async fn receive(request: Request, bytes_max: usize) -> Result<Bytes, Refusal> {
 /// Memory is taken in advance only up to here; an announced length is not yet a sent one.
 const RESERVE_BYTES_MAX: usize = 4 << 20;
 
-fn refusal(code: Code, what: impl Into<String>) -> Refusal {
+pub(super) fn refusal(code: Code, what: impl Into<String>) -> Refusal {
     let retry_after_ms = (code == Code::HubBusy).then_some(1_000);
     Refusal { code, what: what.into(), expected: None, retry_after_ms }
 }
 
-fn answer(refusal: &Refusal) -> Response {
+pub(super) fn answer(refusal: &Refusal) -> Response {
     let status = StatusCode::from_u16(http_status(refusal.code));
     let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, Json(refusal)).into_response();

@@ -21,19 +21,19 @@ const ENTRIES_MAX: i64 = 1_000;
 const SEQUENCER_LOCK: i64 = 0x7068_7573_6173_6571;
 
 /// Numbers what is committed and has no number yet; returns how many entries that were. Nought
-/// also when another process is at it.
+/// also when another process is at it. `published` are the entries the log's files hold already.
 ///
 /// # Errors
-/// When the database does not answer; nothing is changed then.
-pub async fn number_next(warehouse: &Warehouse) -> Result<usize, Fault> {
+/// When the database does not answer; [`Code::LogRestored`] when it holds less of the log than was
+/// published: a number is never given twice. Nothing is changed then.
+pub async fn number_next(warehouse: &Warehouse, published: u64) -> Result<usize, Fault> {
     let mut client = warehouse.client().await?;
     let tx = client.transaction().await.map_err(not_numbered)?;
-    let sql = "select pg_try_advisory_xact_lock($1)";
-    let statement = tx.prepare_cached(sql).await.map_err(not_numbered)?;
-    let row = tx.query_one(&statement, &[&SEQUENCER_LOCK]).await.map_err(not_numbered)?;
-    if !row.try_get::<_, bool>(0).map_err(not_numbered)? {
+    if !is_ours(&tx).await? {
         return Ok(0);
     }
+    let (mut number, mut last) = end_of_chain(&tx).await?;
+    check_not_restored(number, published)?;
     let sql = "select transfer, entry from phusa.transfers where number is null \
                order by coalesce(epoch, 0), coalesce(seq, 0), transfer limit $1";
     let statement = tx.prepare_cached(sql).await.map_err(not_numbered)?;
@@ -41,7 +41,6 @@ pub async fn number_next(warehouse: &Warehouse) -> Result<usize, Fault> {
     if entries.is_empty() {
         return Ok(0);
     }
-    let (mut number, mut last) = end_of_chain(&tx).await?;
     let (mut transfers, mut numbers, mut links) = (Vec::new(), Vec::new(), Vec::new());
     for row in &entries {
         number += 1;
@@ -60,7 +59,34 @@ pub async fn number_next(warehouse: &Warehouse) -> Result<usize, Fault> {
     Ok(entries.len())
 }
 
-async fn end_of_chain(tx: &deadpool_postgres::Transaction<'_>) -> Result<(i64, Digest), Fault> {
+/// Takes the sequencer's lock until the transaction ends; false while another process has it.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn is_ours(tx: &deadpool_postgres::Transaction<'_>) -> Result<bool, Fault> {
+    let sql = "select pg_try_advisory_xact_lock($1)";
+    let statement = tx.prepare_cached(sql).await.map_err(not_numbered)?;
+    let row = tx.query_one(&statement, &[&SEQUENCER_LOCK]).await.map_err(not_numbered)?;
+    row.try_get(0).map_err(not_numbered)
+}
+
+/// Whether the database still holds all that was published.
+///
+/// # Errors
+/// [`Code::LogRestored`] when it does not.
+pub fn check_not_restored(number: i64, published: u64) -> Result<(), Fault> {
+    if number.unsigned_abs() >= published {
+        return Ok(());
+    }
+    let what = format!("the database ends at entry {number}, the published log at {published}");
+    Err(Fault::new(Code::LogRestored, what))
+}
+
+/// The last number and link.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn end_of_chain(tx: &deadpool_postgres::Transaction<'_>) -> Result<(i64, Digest), Fault> {
     let sql = "select number, link from phusa.transfers where number is not null \
                order by number desc limit 1";
     let statement = tx.prepare_cached(sql).await.map_err(not_numbered)?;

@@ -1,7 +1,8 @@
 //! `log verify`: walks the log with nothing but public keys, from the database or from a file.
 //!
-//! In the database it also compares the log with what stands beside it: every transfer that a row
-//! names must be in the log, and every stream must stand where its last entry says.
+//! In the database it also compares the log with what stands beside it: every entry must be the one
+//! whose leaf was published, every transfer that a row names must be in the log, and every stream
+//! must stand where its last entry says.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -12,7 +13,11 @@ use phusa_protocol::ids::AgentId;
 use phusa_protocol::keys::PublicKey;
 use serde::Serialize;
 
+use super::audit::Leaves;
 use super::export::{Filter, Pages};
+use super::folder::Folder;
+use super::sequence::check_not_restored;
+use super::to_i64;
 use crate::error::statement_fault;
 use crate::warehouse::Warehouse;
 use crate::warehouse::tables::Shape;
@@ -27,6 +32,8 @@ pub struct Verified {
     pub unsequenced: u64,
     /// Tables whose rows were compared with the log; none when a file was verified.
     pub tables: usize,
+    /// Entries compared with the published log's leaves; none when a file was verified.
+    pub published: u64,
 }
 
 /// Verifies an exported log.
@@ -48,7 +55,7 @@ pub fn verify_file(
         })?;
         verifier.add(&line).map_err(broken)?;
     }
-    Ok(Verified { summary: verifier.summary(), unsequenced: 0, tables: 0 })
+    Ok(Verified { summary: verifier.summary(), unsequenced: 0, tables: 0, published: 0 })
 }
 
 /// Verifies the log in the database, and that rows and streams agree with it.
@@ -59,13 +66,15 @@ pub async fn verify_database(
     warehouse: &Warehouse,
     hub: Vec<PublicKey>,
     agents: BTreeMap<AgentId, Vec<KeySpan>>,
-    tables: &[Shape],
+    (tables, folder): (&[Shape], Option<&Folder>),
 ) -> Result<Verified, Fault> {
     let client = warehouse.client().await?;
     // Counted first: what is committed before the walk begins is either walked or counted here.
     let sql = "select count(*) from phusa.transfers where number is null";
     let row = client.query_one(sql, &[]).await.map_err(not_compared)?;
     let unsequenced: i64 = row.try_get(0).map_err(not_compared)?;
+    let mut leaves = folder.map(Leaves::open).transpose()?;
+    let published = leaves.as_ref().map_or(0, Leaves::size);
     let mut verifier = LogVerifier::new(hub, agents);
     let filter = Filter::default();
     let mut pages = Pages::new(warehouse, &filter);
@@ -77,14 +86,19 @@ pub async fn verify_database(
         for (transfer, line) in lines {
             verifier.add(&line).map_err(broken)?;
             check_identifier(transfer, &line)?;
+            if let Some(leaves) = &mut leaves {
+                leaves.check(line.number, &line.entry)?;
+            }
         }
     }
+    check_not_restored(to_i64(verifier.summary().entries), published)?;
     check_streams(&client).await?;
     for table in tables {
         check_rows(&client, table).await?;
     }
     let (summary, tables) = (verifier.summary(), tables.len());
-    Ok(Verified { summary, unsequenced: unsequenced.unsigned_abs(), tables })
+    let unsequenced = unsequenced.unsigned_abs();
+    Ok(Verified { summary, unsequenced, tables, published })
 }
 
 /// Rows name the identifier an entry is stored under, so it must be the one inside the entry.

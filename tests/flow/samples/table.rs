@@ -52,6 +52,7 @@ enum Content {
     Phone,
     Email,
     Commune,
+    Address,
     Name,
     DayMonthYear,
     Decimal,
@@ -212,9 +213,13 @@ fn content(configs: &Path, field: &Table) -> Option<Content> {
             _ => return None,
         })
     };
+    // A mask by commune needs an address; in an old encoding the letters would be others.
+    let masked = field.get("mask").and_then(toml::Value::as_str);
+    if masked == Some("commune") && !field.contains_key("encoding") {
+        return Some(Content::Address);
+    }
     let checked = checks.into_iter().flatten().find_map(of_rule);
-    let named = field.contains_key("encoding")
-        || field.get("mask").is_some_and(|m| m.as_str() == Some("initials"));
+    let named = field.contains_key("encoding") || masked == Some("initials");
     checked.or(named.then_some(Content::Name))
 }
 
@@ -275,6 +280,7 @@ impl Column {
             Content::Phone => format!("0905 1{n:05}"),
             Content::Email => format!("dan{n}@example.vn"),
             Content::Commune => format!("19{n:03}"),
+            Content::Address => format!("Số {n}, Xã Lìa, Quảng Trị"),
             Content::Name => ["Nguyen Van", "Tran Thi", "Le"][n as usize % 3].to_owned(),
             Content::DayMonthYear => format!("{}/{}/{}", 1 + n % 28, 1 + n % 12, 1950 + n % 60),
             Content::Decimal => format!("{n}.234,5"),

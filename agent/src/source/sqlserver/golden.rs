@@ -111,34 +111,39 @@ fn note_rows(out: &mut String, title: &str, statement: &Statement) {
     note(out, &format!("{title} ({})", bound.join(", ")), &statement.sql);
 }
 
+/// What is asked of a server and its tables before a row is read.
+fn note_looks(out: &mut String) {
+    let settings = Settings::new("127.0.0.1", "hotich", "phusa");
+    note(out, "each session begins with", &pinned(&settings));
+    note(out, "where the database allows it", "set transaction isolation level snapshot");
+    note(out, "elsewhere", "set transaction isolation level read committed");
+    note(out, "around a round of changes in a snapshot", "begin transaction");
+    note(out, "its end", "commit transaction");
+    note(out, "whether it is slow for everyone", "select 1");
+    note(out, "the server", SERVER_SQL);
+    note(out, "the database", DATABASE_SQL);
+    note(out, "what the login could change", WAYS_SQL);
+    note(out, "what it may run", PROCEDURES_SQL);
+    note(out, "the tables, for the wizard", TABLES_SQL);
+    note(out, "a table (@P1 schema, @P2 name)", TABLE_SQL);
+    note(out, "its columns (@P1 object id, @P2 quoted name)", COLUMNS_SQL);
+    note(out, "its unique keys (@P1 object id)", KEYS_SQL);
+    note(out, "its change tracking (@P1 object id, @P2 quoted name)", TRACKING_SQL);
+    note(out, "its capture instances (@P1 schema, @P2 name)", INSTANCES_SQL);
+    note(out, "how far change tracking goes (@P1 object id)", log::TRACKING_STATE_SQL);
+    note(out, "how far change data capture goes (@P1 instance)", log::CAPTURE_STATE_SQL);
+    note(out, "how far row versions go", log::ROW_VERSION_STATE_SQL);
+    note(out, "the server's clock", log::CLOCK_SQL);
+    note(out, "whether the capture passed a time (@P1 position, @P2 time)", log::PASSED_SQL);
+    note(out, "when a transaction was committed (@P1 position)", log::COMMITTED_SQL);
+}
+
 #[test]
 fn every_statement_is_shown_to_people() {
     let mut out = "-- Every statement that phusa-agent can send to a SQL Server, for review.\n\
                    -- Made by agent/src/source/sqlserver/golden.rs; UPDATE=1 rewrites it.\n"
         .to_owned();
-    let settings = Settings::new("127.0.0.1", "hotich", "phusa");
-    note(&mut out, "each session begins with", &pinned(&settings));
-    note(&mut out, "where the database allows it", "set transaction isolation level snapshot");
-    note(&mut out, "elsewhere", "set transaction isolation level read committed");
-    note(&mut out, "around a round of changes in a snapshot", "begin transaction");
-    note(&mut out, "its end", "commit transaction");
-    note(&mut out, "whether it is slow for everyone", "select 1");
-    note(&mut out, "the server", SERVER_SQL);
-    note(&mut out, "the database", DATABASE_SQL);
-    note(&mut out, "what the login could change", WAYS_SQL);
-    note(&mut out, "what it may run", PROCEDURES_SQL);
-    note(&mut out, "the tables, for the wizard", TABLES_SQL);
-    note(&mut out, "a table (@P1 schema, @P2 name)", TABLE_SQL);
-    note(&mut out, "its columns (@P1 object id, @P2 quoted name)", COLUMNS_SQL);
-    note(&mut out, "its unique keys (@P1 object id)", KEYS_SQL);
-    note(&mut out, "its change tracking (@P1 object id, @P2 quoted name)", TRACKING_SQL);
-    note(&mut out, "its capture instances (@P1 schema, @P2 name)", INSTANCES_SQL);
-    note(&mut out, "how far change tracking goes (@P1 object id)", log::TRACKING_STATE_SQL);
-    note(&mut out, "how far change data capture goes (@P1 instance)", log::CAPTURE_STATE_SQL);
-    note(&mut out, "how far row versions go", log::ROW_VERSION_STATE_SQL);
-    note(&mut out, "the server's clock", log::CLOCK_SQL);
-    note(&mut out, "whether the capture passed a time (@P1 position, @P2 time)", log::PASSED_SQL);
-    note(&mut out, "when a transaction was committed (@P1 position)", log::COMMITTED_SQL);
+    note_looks(&mut out);
 
     let names = || vec![attribute("id", "int", 4, 0), attribute("tên", "nvarchar", 100, 0)];
     let one = target(names(), &["id"], None);
