@@ -361,8 +361,8 @@ impl Province {
         config
     }
 
-    /// Brings the contracts of all agents into force, and before that an external warehouse to the
-    /// hub's schema; its own the hub sees to by itself.
+    /// Has every owner's agent sign its contracts and brings them into force; an external warehouse
+    /// is brought to the hub's schema first.
     ///
     /// # Panics
     /// When the hub refuses one.
@@ -372,29 +372,20 @@ impl Province {
         }
         let mut all = Vec::new();
         for (agency, agent) in &self.agents {
-            let folder = fs::read_dir(agent.folder.join("contracts"));
-            let files = folder.into_iter().flatten().flatten().map(|entry| entry.path());
-            let files: Vec<_> =
-                files.filter(|file| file.extension().is_some_and(|e| e == "toml")).collect();
-            let owned = |file: &PathBuf| owner_of(file).as_deref() == Some(agency);
-            let owned: Vec<_> = files.into_iter().filter(owned).collect();
+            let files =
+                fs::read_dir(agent.folder.join("contracts")).into_iter().flatten().flatten();
+            let files = files.map(|entry| entry.path());
+            let owned: Vec<_> = files.filter(|file| is_owned_by(file, agency)).collect();
             self.sign_contracts(agency, &owned);
             all.extend(owned);
         }
-        if !all.is_empty() {
-            run(self.hub_command().args(["contract", "apply"]).args(all));
-        }
+        run(self.hub_command().args(["contract", "apply"]).args(all));
     }
 
-    /// Has the agent of `agency` sign these contract files, as its owner.
-    ///
-    /// # Panics
-    /// When it refuses.
+    /// Has the agent of `agency` sign these contract files, as their owner.
     pub fn sign_contracts(&self, agency: &str, files: &[PathBuf]) {
-        if !files.is_empty() {
-            let mut command = agent_command(&self.agent_config(agency));
-            run(command.args(["contract", "sign"]).args(files));
-        }
+        let mut command = agent_command(&self.agent_config(agency));
+        let _said = files.first().map(|_| run(command.args(["contract", "sign"]).args(files)));
     }
 
     /// The running hub.
@@ -512,10 +503,10 @@ fn agent_command(config: &Path) -> Command {
     command
 }
 
-/// Who owns the dataset of a contract file.
-fn owner_of(file: &Path) -> Option<String> {
-    let contract = Contract::from_toml(&fs::read_to_string(file).ok()?).ok()?;
-    Some(contract.owner.to_string())
+/// Whether this is a contract file whose owner is `agency`; signatures lie beside such files.
+fn is_owned_by(file: &Path, agency: &str) -> bool {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    Contract::from_toml(&text).is_ok_and(|contract| contract.owner.as_str() == agency)
 }
 
 /// Keeps a file from all but its owner, as the programs ask of files with secrets.
