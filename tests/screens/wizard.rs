@@ -53,7 +53,7 @@ impl Office {
         run(hub(&province, &["contract", "apply"]).arg(&contract));
         province.start_hub_with(&[]);
         let programs = program("phusa-agent").parent().unwrap().to_owned();
-        let terminal = Terminal::open(province.folder(), &folder, &programs);
+        let terminal = Terminal::open(&folder, &programs);
         let mut captures = Captures::default();
         let shown = [
             (province.path().display().to_string(), "/home/phusa-H57.12".to_owned()),

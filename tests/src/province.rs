@@ -90,7 +90,6 @@ impl Readable for Database {
     fn engine(&self) -> &'static str {
         "postgresql"
     }
-
     fn port(&self) -> u16 {
         self.server().port()
     }
@@ -274,19 +273,11 @@ impl Province {
         self.agents.insert(agency.to_owned(), Agent { folder, process: None });
     }
 
-    /// Makes the keys of an agent of `agency` and lets the hub know it; its files will be in
-    /// `folder`, and somebody else writes them. Returns the folder of the keys.
+    /// Makes the keys of an agent whose files somebody else will write; returns their folder.
     pub fn invite(&mut self, agency: &str, folder: &Path) -> PathBuf {
         self.make_certificates(&[agency]);
-        let agent = Agent { folder: folder.to_owned(), process: None };
-        self.agents.insert(agency.to_owned(), agent);
+        self.agents.insert(agency.to_owned(), Agent { folder: folder.to_owned(), process: None });
         self.path().join(format!("certs/agents/{agency}__may-1"))
-    }
-
-    /// The folder of everything, to keep it as long as something runs in it.
-    #[must_use]
-    pub fn folder(&self) -> &Arc<Folder> {
-        &self.folder
     }
 
     fn agent_text(&self, agency: &str, source: &str) -> String {

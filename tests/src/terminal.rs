@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::folder::Folder;
@@ -15,7 +14,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(90);
 #[derive(Debug)]
 pub struct Terminal {
     socket: PathBuf,
-    _folder: Arc<Folder>,
+    folder: Folder,
 }
 
 impl Terminal {
@@ -24,10 +23,11 @@ impl Terminal {
     /// # Panics
     /// When there is no tmux: `packaging/setup --tests` installs it.
     #[must_use]
-    pub fn open(folder: &Arc<Folder>, at: &Path, programs: &Path) -> Self {
+    pub fn open(at: &Path, programs: &Path) -> Self {
+        let folder = Folder::new();
         let socket = folder.path().join("tmux");
         let path = std::env::var("PATH").unwrap_or_default();
-        let terminal = Self { socket, _folder: Arc::clone(folder) };
+        let terminal = Self { socket, folder };
         let shell = format!(
             "env PATH='{}:{path}' PS1='$ ' LC_ALL=C.UTF-8 bash --norc --noprofile -i",
             programs.display()
@@ -36,7 +36,7 @@ impl Terminal {
         command.args(["-f", "/dev/null", "-u", "new-session", "-d", "-x", "80", "-y", "24", "-c"]);
         run(command.arg(at).arg(shell));
         let server = run(terminal.tmux().args(["display-message", "-p", "#{pid}"]));
-        folder.adopt("tmux", server.trim().parse().expect("the terminal's process"));
+        terminal.folder.adopt("tmux", server.trim().parse().expect("the terminal's process"));
         terminal
     }
 

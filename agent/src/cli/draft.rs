@@ -65,27 +65,27 @@ impl Draft {
 
 /// How a sample says that the source writes it.
 pub(super) fn convert(kind: Kind, evidence: &Evidence) -> Option<String> {
-    match kind {
-        Kind::Date | Kind::Timestamp => {
-            let formats = evidence.dates(kind)?;
-            let names: Vec<String> =
-                formats.iter().map(|format| format!("{:?}", format.name())).collect();
-            Some(format!("{{ date = [{}] }}", names.join(", ")))
-        }
-        Kind::Bool => {
-            let (yes, no) = evidence.yes_and_no()?;
-            Some(format!("{{ bool = {{ yes = [{yes:?}], no = [{no:?}] }} }}"))
-        }
-        _ => Some(format!("{{ number = {:?} }}", evidence.number()?.name())),
+    if matches!(kind, Kind::Date | Kind::Timestamp) {
+        let formats = evidence.dates(kind)?;
+        let names: Vec<String> =
+            formats.iter().map(|format| format!("{:?}", format.name())).collect();
+        Some(format!("{{ date = [{}] }}", names.join(", ")))
+    } else if kind == Kind::Bool {
+        let (yes, no) = evidence.yes_and_no()?;
+        Some(format!("{{ bool = {{ yes = [{yes:?}], no = [{no:?}] }} }}"))
+    } else {
+        Some(format!("{{ number = {:?} }}", evidence.number()?.name()))
     }
 }
 
 /// What a file begins with where no sample tells.
 fn usual(field: &ContractField) -> &'static str {
-    match field.kind {
-        Kind::Date | Kind::Timestamp => "{ date = [\"dd/MM/yyyy\", \"yyyy-MM-dd\", \"yyyyMMdd\"] }",
-        Kind::Bool => "{ bool = { yes = [\"1\"], no = [\"0\"] } }",
-        _ => "{ number = \"comma\" }",
+    if matches!(field.kind, Kind::Date | Kind::Timestamp) {
+        "{ date = [\"dd/MM/yyyy\", \"yyyy-MM-dd\", \"yyyyMMdd\"] }"
+    } else if field.kind == Kind::Bool {
+        "{ bool = { yes = [\"1\"], no = [\"0\"] } }"
+    } else {
+        "{ number = \"comma\" }"
     }
 }
 

@@ -66,9 +66,9 @@ pub fn agent_of(file: &Path) -> Result<AgentId, Fault> {
     let (_, leaf) = X509Certificate::from_der(leaf).map_err(|error| unreadable(file, error))?;
     let names = leaf.subject_alternative_name().map_err(|error| unreadable(file, error))?;
     let names = names.into_iter().flat_map(|names| &names.value.general_names);
-    let named = names.filter_map(|name| match name {
-        GeneralName::URI(uri) => uri.strip_prefix(AGENT_URI_PREFIX)?.split_once("/agent/"),
-        _ => None,
+    let named = names.filter_map(|name| {
+        let GeneralName::URI(uri) = name else { return None };
+        uri.strip_prefix(AGENT_URI_PREFIX)?.split_once("/agent/")
     });
     let mut agents =
         named.filter_map(|(agency, name)| AgentId::try_from(format!("{agency}/{name}")).ok());

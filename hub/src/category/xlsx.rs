@@ -3,16 +3,11 @@
 
 use std::io::Cursor;
 
-use calamine::{Data, Reader as _, Xlsx, XlsxError};
-use phusa_protocol::time::Timestamp;
+use calamine::{Data, ExcelDateTime, Reader as _, Xlsx, XlsxError};
 use rust_xlsxwriter::{Format, Workbook};
 
 /// A file larger than this is no list of codes.
 pub const BYTES_MAX: u64 = 16 << 20;
-
-/// Days between the day from which a sheet counts (1899-12-30) and 1970-01-01.
-const EPOCH_DAYS: f64 = 25_569.0;
-const DAY_MICROS: f64 = 86_400e6;
 
 /// Reads the first sheet: its records with the number of the row each stands in.
 ///
@@ -43,7 +38,7 @@ fn text(cell: &Data) -> Result<String, String> {
         Data::Empty => Ok(String::new()),
         Data::String(text) => Ok(text.trim().to_owned()),
         Data::DateTimeIso(text) => Ok(text.get(..10).unwrap_or(text).to_owned()),
-        Data::DateTime(moment) => Ok(day(moment.as_f64())),
+        Data::DateTime(moment) => Ok(day(*moment)),
         Data::Int(_) | Data::Float(_) => Err(
             "it holds a number, which has no leading zeros; give the column the format Text and \
              write the code again"
@@ -51,17 +46,13 @@ fn text(cell: &Data) -> Result<String, String> {
         ),
         Data::Bool(_) | Data::DurationIso(_) => Err("it holds no text".to_owned()),
         Data::Error(error) => Err(format!("it holds an error of the sheet: {error}")),
-        #[expect(unreachable_patterns, reason = "kinds of cells that later versions may know")]
-        _ => Err("it holds no text".to_owned()),
     }
 }
 
 /// `2025-07-01`.
-fn day(serial: f64) -> String {
-    let micros = (serial.floor() - EPOCH_DAYS) * DAY_MICROS;
-    #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, and no such day is valid")]
-    let moment = Timestamp::from_micros(micros as i64);
-    moment.to_string().chars().take(10).collect()
+fn day(moment: ExcelDateTime) -> String {
+    let (year, month, day, ..) = moment.to_ymd_hms_milli();
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 /// The column's name in a sheet: `A`, `Z`, `AA`.
@@ -107,8 +98,6 @@ pub fn write(name: &str, records: &[Vec<String>]) -> Result<Vec<u8>, String> {
 
 #[cfg(test)]
 mod tests {
-    use rust_xlsxwriter::ExcelDateTime;
-
     use super::*;
 
     #[test]
@@ -132,7 +121,7 @@ mod tests {
         let sheet = book.add_worksheet();
         let format = Format::new().set_num_format("dd/mm/yyyy");
         sheet.write_string(0, 0, "code").unwrap();
-        let moment = ExcelDateTime::from_ymd(2025, 7, 1).unwrap();
+        let moment = rust_xlsxwriter::ExcelDateTime::from_ymd(2025, 7, 1).unwrap();
         sheet.write_datetime_with_format(0, 1, &moment, &format).unwrap();
         assert_eq!(
             read(&book.save_to_buffer().unwrap()).unwrap(),

@@ -105,7 +105,7 @@ const SQLSERVER: &[Scripted] = &[
     ("date", || Value::Date(days("1887-06-05")), YEAR, &["1887-06-05", "0xffff5f63"]),
     ("time(6)", || Value::Time(tenths("17:43:21.123457")), "", &["17:43:21.123457", "0x0000000edad7e281"]),
     ("datetime2(6)", || Value::Moment(days("1987-06-05"), tenths("04:32:10.987654")), YEAR, &["1987-06-05 04:32:10.987654", "0xfffe97186845b886"]),
-    ("datetimeoffset(6)", || Value::Offset(days("1987-06-05"), tenths("04:32:10.987654"), 0), YEAR, &["1987-06-05 04:32:10.987654", "0xfffe97186845b886"]),
+    ("datetimeoffset(6)", || Value::Offset(days("1987-06-05"), tenths("04:32:10.987654"), 0), "", &["1987-06-05 04:32:10.987654", "0xfffe97186845b886"]),
     ("uniqueidentifier", || Value::Guid(*b"\xc4\x1a\x57\xe1\x19\x87\x43\x21\x87\x65\xc0\xff\xee\x15\xba\xd5"), "", &["c41a57e1-1987-4321", "0xc41a57e119874321"]),
     ("char(12)", || Value::text("CHIM-CH-MS12"), "text \"initials\"", &["CHIM-CH-MS12"]),
     ("varchar(30)", || Value::text("CHIM-VC-MS"), KEPT, &["CHIM-VC-MS"]),

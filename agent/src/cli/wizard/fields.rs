@@ -202,39 +202,31 @@ fn ask_convert(
         screen.line(&super::words::wrapped(&format!("   {head}: {}", shapes.join(", "))));
     }
     let key = format!("convert.{}.{}", contract.dataset, field.name);
-    match field.kind {
-        Kind::Date | Kind::Timestamp => {
-            let names = "dd/MM/yyyy yyyyMMdd yyyy-MM-dd excel";
-            screen.line(&format!("   {names}"));
-            let (vi, en) = (
-                "Ngày được viết thế nào (một hay nhiều cách)",
-                "How dates are written (one or more)",
-            );
-            let question = Question::new(key, vi, en).or("dd/MM/yyyy yyyy-MM-dd");
-            screen.ask(&question, |text| date_formats(text, field))
-        }
-        Kind::Bool => {
-            let (vi, en) = (
-                "Có/không được viết thế nào, ví dụ 1 0",
-                "How yes and no are written, such as 1 0",
-            );
-            screen.ask(&Question::new(key, vi, en).or("1 0"), |text| match text.split_once(' ') {
-                Some((yes, no)) => {
-                    Ok(format!("{{ bool = {{ yes = [{yes:?}], no = [{:?}] }} }}", no.trim()))
-                }
-                None => Err(("cần hai từ".to_owned(), "two words are needed".to_owned())),
-            })
-        }
-        _ => {
-            let (vi, en) = (
-                "Dấu thập phân: comma (1.234,5) hay point (1,234.5)",
-                "Decimal sign: comma (1.234,5) or point (1,234.5)",
-            );
-            screen.ask(&Question::new(key, vi, en).or("comma"), |text| match text {
-                "comma" | "point" => Ok(format!("{{ number = {text:?} }}")),
-                _ => Err(("comma hoặc point".to_owned(), "comma or point".to_owned())),
-            })
-        }
+    if matches!(field.kind, Kind::Date | Kind::Timestamp) {
+        let names = "dd/MM/yyyy yyyyMMdd yyyy-MM-dd excel";
+        screen.line(&format!("   {names}"));
+        let (vi, en) =
+            ("Ngày được viết thế nào (một hay nhiều cách)", "How dates are written (one or more)");
+        let question = Question::new(key, vi, en).or("dd/MM/yyyy yyyy-MM-dd");
+        screen.ask(&question, |text| date_formats(text, field))
+    } else if field.kind == Kind::Bool {
+        let (vi, en) =
+            ("Có/không được viết thế nào, ví dụ 1 0", "How yes and no are written, such as 1 0");
+        screen.ask(&Question::new(key, vi, en).or("1 0"), |text| match text.split_once(' ') {
+            Some((yes, no)) => {
+                Ok(format!("{{ bool = {{ yes = [{yes:?}], no = [{:?}] }} }}", no.trim()))
+            }
+            None => Err(("cần hai từ".to_owned(), "two words are needed".to_owned())),
+        })
+    } else {
+        let (vi, en) = (
+            "Dấu thập phân: comma (1.234,5) hay point (1,234.5)",
+            "Decimal sign: comma (1.234,5) or point (1,234.5)",
+        );
+        screen.ask(&Question::new(key, vi, en).or("comma"), |text| match text {
+            "comma" | "point" => Ok(format!("{{ number = {text:?} }}")),
+            _ => Err(("comma hoặc point".to_owned(), "comma or point".to_owned())),
+        })
     }
 }
 

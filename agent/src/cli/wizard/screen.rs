@@ -15,7 +15,7 @@ use super::files;
 use super::words::{Lang, wrapped};
 
 /// More letters than this are no answer.
-const ANSWER_BYTES_MAX: usize = 4_096;
+const ANSWER_BYTES_MAX: u64 = 4_096;
 
 /// Why the walk through the questions ends before its end.
 #[derive(Debug)]
@@ -298,7 +298,7 @@ impl Screen {
         let mut line = String::new();
         let failed = |error| Fault::because(Code::DiskFailed, "cannot read the answer", error);
         let mut input = std::io::stdin().lock();
-        let read = std::io::Read::take(&mut input, ANSWER_BYTES_MAX as u64).read_line(&mut line);
+        let read = std::io::Read::take(&mut input, ANSWER_BYTES_MAX).read_line(&mut line);
         let answer = match read.map_err(failed)? {
             0 => return Err(Leave::Quit),
             _ => line.trim(),
