@@ -260,21 +260,26 @@ async fn a_patched_agent_is_refused_with_one_incident_per_cause_and_its_other_da
     let metrics = world.province.page("/metrics");
     assert!(metrics.contains("phusa_incidents_open{kind=\"contract\"} 6"), "{metrics}");
     assert!(metrics.contains("phusa_incidents_open{kind=\"signature\"} 1"), "{metrics}");
+    every_incident_is_told_and_closed(&world, &open, longer);
 
-    let number = longer["incident"].to_string();
-    let story = hub(&world, &["incident", "show", &number]);
-    assert!(story.contains("vi phạm hợp đồng") && story.contains("transfer"), "{story}");
-    for one in &open {
-        let number = one["incident"].to_string();
-        let by = ["incident", "close", &number, "--by", "Trần Thị B", "--note", "đã hỏi cơ quan"];
-        hub(&world, &by);
-        refused(&world.province.hub(&by), Code::IncidentUnknown);
-    }
-    assert!(hub(&world, &["incident", "ls"]).contains("no incident is open"));
     let again = forger.seal(&[id, long, nam]);
     forger.send(frame::encode(&again)).await.unwrap_err();
     let listed = world.province.hub(&["incident", "ls", "--json"]);
     let open: Vec<Value> = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!(open.len(), 1, "what comes again after it was closed is a new incident");
     world.province.verify_log();
+}
+
+/// An operator reads one and closes each of them, once.
+fn every_incident_is_told_and_closed(world: &World, open: &[Value], longer: &Value) {
+    let number = longer["incident"].to_string();
+    let story = hub(world, &["incident", "show", &number]);
+    assert!(story.contains("vi phạm hợp đồng") && story.contains("transfer"), "{story}");
+    for one in open {
+        let number = one["incident"].to_string();
+        let by = ["incident", "close", &number, "--by", "Trần Thị B", "--note", "đã hỏi cơ quan"];
+        hub(world, &by);
+        refused(&world.province.hub(&by), Code::IncidentUnknown);
+    }
+    assert!(hub(world, &["incident", "ls"]).contains("no incident is open"));
 }

@@ -133,10 +133,10 @@ impl Step {
             let mask = (rule.mask.clone(), hmac.cloned());
             Work::Chain(Box::new(Chain::of_column(reader, rule.recipe.clone(), mask, rule.kind)))
         };
-        let work = match work {
-            Work::Chain(_) => work,
-            plain if rule.recipe.on_bad == OnBad::NullField => Work::OrNull(Box::new(plain)),
-            plain => plain,
+        let is_alone = !matches!(work, Work::Chain(_));
+        let work = match rule.recipe.on_bad {
+            OnBad::NullField if is_alone => Work::OrNull(Box::new(work)),
+            OnBad::NullField | OnBad::RejectRow | OnBad::Warn => work,
         };
         let glance = work.glance();
         let nullable = rule.nullable;

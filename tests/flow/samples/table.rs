@@ -269,7 +269,7 @@ impl Column {
     /// The value of row `n` as words; `None` is null. A tenth of what may be null is.
     fn words(&self, n: u64) -> Option<String> {
         let may_be_null = !self.required && !self.name.starts_with("ma_tinh");
-        if may_be_null && (n + self.name.len() as u64) % 10 == 0 {
+        if may_be_null && (n + self.name.len() as u64).is_multiple_of(10) {
             return None;
         }
         Some(match &self.content {

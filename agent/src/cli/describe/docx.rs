@@ -1,4 +1,4 @@
-//! The document as a Word file: the least that Word, LibreOffice and others open without asking, in
+//! The document as a Word file: the least that Word, `LibreOffice` and others open without asking, in
 //! the form of ECMA-376 (a zip of three parts and a page style).
 
 use std::fmt::Write as _;
