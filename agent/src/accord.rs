@@ -201,20 +201,22 @@ mod tests {
         let first = accord(CONTRACT);
         let refused = first.settle(&terms(None)).unwrap_err();
         assert_eq!(refused.code, Code::ContractUnsigned);
-        first.settle(&terms(Some(agreed(&first)))).unwrap();
-        first.settle(&terms(Some(agreed(&first)))).unwrap();
+        let signed = agreed(&first);
+        let shown = || terms(Some(signed.clone()));
+        first.settle(&shown()).unwrap();
+        first.settle(&shown()).unwrap();
         assert!(kept(folder.path(), &first.contract.dataset).is_some());
 
         let other_key = SigningKey::generate().unwrap().public();
         let rotated = Accord { own: other_key, ..accord(CONTRACT) };
-        rotated.settle(&terms(Some(agreed(&first)))).unwrap();
+        rotated.settle(&shown()).unwrap();
         let lost = tempfile::tempdir().unwrap();
         let lost = Accord { state_dir: lost.path().to_path_buf(), ..rotated };
-        let refused = lost.settle(&terms(Some(agreed(&first)))).unwrap_err();
+        let refused = lost.settle(&shown()).unwrap_err();
         assert!(refused.chain().contains("this agent's key did not make"), "{}", refused.chain());
 
         let other = accord(&CONTRACT.replace("15m", "20m"));
-        let refused = other.settle(&terms(Some(agreed(&first)))).unwrap_err();
+        let refused = other.settle(&shown()).unwrap_err();
         assert!(refused.chain().contains("for another contract"), "{}", refused.chain());
         let refused = other.settle(&terms(Some(agreed(&other)))).unwrap_err();
         assert!(refused.chain().contains("was agreed here before"), "{}", refused.chain());

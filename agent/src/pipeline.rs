@@ -16,6 +16,7 @@ pub mod rounds;
 use std::sync::Arc;
 
 use phusa_protocol::fault::Fault;
+use phusa_protocol::keys::SigningKey;
 use phusa_protocol::time::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -73,16 +74,7 @@ pub async fn run<S: Source>(
         stop: stop.child_token(),
     };
     tasks.spawn(rounds.run());
-    let (show_log, log_seen) = watch::channel(LogStatus::default());
-    let witness = Witness::new(witness::Parts {
-        hub: Arc::clone(&hub),
-        book: LogBook::new(Arc::new(RealDisk), &plan.state_dir),
-        agent: plan.agent.clone(),
-        key: signing_key,
-        policy: wiring::log_policy(&plan)?,
-        show: show_log,
-        tasks: tasks.clone(),
-    });
+    let (witness, log_seen) = witness(&plan, hub, signing_key, &tasks)?;
     tasks.spawn(witness.watch(stop.child_token()));
     let snapshot = {
         let (plan, spool, shown) = (Arc::clone(&plan), spool.clone(), shown.clone());
@@ -107,4 +99,24 @@ pub async fn run<S: Source>(
     tasks.close();
     tasks.wait().await;
     served
+}
+
+/// Who watches the hub's log, and what it says of it.
+fn witness(
+    plan: &Plan,
+    hub: Arc<Hub>,
+    key: SigningKey,
+    tasks: &TaskTracker,
+) -> Result<(Witness, watch::Receiver<LogStatus>), Fault> {
+    let (show, seen) = watch::channel(LogStatus::default());
+    let witness = Witness::new(witness::Parts {
+        hub,
+        book: LogBook::new(Arc::new(RealDisk), &plan.state_dir),
+        agent: plan.agent.clone(),
+        key,
+        policy: wiring::log_policy(plan)?,
+        show,
+        tasks: tasks.clone(),
+    });
+    Ok((witness, seen))
 }

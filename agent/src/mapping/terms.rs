@@ -95,7 +95,10 @@ impl AgreedList {
     /// Takes over a list's canonical JSON; `false`, and nothing changes, when it is none.
     #[must_use]
     pub fn take(&self, body: &[u8]) -> bool {
-        let Ok(Body { codes, any_of_digits }) = serde_json::from_slice(body) else { return false };
+        // An array would be taken for the fields in their order.
+        let is_object = body.trim_ascii_start().starts_with(b"{");
+        let read = is_object.then(|| serde_json::from_slice(body).ok()).flatten();
+        let Some(Body { codes, any_of_digits }) = read else { return false };
         let held = Held {
             digest: Some(Digest::of(body)),
             known: codes.into_iter().map(|one| one.code.into_bytes()).collect(),
