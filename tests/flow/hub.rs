@@ -250,7 +250,7 @@ async fn an_agent_without_its_disk_reads_anew_and_rows_that_vanished_are_swept()
 
 /// What someone with every right in the database might do, and what `log verify` names.
 const TAMPERINGS: &[(&str, &str, &str)] = &[
-        ("altered", "update phusa.transfers set entry = replace(entry, 'H57.12', 'H57.99') where number = 4", "entry 4"),
+        ("altered", "update phusa.transfers set entry = replace(entry, 'H57.12', 'H57.99') where number = 5", "entry 5"),
         ("altered without trace in the text", "update phusa.transfers set link = set_byte(link, 0, get_byte(link, 0) # 1) where number = 3", "entry 3"),
         ("deleted", "delete from phusa.salts where transfer = (select transfer from phusa.transfers where number = 3); delete from phusa.transfers where number = 3", "entry 4"),
         ("cut", "delete from phusa.salts where transfer = (select transfer from phusa.transfers order by number desc limit 1); delete from phusa.transfers where number = (select max(number) from phusa.transfers)", "log_restored"),

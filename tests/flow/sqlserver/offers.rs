@@ -3,6 +3,7 @@
 
 use phusa_tests::process::wait_until;
 use phusa_tests::province::ARRIVES_WITHIN;
+use phusa_tests::tds::model::Table;
 use phusa_tests::tds::value::Value;
 
 use super::{Agency, PEOPLE, int, people};
@@ -20,6 +21,12 @@ async fn probe_of_sql_server_tells_every_way_and_its_statements_are_what_each_ne
     let mut agency = Agency::new();
     agency.server.database().create(people(5));
     agency.place("", &[PEOPLE]);
+    // A server shows nobody a table that it may not read.
+    shows(&agency, &["thu.nguoi ← dbo.nguoi (missing", "the table is not there"]);
+    agency
+        .server
+        .database()
+        .administer("grant select ([id], [ten], [so]) on [dbo].[nguoi] to [phusa]");
     shows(
         &agency,
         &[
@@ -27,7 +34,6 @@ async fn probe_of_sql_server_tells_every_way_and_its_statements_are_what_each_ne
             "the database can be written: a primary, or a server alone",
             "change data capture is off in the database",
             "✗ log (change tracking)",
-            "login lacks SELECT on dbo.nguoi",
             "change tracking is off for dbo.nguoi",
             "login lacks VIEW CHANGE TRACKING on dbo.nguoi",
             "alter table [dbo].[nguoi] enable change_tracking;",
@@ -65,7 +71,8 @@ async fn probe_of_sql_server_tells_every_way_and_its_statements_are_what_each_ne
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_is_too_large_stays_at_the_agency_alone_and_is_counted() {
     let mut agency = Agency::new();
-    let mut table = people(50);
+    let mut table = Table::new("nguoi", &["id int", "ten nvarchar(max) null", "so int"], &["id"]);
+    table.rows = people(50).rows;
     let large = || Value::text(&"x".repeat(9_000));
     table.rows[10][1] = large();
     agency.server.database().create(table);

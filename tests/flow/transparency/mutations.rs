@@ -16,7 +16,7 @@ use crate::world::{AGENCY, World, said};
 
 /// What a superuser of the database might do, and what names it.
 const IN_THE_DATABASE: &[(&str, &str, &str)] = &[
-    ("flipped", "update phusa.transfers set entry = replace(entry, 'H57.12', 'H57.13') where number = 3", "entry 3"),
+    ("flipped", "update phusa.transfers set entry = replace(entry, 'H57.12', 'H57.13') where number = 7", "entry 7"),
     ("dropped", "delete from phusa.transfers where number = 3", "entry 4"),
     ("cut off at its end", "delete from phusa.transfers where number = (select max(number) from phusa.transfers)", "log_restored"),
     ("reordered", "update phusa.transfers set number = -number where number in (3, 4); update phusa.transfers set number = 7 + number where number in (-3, -4)", "entry 3"),

@@ -172,7 +172,13 @@ impl<'a> Parser<'a> {
             self.expect(")");
             return holds;
         }
+        if self.eats("not ") {
+            return !self.comparison();
+        }
         let (_, left) = self.value();
+        if self.eats("is null") {
+            return left == Value::Null;
+        }
         let operator = ["<=", ">=", "<", ">", "="].into_iter().find(|sign| self.eats(sign));
         let (_, right) = self.value();
         let order = compare(&left, &right);
