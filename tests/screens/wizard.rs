@@ -3,6 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use phusa_protocol::contract::Contract;
+use phusa_protocol::contract::consent::SignedConsent;
+use phusa_protocol::ids::AgentId;
+use phusa_protocol::keys::SigningKey;
 use phusa_tests::database::{Database, Server, Version};
 use phusa_tests::mysql::{Flavour, MySqlServer};
 use phusa_tests::process::{program, run};
@@ -50,6 +54,7 @@ impl Office {
         }
         let contract = keys.join(format!("contracts/{DATASET}.toml"));
         run(&mut hub(&province, &["migrate"]));
+        sign(&keys, &contract);
         run(hub(&province, &["contract", "apply"]).arg(&contract));
         province.start_hub_with(&[]);
         let programs = program("phusa-agent").parent().unwrap().to_owned();
@@ -102,6 +107,18 @@ impl Office {
         println!("first rows after {} commands", self.commands);
         self.province.verify_log();
     }
+}
+
+/// Signs a contract as its owner before there is an `agent.toml` for `contract sign`, as another
+/// machine of the agency would have.
+fn sign(keys: &Path, file: &Path) {
+    let key = std::fs::read_to_string(keys.join("signing.key")).unwrap();
+    let key = SigningKey::from_text(key.trim()).unwrap();
+    let contract = Contract::from_toml(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let agent = AgentId::try_from(format!("{AGENCY}/may-1")).unwrap();
+    let signed = SignedConsent::of_owner(&contract, &agent, &key);
+    let beside = format!("{}.signature", file.display());
+    std::fs::write(beside, serde_json::to_string(&signed).unwrap()).unwrap();
 }
 
 fn hub(province: &Province, arguments: &[&str]) -> std::process::Command {

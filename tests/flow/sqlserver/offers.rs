@@ -42,7 +42,7 @@ async fn probe_of_sql_server_tells_every_way_and_its_statements_are_what_each_ne
             "exec sys.sp_cdc_enable_db; -- as sysadmin",
             "✗ log (row version)",
             "dbo.nguoi has no rowversion column",
-            "✗ reconcile (comparing all rows)",
+            "✓ reconcile (comparing all rows)",
             "khóa · key: id int",
             "deletes are not seen until the next full read",
         ],
