@@ -23,6 +23,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -41,6 +42,9 @@ const CONNECTIONS_MAX: usize = 4_096;
 
 /// A handshake takes two round trips; whoever needs longer is not an agent.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// How long, and with how many bytes, a connection without a handshake is still listened to.
+const PARTING_MAX: (Duration, u64) = (Duration::from_secs(1), 64 * 1024);
 
 /// How long a connection may be idle or dribble a request's head. Longer than agents keep an idle
 /// connection (90 s), so that it is the agent that closes.
@@ -158,14 +162,16 @@ impl Connection {
         if let Err(error) = self.stream.set_nodelay(true) {
             debug!(%error, "TCP_NODELAY was refused");
         }
-        let handshake = tokio::time::timeout(HANDSHAKE_MAX, self.tls.accept(self.stream));
+        let handshake = self.tls.accept(self.stream).into_fallible();
+        let handshake = tokio::time::timeout(HANDSHAKE_MAX, handshake);
         let address = self.address;
         let stream = tokio::select! {
             () = stop.cancelled() => return,
             handshake = handshake => match handshake {
                 Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => {
+                Ok(Err((error, stream))) => {
                     warn!(%address, %error, "TLS with {address} failed: {error}");
+                    part(stream).await;
                     return;
                 }
                 Err(_) => {
@@ -178,6 +184,20 @@ impl Connection {
         self.metrics.connection(true);
         speak(stream, self.router.layer(Extension(peer)), stop).await;
         self.metrics.connection(false);
+    }
+}
+
+/// Ends a connection whose handshake failed so that the alert arrives.
+///
+/// Closing with unread bytes makes the kernel send RST, and a reset connection loses what was sent
+/// before it (RFC 9293 §3.10.7.4): the agent would hear of a broken line, not of its certificate.
+async fn part(mut stream: TcpStream) {
+    let drain = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(PARTING_MAX.1), &mut tokio::io::sink()).await
+    };
+    if !matches!(tokio::time::timeout(PARTING_MAX.0, drain).await, Ok(Ok(_))) {
+        debug!("A connection without a handshake was cut");
     }
 }
 
