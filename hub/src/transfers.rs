@@ -4,7 +4,10 @@
 //! refusal's in one of its own. [`sequence`] then gives each the next number and link, and
 //! [`publish`] takes it into the transparency log's files, which [`folder`] and [`writer`] keep.
 
+pub mod deed;
+pub mod sheet;
 pub mod export;
+pub mod page;
 pub mod keys;
 pub mod sequence;
 pub mod folder;
@@ -12,6 +15,7 @@ pub mod writer;
 pub mod publish;
 pub mod witnesses;
 pub mod evidence;
+pub mod minutes;
 pub mod verify;
 pub mod audit;
 pub mod restore;
@@ -149,6 +153,7 @@ impl Log {
             hub_version: crate::VERSION.to_owned(),
             step: None,
             restored: None,
+            deed: None,
         };
         let receipt = SignedReceipt::sign(receipt, &self.key);
         let push = Push {
@@ -245,6 +250,8 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::Category => "category",
         Kind::Proof => "proof",
         Kind::Restore => "restore",
+        Kind::Export => "export",
+        Kind::Operator => "operator",
     }
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::{SignedHeader, canonical_json};
 use crate::contract::consent::SignedConsent;
+use crate::deed::Deed;
 use crate::digest::Digest;
 use crate::fault::Code;
 use crate::ids::{AgentId, DatasetId, Epoch, Seq};
@@ -34,6 +35,10 @@ pub enum Kind {
     Proof,
     /// The hub's database was restored from a backup; the log goes on (decision 0016).
     Restore,
+    /// Entries or figures of the log were written out for somebody ([`Deed`]).
+    Export,
+    /// A person came, was turned away, or changed who may come ([`Deed`]).
+    Operator,
 }
 
 /// What a comparison of source and warehouse came to. Digests are left out: of a small table they
@@ -119,6 +124,9 @@ pub struct Entry {
     /// For `restore`: what was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<Restored>,
+    /// For `export` and `operator`: who did what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deed: Option<Deed>,
 }
 
 /// An entry as it stands in an exported log, one JSON object a line.
@@ -286,11 +294,25 @@ impl LogVerifier {
         if entry.restored.is_some() != (entry.kind == Kind::Restore) {
             return Err("only a restore may say what was lost".to_owned());
         }
+        let taken = entry.deed.as_ref().map(|deed| deed.taken.is_some());
+        let expected = match entry.kind {
+            Kind::Export => Some(true),
+            Kind::Operator => Some(false),
+            Kind::Push
+            | Kind::Refuse
+            | Kind::Contract
+            | Kind::Category
+            | Kind::Proof
+            | Kind::Restore => None,
+        };
+        if taken != expected {
+            return Err("only an export or an operator's deed may say who did what".to_owned());
+        }
         match entry.kind {
             Kind::Push => self.check_push(&entry)?,
             Kind::Refuse => self.refused += 1,
             Kind::Contract => self.check_step(&entry)?,
-            Kind::Category | Kind::Proof => {}
+            Kind::Category | Kind::Proof | Kind::Export | Kind::Operator => {}
             Kind::Restore => self.missing += last - self.number,
         }
         (self.number, self.link) = (line.number, line.link);
@@ -386,6 +408,7 @@ mod tests {
             hub_version: "0.1.0".to_owned(),
             step: None,
             restored: None,
+            deed: None,
         }
     }
 

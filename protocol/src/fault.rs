@@ -139,6 +139,12 @@ pub enum Code {
     LogForked,
     /// The log does not hold an entry that the hub gave a receipt for.
     LogEntryMissing,
+    /// An account's name, role or unit is not one, or the name is taken.
+    AccountInvalid,
+    /// There is no account of that name, or it may not be seen.
+    AccountUnknown,
+    /// The role does not allow it (CB-07).
+    RightMissing,
     /// Something happened that should be impossible.
     Bug,
 }
@@ -244,7 +250,7 @@ impl Error for Fault {
 
 /// What is said of every code, in the order of [`Code`].
 #[rustfmt::skip] // one code a line, so that the catalogue reads as a table
-pub const CATALOGUE: [Words; 59] = [
+pub const CATALOGUE: [Words; 62] = [
     Words { code: Code::ConfigInvalid, name: "config_invalid", class: Class::Operator, meaning_vi: "Tệp cấu hình sai.", meaning_en: "A configuration file is wrong.", remedy_vi: "Sửa dòng được nêu rồi chạy lại `check`.", remedy_en: "Correct the line that is named and run `check` again." },
     Words { code: Code::SecretUnreadable, name: "secret_unreadable", class: Class::Operator, meaning_vi: "Không đọc được tệp mật khẩu, khóa hoặc chứng thư.", meaning_en: "A password, key or certificate file cannot be read.", remedy_vi: "Kiểm tra tệp có tồn tại, thuộc người dùng của dịch vụ và có quyền 0600.", remedy_en: "Check that the file exists, belongs to the service's user and has mode 0600." },
     Words { code: Code::ContractInvalid, name: "contract_invalid", class: Class::Operator, meaning_vi: "Tệp hợp đồng dữ liệu sai hoặc tự mâu thuẫn.", meaning_en: "A contract file is wrong or contradicts itself.", remedy_vi: "Sửa quy tắc được nêu; cơ quan và trung tâm phải giữ cùng một tệp.", remedy_en: "Correct the rule that is named; agency and hub must hold the same file." },
@@ -303,6 +309,9 @@ pub const CATALOGUE: [Words; 59] = [
     Words { code: Code::LogRestored, name: "log_restored", class: Class::Operator, meaning_vi: "Cơ sở dữ liệu của trung tâm cũ hơn nhật ký đã công bố: một bản sao lưu đã được khôi phục, hoặc có mục bị xóa. Lô vẫn được nhận, mục mới chờ số.", meaning_en: "The hub's database is behind its published log: a backup was restored, or entries were removed. Batches are still taken, new entries wait for their numbers.", remedy_vi: "Nếu việc khôi phục là cố ý, chạy `phusa-hub log continue --because \"…\"`: nhật ký đi tiếp và ghi rõ các mục đã mất. Nếu không, giữ nguyên mọi thứ và tìm nguyên nhân.", remedy_en: "If the restore was meant, run `phusa-hub log continue --because \"…\"`: the log goes on and names the entries that were lost. If not, leave everything as it is and find out why." },
     Words { code: Code::LogForked, name: "log_forked", class: Class::Operator, meaning_vi: "Trung tâm đưa ra một nhật ký không nối tiếp nhật ký mà tác tử này đã thấy.", meaning_en: "The hub showed a log that does not extend the one this agent saw before.", remedy_vi: "Cả hai bản đã ký được giữ trong `ledger/_log/`. Báo cho thanh tra; không xóa gì. Việc gửi dữ liệu vẫn tiếp tục; tác tử chỉ đồng ký những gì nối tiếp điều nó đã thấy.", remedy_en: "Both signed versions are kept in `ledger/_log/`. Tell the inspector; delete nothing. Delivery goes on; the agent cosigns only what extends what it saw." },
     Words { code: Code::LogEntryMissing, name: "log_entry_missing", class: Class::Operator, meaning_vi: "Nhật ký không có mục mà trung tâm đã cấp biên nhận.", meaning_en: "The log does not hold an entry that the hub gave a receipt for.", remedy_vi: "Biên nhận có chữ ký nằm trong sổ của tác tử; hỏi người vận hành trung tâm xem cơ sở dữ liệu có được khôi phục từ bản sao lưu không.", remedy_en: "The signed receipt is in the agent's ledger; ask the hub's operator whether the database was restored from a backup." },
+    Words { code: Code::AccountInvalid, name: "account_invalid", class: Class::Operator, meaning_vi: "Tên, vai trò hoặc đơn vị của tài khoản không hợp lệ, hoặc tên đã có người dùng.", meaning_en: "An account's name, role or unit is not one, or the name is taken.", remedy_vi: "Sửa điều được nêu; xem các tài khoản bằng `phusa-hub account ls`.", remedy_en: "Correct what is named; see the accounts with `phusa-hub account ls`." },
+    Words { code: Code::AccountUnknown, name: "account_unknown", class: Class::Operator, meaning_vi: "Không có tài khoản mang tên này, hoặc bạn không được xem.", meaning_en: "There is no account of that name, or you may not see it.", remedy_vi: "Xem các tên bằng `phusa-hub account ls`.", remedy_en: "See the names with `phusa-hub account ls`." },
+    Words { code: Code::RightMissing, name: "right_missing", class: Class::Operator, meaning_vi: "Vai trò của bạn không cho phép việc này (CB-07); lần thử đã được ghi vào nhật ký.", meaning_en: "Your role does not allow this (CB-07); the try stands in the log.", remedy_vi: "Nhờ người có quyền: quản trị chung lập quản trị đơn vị, quản trị đơn vị lập tài khoản trong đơn vị mình.", remedy_en: "Ask whoever may: the general administrator makes unit administrators, a unit's administrator makes accounts of its own unit." },
     Words { code: Code::Bug, name: "bug", class: Class::Bug, meaning_vi: "Đã xảy ra điều lẽ ra không thể.", meaning_en: "Something happened that should be impossible.", remedy_vi: "Hãy báo lại kèm các dòng nhật ký liên quan; chúng không chứa giá trị bản ghi.", remedy_en: "Report it with the log lines around it; they hold no row values." },
 ];
 

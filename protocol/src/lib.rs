@@ -4,8 +4,8 @@
 //! its names ([`ids`]), its fields ([`value`], [`row`]), what happened to it ([`change`]), the
 //! agreement that lets it travel ([`contract`]), the batch it travels in ([`batch`], [`frame`]),
 //! who may send what next ([`hello`], [`delivery`]) and what is written down about it
-//! ([`receipt`], [`entry`]), how nobody can take that back ([`leaf`], [`tree`], [`tile`], [`note`],
-//! [`checkpoint`], [`policy`], [`evidence`]), and how both ends prove that they hold the same
+//! ([`receipt`], [`deed`], [`entry`]), how nobody can take that back ([`leaf`], [`tree`], [`tile`], [`note`],
+//! [`checkpoint`], [`policy`], [`evidence`], [`minutes`]), and how both ends prove that they hold the same
 //! ([`proof`]).
 
 pub mod ids;
@@ -24,6 +24,7 @@ pub mod frame;
 pub mod hello;
 pub mod delivery;
 pub mod receipt;
+pub mod deed;
 pub mod entry;
 pub mod leaf;
 pub mod tree;
@@ -32,6 +33,7 @@ pub mod note;
 pub mod checkpoint;
 pub mod policy;
 pub mod evidence;
+pub mod minutes;
 pub mod proof;
 pub mod fault;
 

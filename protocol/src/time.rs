@@ -15,6 +15,9 @@ pub struct Timestamp(i64);
 /// Microseconds between 1970-01-01 and 2000-01-01, where PostgreSQL counts from.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
+/// Vietnam has had this time all year round since 1975.
+const VIETNAM_AHEAD: Duration = Duration::from_secs(7 * 3_600);
+
 impl Timestamp {
     /// 1970-01-01T00:00:00Z.
     pub const UNIX_EPOCH: Self = Self(0);
@@ -64,6 +67,22 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// This moment and `span` less, at least the beginning of time.
+    #[must_use]
+    pub fn before(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// By a Vietnamese clock, as people there write it: `21/11/2026 15:43:20`.
+    #[must_use]
+    pub fn vietnamese(self) -> String {
+        let text = self.after(VIETNAM_AHEAD).to_string();
+        let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
+        format!("{}/{}/{} {}", part(8, 10), part(5, 7), part(0, 4), part(11, 19))
+    }
+}
+
 /// A text that is not an RFC 3339 moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a moment such as 2026-11-21T08:30:00Z")]
@@ -105,6 +124,12 @@ mod tests {
         assert_eq!(text, "2026-11-21T08:43:20.123456Z");
         assert_eq!(Timestamp::try_from(text), Ok(moment));
         assert_eq!(Timestamp::from_postgres_micros(0).to_string(), "2000-01-01T00:00:00.000000Z");
+    }
+
+    #[test]
+    fn people_in_vietnam_read_their_own_clock() {
+        let moment = Timestamp::try_from("2026-11-30T17:00:05Z".to_owned()).unwrap();
+        assert_eq!(moment.vietnamese(), "01/12/2026 00:00:05");
     }
 
     #[test]

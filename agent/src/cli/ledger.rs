@@ -1,5 +1,7 @@
 //! `phusa-agent ledger`: what left this house, by the agency's own files alone; the hub is not asked.
 
+mod minutes;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -45,6 +47,11 @@ pub(super) enum LedgerCommand {
         #[arg(long)]
         dir: PathBuf,
     },
+    /// Biên bản của trung tâm: chữ ký, và số liệu so với sổ này · the hub's minutes: signature, and figures against this ledger.
+    Minutes {
+        /// Tệp biên bản · the file.
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -78,6 +85,10 @@ pub(super) fn run(plan: &Plan, command: LedgerCommand) -> Result<ExitCode, Fault
         LedgerCommand::Ls { json } => ls(&book, json),
         LedgerCommand::Show(batch) => show(&book, &batch),
         LedgerCommand::Verify { json } => verify(&book, &keys(plan, &book)?, json),
+        LedgerCommand::Minutes { file } => {
+            let hub = wiring::hub_settings(plan)?.hub_key;
+            minutes::check(&book, &hub, &plan.agent, &file)
+        }
         LedgerCommand::Export { batch, dir } => export(&book, &keys(plan, &book)?, &batch, &dir),
     }
 }

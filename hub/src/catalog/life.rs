@@ -512,6 +512,7 @@ async fn write_down(
         committed_at: now,
         hub_version: crate::VERSION.to_owned(),
         restored: None,
+        deed: None,
         step,
     };
     log.insert(tx, &Record { entry, push: None }).await

@@ -1,5 +1,6 @@
-//! Commands over the transfer log: verify, audit, export, ls, show, prove, policy, continue.
+//! Commands over the transfer log: verify, audit, export, minutes, ls, show, prove, policy, continue.
 
+mod minutes;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -28,8 +29,11 @@ pub(super) enum LogCommand {
     Verify(verify::Verify),
     /// Verify, and look at the published files too.
     Audit(verify::Audit),
-    /// Write the log out.
+    /// Write the log out; that this was done becomes an entry.
     Export(verify::Export),
+    /// Minutes of what an agency delivered in a period, signed by the hub.
+    #[command(subcommand)]
+    Minutes(minutes::MinutesCommand),
     /// The newest entries, and how far the log is published and proven.
     Ls {
         /// How many entries.
@@ -87,6 +91,7 @@ pub(super) async fn run(config: &Path, command: LogCommand) -> Result<(), Vec<Fa
         LogCommand::Verify(wanted) => verify::verify(config, wanted).await,
         LogCommand::Audit(wanted) => verify::audit(config, wanted).await,
         LogCommand::Export(wanted) => verify::write_out(config, wanted).await,
+        LogCommand::Minutes(command) => minutes::run(config, command).await,
         LogCommand::Ls { limit, json } => {
             let plan = Plan::read(config)?;
             with_warehouse(&plan, async |warehouse| ls(&plan, warehouse, limit, json).await).await
@@ -164,7 +169,9 @@ impl Shown {
     fn line(&self) -> String {
         let entry = &self.entry;
         let number = self.number.map_or_else(|| "-".to_owned(), |number| number.to_string());
-        let who = entry.agent.as_ref().map_or_else(String::new, ToString::to_string);
+        let by = || entry.deed.as_ref().map(|deed| format!("{} {}", deed.by, deed.action.name()));
+        let agent = entry.agent.as_ref().map(ToString::to_string);
+        let who = agent.or_else(by).unwrap_or_default();
         let dataset = entry.dataset.as_ref().map_or_else(String::new, ToString::to_string);
         let kind = crate::transfers::kind_name(entry.kind);
         let stage = stage_text(self.stage);

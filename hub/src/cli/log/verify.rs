@@ -19,10 +19,11 @@ use crate::config::plan::Plan;
 use crate::config::register::Register;
 use crate::fleet;
 use crate::transfers::audit::{self, Audited};
+use crate::transfers::deed::console;
 use crate::transfers::export::{Filter, Format, export};
 use crate::transfers::publish::blocking;
 use crate::transfers::verify::{Verified, verify_database, verify_file};
-use crate::transfers::{keys, witnesses};
+use crate::transfers::{Log, keys, witnesses};
 use crate::warehouse::Warehouse;
 
 #[derive(Debug, clap::Args)]
@@ -207,7 +208,7 @@ fn missing_text(missing: u64) -> String {
     )
 }
 
-fn read_public(file: &Path) -> Result<PublicKey, Fault> {
+pub(super) fn read_public(file: &Path) -> Result<PublicKey, Fault> {
     let what = || format!("public key file {}", file.display());
     let text = std::fs::read_to_string(file)
         .map_err(|error| Fault::because(Code::SecretUnreadable, what(), error))?;
@@ -217,11 +218,17 @@ fn read_public(file: &Path) -> Result<PublicKey, Fault> {
 
 pub(super) async fn write_out(config: &Path, wanted: Export) -> Result<(), Vec<Fault>> {
     let plan = Plan::read(config)?;
-    let filter =
-        Filter { dataset: wanted.dataset, agency: wanted.agency, from: wanted.from, to: wanted.to };
+    let filter = Filter {
+        dataset: wanted.dataset,
+        agency: wanted.agency,
+        from: wanted.from,
+        to: wanted.to,
+        up_to: None,
+    };
+    let log = Log::new(plan.signing_key.clone());
     with_warehouse(&plan, async |warehouse| {
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-        export(warehouse, &filter, wanted.format, &mut out).await.map(drop)
+        export((warehouse, &log), &filter, wanted.format, &console(), &mut out).await.map(drop)
     })
     .await
 }
