@@ -1,9 +1,10 @@
-//! Commands: serve, check, migrate, contract, incident, category, log, fleet, warehouse, verify,
+//! Commands: serve, check, migrate, account, contract, incident, category, log, fleet, warehouse, verify,
 //! dev-certs, version.
 //!
 //! Exit codes are decided here and nowhere else: 0 done, 1 a person must act, 2 wrong arguments,
 //! 70 a bug, 75 worth trying again, 78 wrong configuration.
 
+mod account;
 mod category;
 mod contract;
 mod incident;
@@ -45,6 +46,9 @@ enum Command {
     Check,
     /// Bring the database's own tables to this version.
     Migrate,
+    /// Accounts of people.
+    #[command(subcommand)]
+    Account(account::AccountCommand),
     /// Contracts: propose, sign, bring into force, compare.
     #[command(subcommand)]
     Contract(contract::ContractCommand),
@@ -181,6 +185,7 @@ async fn execute(cli: Cli) -> Result<(), Vec<Fault>> {
         Command::Serve => Ok(one(service::serve(Plan::read(&config)?).await)?),
         Command::Check => check(&config).await,
         Command::Migrate => migrate(&config).await,
+        Command::Account(command) => account::run(&config, command).await,
         Command::Contract(command) => contract::run(&config, command).await,
         Command::Incident(command) => incident::run(&config, command).await,
         Command::Category(command) => category::run(&config, command).await,

@@ -5,8 +5,9 @@ pub mod register;
 pub mod plan;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use phusa_protocol::units::ByteSize;
+use phusa_protocol::units::{ByteSize, Span};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -50,6 +51,28 @@ pub struct HubFile {
     /// The regulation the province works by.
     #[serde(default)]
     pub profile: ProfileChoiceFile,
+    /// The pages for people; without it there are none.
+    pub portal: Option<PortalFile>,
+}
+
+/// The `[portal]` part of `hub.toml`: pages for people.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortalFile {
+    /// Address and port for people's browsers. Example: `0.0.0.0:7444`. Required.
+    pub listen: Spanned<String>,
+    /// Networks people may come from. Default: the hub's `allowed_networks`.
+    pub allowed_networks: Option<Vec<Spanned<String>>>,
+    /// The certificate chain (PEM) that browsers see. Default: the hub's own.
+    pub certificate_file: Option<PathBuf>,
+    /// The private key (PEM) of that certificate; mode 0600. Default: the hub's own.
+    pub key_file: Option<PathBuf>,
+    /// A session ends after so long without a request, `1m` to `12h`. Default `30m`.
+    #[serde(default = "default_session_idle")]
+    pub session_idle: Spanned<Span>,
+    /// A session ends after so long in all, `5m` to `24h`. Default `12h`.
+    #[serde(default = "default_session_max")]
+    pub session_max: Spanned<Span>,
 }
 
 /// The `[profile]` part of `hub.toml`: deadlines, report dates, purposes, roles and themes come from
@@ -93,6 +116,14 @@ impl Default for WarehouseFile {
             disk_reserve: ByteSize::mib(1024),
         }
     }
+}
+
+fn default_session_idle() -> Spanned<Span> {
+    Spanned::new(0..0, Span(Duration::from_secs(30 * 60)))
+}
+
+fn default_session_max() -> Spanned<Span> {
+    Spanned::new(0..0, Span(Duration::from_secs(12 * 3_600)))
 }
 
 fn default_listen() -> Spanned<String> {

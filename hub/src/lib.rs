@@ -15,9 +15,11 @@ pub mod incidents;
 pub mod category;
 pub mod catalog;
 pub mod fleet;
+pub mod accounts;
 pub mod views;
 pub mod ingest;
 pub mod listen;
+pub mod portal;
 pub mod service;
 pub mod cli;
 

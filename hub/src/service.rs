@@ -26,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 
+use crate::accounts::People;
+use crate::accounts::secret::Sealer;
 use crate::catalog::Catalog;
 use crate::config::plan::Plan;
 use crate::config::register::Register;
@@ -34,6 +36,7 @@ use crate::identity;
 use crate::incidents;
 use crate::ingest::{Ingest, Parts};
 use crate::listen::{Listener, https, log};
+use crate::portal::{self, Portal};
 use crate::transfers::folder::Folder;
 use crate::transfers::keys::{self, Moment};
 use crate::transfers::publish::Publisher;
@@ -129,6 +132,7 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
         tasks: batches.clone(),
     }));
     let listener = Listener::open(plan, metrics.clone()).await?;
+    let pages = pages(plan, (&warehouse, &entries), &folder, register_seen.clone()).await?;
     let views = bind(plan.metrics_listen).await?;
     let stop = CancellationToken::new();
     let jobs = Jobs {
@@ -156,6 +160,9 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
         register: register_seen,
     }));
     let accepting = connections.spawn(listener.run(routes, connections.clone(), stop.clone()));
+    if let Some((door, router)) = pages {
+        drop(connections.spawn(door.run(router, connections.clone(), stop.clone())));
+    }
     info!(%address, agents = plan.register.len(), "The hub listens on {address}");
     notify("READY=1");
     while signals.next().await == Asked::Reload {
@@ -165,8 +172,14 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
     info!("Stopping: batches in flight have {DRAIN_MAX:?} to finish");
     stop.cancel();
     drop(accepting.await);
+    drain(&[batches, connections]).await;
+    jobs.stop().await;
+    Ok(())
+}
+
+async fn drain(trackers: &[TaskTracker]) {
     let drained = async {
-        for tracker in [&batches, &connections] {
+        for tracker in trackers {
             tracker.close();
             tracker.wait().await;
         }
@@ -174,8 +187,23 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
     if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
         warn!("Batches in flight did not finish in time; they are not acknowledged");
     }
-    jobs.stop().await;
-    Ok(())
+}
+
+/// The pages for people and the port they are reached by, where the configuration names one.
+async fn pages(
+    plan: &Plan,
+    (warehouse, log): (&Warehouse, &Log),
+    folder: &Folder,
+    register: watch::Receiver<Arc<Register>>,
+) -> Result<Option<(portal::door::Door, Router)>, Fault> {
+    let Some(part) = &plan.portal else { return Ok(None) };
+    let door = portal::door::Door::open(part).await?;
+    let sealer = Sealer::open(&plan.accounts_key)?;
+    let people = People { warehouse: warehouse.clone(), log: log.clone(), sealer };
+    let (folder, policy) = (folder.clone(), plan.log_policy.clone());
+    let router = portal::router(Portal { people, ends: part.ends, folder, policy, register });
+    info!(address = %part.listen, "People's pages are at {}", part.listen);
+    Ok(Some((door, router)))
 }
 
 /// The log's files, who writes them, and the hub's word for their key.

@@ -1,6 +1,8 @@
 //! `Plan`: the checked form the rest of the hub uses; every fault of the files at once, each with
 //! its line.
 
+pub mod portal;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -49,6 +51,10 @@ pub struct Plan {
     pub disk_reserve: ByteSize,
     /// The regulation the province works by.
     pub profile: Profile,
+    /// The pages for people, where there are any.
+    pub portal: Option<portal::PortalPlan>,
+    /// The key that second factors are sealed with; made at the first use.
+    pub accounts_key: PathBuf,
 }
 
 /// Where the log's key is; the default file is made at the first start.
@@ -113,6 +119,7 @@ impl Check<'_> {
         let signing_key = self.signing_key("signing_key_file", &file.signing_key_file);
         let state_dir = self.base.join(&file.state_dir);
         let log_key = self.log_key(file, &state_dir);
+        let accounts_key = state_dir.join("accounts.key");
         let log_policy = file.log_policy_file.as_ref().map(|path| self.policy(path));
         let agents_dir = self.base.join(&file.agents_dir);
         let register = match Register::read(&agents_dir) {
@@ -124,6 +131,7 @@ impl Check<'_> {
         };
         let warehouse = self.warehouse(file, &state_dir);
         let profile = self.profile(file);
+        let portal = file.portal.as_ref().map(|part| self.portal(part, file));
         Some(Plan {
             state_dir,
             listen: listen?,
@@ -143,6 +151,11 @@ impl Check<'_> {
             warehouse: warehouse?,
             disk_reserve: file.warehouse.disk_reserve,
             profile: profile?,
+            portal: match portal {
+                Some(portal) => Some(portal?),
+                None => None,
+            },
+            accounts_key,
         })
     }
 

@@ -1,0 +1,83 @@
+//! The pages for people: HTTPS without client certificates, on an address of its own.
+//!
+//! Rendered here, nothing runs in the browser. [`door`] lets connections in, [`guard`] says who
+//! asks and refuses what other sites send, [`frame`] is what every page looks like; each page is one
+//! file. A session is looked up in the database at each request: what ends it, ends it everywhere.
+
+pub mod door;
+pub mod words;
+pub mod form;
+pub mod frame;
+pub mod guard;
+mod accounts;
+mod entries;
+mod invitation;
+mod login;
+mod own;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::routing::{get, post};
+use phusa_protocol::policy::Policy;
+use tokio::sync::watch;
+
+use crate::accounts::People;
+use crate::accounts::session::Ends;
+use crate::config::register::Register;
+use crate::transfers::folder::Folder;
+
+/// What the pages are made from.
+#[derive(Debug, Clone)]
+pub struct Portal {
+    /// Accounts and sessions, and the warehouse they are in.
+    pub people: People,
+    /// How long sessions last.
+    pub ends: Ends,
+    /// The published log, for proofs.
+    pub folder: Folder,
+    /// The policy of the configuration, if it names one.
+    pub policy: Option<Policy>,
+    /// The agents, who are the witnesses.
+    pub register: watch::Receiver<Arc<Register>>,
+}
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct From(pub IpAddr);
+
+/// Every page. Requests carry [`From`].
+pub fn router(portal: Portal) -> Router {
+    Router::new()
+        .route("/", get(async || Redirect::to("/transfers")))
+        .route("/login", get(login::show).post(login::sign_in))
+        .route("/logout", post(login::sign_out))
+        .route("/invitation", get(invitation::show).post(invitation::take))
+        .route("/own", get(own::show))
+        .route("/own/end", post(own::end))
+        .route("/own/lost", post(own::lost))
+        .route("/accounts", get(accounts::list))
+        .route("/accounts/new", get(accounts::blank).post(accounts::create))
+        .route("/accounts/{name}", get(accounts::one).post(accounts::change))
+        .route("/transfers", get(entries::list))
+        .route("/transfers/{number}", get(entries::one))
+        .route("/transfers/{number}/proof", get(entries::proof))
+        .route("/language/{lang}", get(words::choose))
+        .route("/style.css", get(style))
+        .fallback(async |headers: HeaderMap| {
+            let lang = words::Lang::of(&headers);
+            let text = lang.say("Không có trang này.", "There is no such page.");
+            frame::message(lang, StatusCode::NOT_FOUND, text)
+        })
+        .layer(axum::middleware::from_fn(guard::keep))
+        .with_state(portal)
+}
+
+async fn style() -> Response {
+    let kind = "text/css; charset=utf-8";
+    let head = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=300")];
+    (head, include_str!("portal/style.css")).into_response()
+}

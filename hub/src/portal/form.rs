@@ -1,0 +1,99 @@
+//! What browsers send: forms, queries, cookies; bounded, and nothing of it is ever logged.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use http_body_util::{BodyExt as _, Limited};
+
+/// Bytes of a form at most: a name, a password and a few codes.
+const FORM_BYTES_MAX: usize = 16 << 10;
+
+/// Fields of a form or query at most.
+const FIELDS_MAX: usize = 32;
+
+/// Named fields; one that is not there is empty.
+#[derive(Default)]
+pub struct Fields(BTreeMap<String, String>);
+
+impl std::fmt::Debug for Fields {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fields(…)")
+    }
+}
+
+impl Fields {
+    /// Of a query; the first of a name counts.
+    #[must_use]
+    pub fn of_query(query: Option<&str>) -> Self {
+        Self::parse(query.unwrap_or_default().as_bytes())
+    }
+
+    /// Of a request's body; `None` when it is too long or broken off.
+    pub async fn of_body(body: Body) -> Option<Self> {
+        let body = Limited::new(body, FORM_BYTES_MAX).collect().await.ok()?;
+        Some(Self::parse(&body.to_bytes()))
+    }
+
+    fn parse(bytes: &[u8]) -> Self {
+        let mut fields = BTreeMap::new();
+        for (name, value) in form_urlencoded::parse(bytes).take(FIELDS_MAX) {
+            fields.entry(name.into_owned()).or_insert_with(|| value.into_owned());
+        }
+        Self(fields)
+    }
+
+    /// A field's text; empty when it is not there.
+    #[must_use]
+    pub fn get(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    /// A field's text without white space around it; `None` when nothing is left.
+    #[must_use]
+    pub fn given(&self, name: &str) -> Option<&str> {
+        Some(self.get(name).trim()).filter(|text| !text.is_empty())
+    }
+}
+
+/// A cookie's value.
+#[must_use]
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let cookies = headers.get_all(header::COOKIE).iter();
+    cookies.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';')).find_map(
+        |pair| pair.trim().split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value),
+    )
+}
+
+/// Names and values as the query of a link.
+#[must_use]
+pub fn query(pairs: &[(&str, &str)]) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
+        query.append_pair(name, value);
+    }
+    query.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_a_name_counts_and_what_is_missing_is_empty() {
+        let fields = Fields::of_query(Some("a=1&a=2&b=x+y%C3%A1&c"));
+        assert_eq!((fields.get("a"), fields.get("b"), fields.get("d")), ("1", "x yá", ""));
+        assert_eq!(fields.given("c"), None);
+    }
+
+    #[test]
+    fn a_cookie_is_found_among_others_by_its_whole_name() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, "xa=1; a=2".parse().unwrap());
+        headers.append(header::COOKIE, "b=3=4".parse().unwrap());
+        let check = |name, value| assert_eq!(cookie(&headers, name), value);
+        check("a", Some("2"));
+        check("b", Some("3=4"));
+        check("c", None);
+    }
+}
