@@ -89,7 +89,9 @@ impl Plan {
             let what = format!("{} is not a hub configuration", path.display());
             vec![Fault::because(Code::ConfigInvalid, what, error)]
         })?;
-        let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
+        // Absolute, so that joining it twice does no harm.
+        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let base = whole.parent().unwrap_or(Path::new("")).to_path_buf();
         let mut check = Check { path, text: &text, base: &base, faults: Vec::new() };
         let plan = check.plan(&file);
         match plan {

@@ -9,6 +9,8 @@
 
 mod world;
 mod terms;
+mod minutes;
+mod people;
 
 use phusa_hub::failpoint::Point;
 use phusa_protocol::batch::Phase;

@@ -53,6 +53,7 @@ pub(crate) struct World {
     dir: TempDir,
     port: u16,
     metrics_port: u16,
+    portal_port: u16,
     hub: Mutex<Option<Child>>,
 }
 
@@ -87,17 +88,18 @@ impl World {
         let wanted =
             Wanted { dir: dir.path().to_path_buf(), hub_names, agents: agents.to_vec(), days: 2 };
         identity::make(&wanted).unwrap();
-        let (port, metrics_port) = (free_port(), free_port());
+        let (port, metrics_port, portal_port) = (free_port(), free_port(), free_port());
         let config = format!(
             "state_dir = \"../state\"\nlisten = \"127.0.0.1:{port}\"\n\
              allowed_networks = [\"127.0.0.0/8\"]\nca_file = \"ca.pem\"\n\
              certificate_file = \"hub.pem\"\nkey_file = \"hub.key\"\n\
              signing_key_file = \"signing.key\"\nagents_dir = \"agents\"\n\
              metrics_listen = \"127.0.0.1:{metrics_port}\"\n\
-             [warehouse]\ndisk_reserve = \"{disk_reserve}\"\n"
+             [warehouse]\ndisk_reserve = \"{disk_reserve}\"\n\
+             [portal]\nlisten = \"127.0.0.1:{portal_port}\"\n"
         );
         fs::write(dir.path().join("hub/hub.toml"), config).unwrap();
-        let world = Self { dir, port, metrics_port, hub: Mutex::new(None) };
+        let world = Self { dir, port, metrics_port, portal_port, hub: Mutex::new(None) };
         world.serve(None).await;
         world.run(&["contract", "apply", &world.contract("citizens.toml", CONTRACT)]);
         world
@@ -358,7 +360,13 @@ impl World {
         self.path("hub/agents").join(agent.replace('/', "__") + ".toml")
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// Where people's pages are, and the CA their certificate descends from.
+    pub(crate) fn portal(&self) -> (String, Vec<u8>) {
+        let ca = fs::read(self.path("hub/ca.pem")).unwrap();
+        (format!("https://127.0.0.1:{}", self.portal_port), ca)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 }
