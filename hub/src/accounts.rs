@@ -323,7 +323,8 @@ fn check_wanted(wanted: &Wanted) -> Result<(), Fault> {
         return wrong("a name is 3 to 32 of a-z, 0-9, '.', '-', '_', and begins with a letter");
     }
     let title = wanted.title.trim();
-    if title.is_empty() || title.chars().count() > TITLE_CHARACTERS_MAX {
+    let is_line = !title.chars().any(char::is_control);
+    if title.is_empty() || title.chars().count() > TITLE_CHARACTERS_MAX || !is_line {
         return wrong("the holder's name is missing, or longer than 120 characters");
     }
     match (wanted.role.has_agency(), &wanted.agency) {

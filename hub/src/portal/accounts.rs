@@ -71,7 +71,7 @@ fn listed(visitor: &Visitor, accounts: &[Account]) -> Response {
         @if accounts.is_empty() {
             p { (lang.say("Chưa có tài khoản nào bạn được xem.", "There is no account you may see.")) }
         } @else {
-            div.scroll { table {
+            div.scroll { table.stack {
                 thead { tr {
                     th scope="col" { (lang.say("Tên đăng nhập", "Account")) }
                     th scope="col" { (lang.say("Người giữ", "Holder")) }

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use maud::{Markup, html};
 use phusa_protocol::batch::Header;
+use phusa_protocol::deed::{Action, Denied};
 use phusa_protocol::entry::{Entry, Kind};
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::{AgencyId, DatasetId};
@@ -120,13 +121,37 @@ fn told(lang: Lang, entry: &Entry) -> Markup {
                 (count(header.counts.total())) (lang.say(" thay đổi dòng", " row changes"))
             }
             (_, _, Some(deed)) => {
-                code { (deed.action.name()) }
+                (lang.of_pair(action_words(deed.action)))
                 @if let Some(on) = &deed.on { " → " (on) }
             }
             _ => {}
         }
         @if let Some(code) = entry.refused { " " span.tag.bad { (code.name()) } }
-        @if let Some(why) = denied { " " span.tag.bad { (why.name()) } }
+        @if let Some(why) = denied { " " span.tag.bad { (lang.of_pair(denied_words(why))) } }
+    }
+}
+
+fn action_words(action: Action) -> (&'static str, &'static str) {
+    match action {
+        Action::Login => ("Đăng nhập", "Signed in"),
+        Action::Logout => ("Kết thúc phiên", "Ended a session"),
+        Action::Activate => ("Nhận tài khoản", "Took an invitation"),
+        Action::AccountCreate => ("Lập tài khoản", "Made an account"),
+        Action::AccountLock => ("Khóa tài khoản", "Locked an account"),
+        Action::AccountUnlock => ("Mở khóa tài khoản", "Unlocked an account"),
+        Action::AccountReset => ("Mời lại", "Invited anew"),
+        Action::AccountKill => ("Chấm dứt mọi phiên", "Ended all sessions"),
+        Action::AccountLost => ("Báo mất tài khoản", "Reported the account lost"),
+        Action::LogExport => ("Kết xuất nhật ký", "Exported the log"),
+        Action::Minutes => ("Lập biên bản", "Made minutes"),
+    }
+}
+
+fn denied_words(why: Denied) -> (&'static str, &'static str) {
+    match why {
+        Denied::Credentials => ("sai thông tin", "wrong credentials"),
+        Denied::RateLimit => ("thử quá nhiều lần", "too many tries"),
+        Denied::Right => ("không đủ quyền", "no right"),
     }
 }
 
@@ -156,7 +181,7 @@ fn listed(visitor: &Visitor, fields: &Fields, heads: &Heads, lines: &[Listed]) -
         @if lines.is_empty() {
             p { (lang.say("Không có mục nào.", "There is no entry.")) }
         } @else {
-            div.scroll { table {
+            div.scroll { table.stack {
                 thead { tr {
                     th.n scope="col" { (lang.say("Mục", "Entry")) }
                     th scope="col" { (lang.say("Lúc", "When")) }

@@ -38,7 +38,9 @@ impl Fields {
     fn parse(bytes: &[u8]) -> Self {
         let mut fields = BTreeMap::new();
         for (name, value) in form_urlencoded::parse(bytes).take(FIELDS_MAX) {
-            fields.entry(name.into_owned()).or_insert_with(|| value.into_owned());
+            // PostgreSQL knows no text with a NUL in it.
+            let value = value.replace('\0', "");
+            fields.entry(name.into_owned()).or_insert(value);
         }
         Self(fields)
     }

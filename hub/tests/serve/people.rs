@@ -217,7 +217,7 @@ async fn people_do_what_their_tier_allows_and_all_of_it_stands_in_the_log() {
     assert_eq!(inspector.get("/accounts/an.nguyen").await.status, 200);
 
     let seen = inspector.get("/transfers?kind=operator").await.text;
-    for word in ["account_create", "login", "an.nguyen", "Nhật ký truyền nhận"] {
+    for word in ["Lập tài khoản", "Đăng nhập", "an.nguyen", "Nhật ký truyền nhận"] {
         assert!(seen.contains(word), "{word}");
     }
     assert!(!unit.get("/transfers").await.text.contains("an.nguyen"), "of the own unit alone");
