@@ -120,8 +120,34 @@ async fn every_receipt_is_proven_within_seconds_and_verifies_without_the_hub() {
     fs::write(&file, kept.replacen("\\\"bytes\\\":", "\\\"bytes\\\":1", 1)).unwrap();
     let verified = world.agent(&["ledger", "verify"]);
     assert!(!verified.status.success() && said(&verified).contains("log_broken"));
-    fs::write(&file, kept).unwrap();
+    fs::write(&file, &kept).unwrap();
+    the_agency_counts_minutes_again(&world, &file, &kept);
     foreign_tools_believe_it(&world, &number);
+}
+
+/// The hub's minutes against the agency's own ledger, without the hub.
+fn the_agency_counts_minutes_again(world: &World, proofs: &Path, kept: &str) {
+    let page = world.province.path().join("minutes.html");
+    let out = page.display().to_string();
+    let period = ["--from", "2020-01-01T00:00:00Z", "--to", "2100-01-01T00:00:00Z", "--out", &out];
+    let wanted = ["log", "minutes", "make", "--agency", AGENCY];
+    let made = world.province.hub(&[wanted.as_slice(), &period].concat());
+    assert!(made.status.success(), "{}", said(&made));
+    let checked = world.agent(&["ledger", "minutes", &out]);
+    assert!(
+        checked.status.success() && said(&checked).contains("1 bộ dữ liệu"),
+        "{}",
+        said(&checked)
+    );
+    let less: String = kept.lines().skip(1).map(|line| format!("{line}\n")).collect();
+    fs::write(proofs, less).unwrap();
+    let refused = said(&world.agent(&["ledger", "minutes", &out]));
+    assert!(refused.contains("log_broken") && refused.contains("ledger says"), "{refused}");
+    fs::write(proofs, kept).unwrap();
+    let text = fs::read_to_string(&page).unwrap();
+    fs::write(&page, text.replacen(AGENCY, "H57.13", 1)).unwrap();
+    let refused = said(&world.agent(&["ledger", "minutes", &out]));
+    assert!(refused.contains("changed after it was signed"), "{refused}");
 }
 
 /// With the entry, the hub's public key and the policy, nothing else.
