@@ -49,7 +49,7 @@ const NONCE_BYTES: usize = 24;
 fn random<const N: usize>() -> Result<[u8; N], Fault> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)
-        .map_err(|error| Fault::because(Code::Bug, "the system gives no randomness", error))?;
+        .map_err(|e| Fault::because(Code::Bug, "the system gives no randomness", e.to_string()))?;
     Ok(bytes)
 }
 
