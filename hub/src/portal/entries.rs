@@ -133,17 +133,17 @@ fn told(lang: Lang, entry: &Entry) -> Markup {
 
 fn action_words(action: Action) -> (&'static str, &'static str) {
     match action {
-        Action::Login => ("Đăng nhập", "Signed in"),
-        Action::Logout => ("Kết thúc phiên", "Ended a session"),
-        Action::Activate => ("Nhận tài khoản", "Took an invitation"),
-        Action::AccountCreate => ("Lập tài khoản", "Made an account"),
-        Action::AccountLock => ("Khóa tài khoản", "Locked an account"),
-        Action::AccountUnlock => ("Mở khóa tài khoản", "Unlocked an account"),
-        Action::AccountReset => ("Mời lại", "Invited anew"),
-        Action::AccountKill => ("Chấm dứt mọi phiên", "Ended all sessions"),
-        Action::AccountLost => ("Báo mất tài khoản", "Reported the account lost"),
-        Action::LogExport => ("Kết xuất nhật ký", "Exported the log"),
-        Action::Minutes => ("Lập biên bản", "Made minutes"),
+        Action::Login => ("Đăng nhập", "Sign in"),
+        Action::Logout => ("Kết thúc phiên", "End a session"),
+        Action::Activate => ("Nhận tài khoản", "Take an invitation"),
+        Action::AccountCreate => ("Lập tài khoản", "Make an account"),
+        Action::AccountLock => ("Khóa tài khoản", "Lock an account"),
+        Action::AccountUnlock => ("Mở khóa tài khoản", "Unlock an account"),
+        Action::AccountReset => ("Mời lại", "Invite anew"),
+        Action::AccountKill => ("Chấm dứt mọi phiên", "End all sessions"),
+        Action::AccountLost => ("Báo mất tài khoản", "Report the account lost"),
+        Action::LogExport => ("Kết xuất nhật ký", "Export the log"),
+        Action::Minutes => ("Lập biên bản", "Make minutes"),
     }
 }
 

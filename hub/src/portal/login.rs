@@ -111,7 +111,7 @@ fn page(lang: Lang, status: StatusCode, said: Option<&Markup>) -> Response {
                     span.quiet { (lang.say("(6 chữ số, hoặc một mã khôi phục)",
                         "(6 digits, or a recovery code)")) }
                 }
-                input id="code" name="code" inputmode="numeric" autocomplete="one-time-code"
+                input.code id="code" name="code" autocomplete="one-time-code"
                     maxlength="64" required;
                 p.act { button { (title) } }
             }
