@@ -116,6 +116,20 @@ pub struct AgentStatus {
     /// The hub's transfer log, as this agent sees it; none from agents before there was one.
     #[serde(default)]
     pub log: Option<LogStatus>,
+    /// The agent's certificate, where it renews it by itself.
+    #[serde(default)]
+    pub identity: Option<IdentityStatus>,
+}
+
+/// The agent's certificate, as it renews it by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityStatus {
+    /// The how many-th it is.
+    pub generation: u64,
+    /// The moment after which it is not valid.
+    pub valid_until: Timestamp,
+    /// What stands in the way of the next one.
+    pub trouble: Option<Trouble>,
 }
 
 /// The hub's transfer log, as this agent sees it.
@@ -206,6 +220,11 @@ pub fn prometheus(status: &AgentStatus) -> String {
     metric(&mut text, "phusa_agent_spool_bytes", "gauge", [(String::new(), status.spool_bytes)]);
     let limit = [(String::new(), status.spool_bytes_max)];
     metric(&mut text, "phusa_agent_spool_bytes_max", "gauge", limit);
+    let left = status
+        .identity
+        .iter()
+        .map(|identity| (String::new(), identity.valid_until.since(status.at).as_secs()));
+    metric(&mut text, "phusa_agent_certificate_seconds", "gauge", left);
     let each = |value: fn(&DatasetStatus) -> u64| {
         status.datasets.iter().map(move |d| (format!("{{dataset=\"{}\"}}", d.dataset), value(d)))
     };

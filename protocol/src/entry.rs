@@ -34,6 +34,61 @@ pub enum Kind {
     Proof,
     /// The hub's database was restored from a backup; the log goes on (decision 0016).
     Restore,
+    /// A step in the life of an agent's identity ([`IdentityStep`]).
+    Identity,
+}
+
+/// What happened to an agent's identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentityAct {
+    /// A one-time code was made.
+    Invited,
+    /// The code was used; a second person has to approve.
+    Asked,
+    /// A second person approved.
+    Approved,
+    /// A second person refused.
+    Declined,
+    /// The first certificate was issued.
+    Enrolled,
+    /// The next certificate was issued.
+    Renewed,
+    /// A certificate was issued after the last one had ended.
+    Recovered,
+    /// Everything it sends is refused, until this is lifted (CT-40).
+    Suspended,
+    /// One person asked to lift a suspension.
+    ResumeAsked,
+    /// It may deliver again.
+    Resumed,
+    /// Its identity is withdrawn for good.
+    Revoked,
+    /// Two installations used it; neither may deliver.
+    Locked,
+}
+
+/// A step in the life of an agent's identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityStep {
+    /// What happened.
+    pub act: IdentityAct,
+    /// Whose decision it was; absent where it was the program's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why, in that person's words or the program's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// The generation of the certificate concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// SHA-256 of the certificate issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Digest>,
+    /// The key its batches are signed with from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_key: Option<PublicKey>,
 }
 
 /// What a comparison of source and warehouse came to. Digests are left out: of a small table they
@@ -119,6 +174,9 @@ pub struct Entry {
     /// For `restore`: what was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<Restored>,
+    /// For `identity`: which step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Box<IdentityStep>>,
 }
 
 /// An entry as it stands in an exported log, one JSON object a line.
@@ -286,11 +344,14 @@ impl LogVerifier {
         if entry.restored.is_some() != (entry.kind == Kind::Restore) {
             return Err("only a restore may say what was lost".to_owned());
         }
+        if entry.identity.is_some() != (entry.kind == Kind::Identity) {
+            return Err("only a step of an identity may say which".to_owned());
+        }
         match entry.kind {
             Kind::Push => self.check_push(&entry)?,
             Kind::Refuse => self.refused += 1,
             Kind::Contract => self.check_step(&entry)?,
-            Kind::Category | Kind::Proof => {}
+            Kind::Category | Kind::Proof | Kind::Identity => {}
             Kind::Restore => self.missing += last - self.number,
         }
         (self.number, self.link) = (line.number, line.link);
@@ -386,6 +447,7 @@ mod tests {
             hub_version: "0.1.0".to_owned(),
             step: None,
             restored: None,
+            identity: None,
         }
     }
 
