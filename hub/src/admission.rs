@@ -11,6 +11,7 @@ pub mod enrol;
 pub mod renew;
 pub mod standing;
 
+use std::borrow::Borrow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use deadpool_postgres::Transaction;
@@ -230,7 +231,6 @@ async fn incident(
     incidents::note(&**tx, &happening).await.map(drop)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
-fn failed(error: tokio_postgres::Error) -> Fault {
-    database_fault("cannot read or write who may speak", &error)
+fn failed(error: impl Borrow<tokio_postgres::Error>) -> Fault {
+    database_fault("cannot read or write who may speak", error.borrow())
 }

@@ -17,6 +17,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::http::{HeaderValue, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -271,7 +275,7 @@ impl Speaking {
         let mut http = http1::Builder::new();
         let head_max = if self.peer.identity.is_ok() { HEAD_MAX } else { HANDSHAKE_MAX };
         http.timer(TokioTimer::new()).header_read_timeout(head_max);
-        let router = router.layer(Extension(self.peer.clone()));
+        let router = router.layer(from_fn(whole)).layer(Extension(self.peer.clone()));
         let service = TowerToHyperService::new(router);
         let connection = http.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
@@ -291,6 +295,21 @@ impl Speaking {
             debug!(%error, "A connection ended: {error}");
         }
     }
+}
+
+/// Lets a request through whose end is told in one way alone: two that differ are how one request
+/// is hidden in another.
+async fn whole(request: Request, next: Next) -> Response {
+    let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+    let lengths = request.headers().get_all(header::CONTENT_LENGTH).iter().count();
+    if !chunked && lengths <= 1 {
+        return next.run(request).await;
+    }
+    let what = "a body is told by one Content-Length, and not by Transfer-Encoding";
+    warn!(target: SECURITY, code = %Code::FrameDamaged, "Refused a request: {what}");
+    let mut response = https::answer(&https::refusal(Code::FrameDamaged, what));
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// Waits until a peer that spoke may do so no longer.
