@@ -221,8 +221,7 @@ impl Connection {
             handshake = handshake => match handshake {
                 Ok(Ok(stream)) => stream,
                 Ok(Err((error, stream))) => {
-                    let code = Code::OwnCertificate;
-                    warn!(target: SECURITY, %code, %address, %error, "TLS with {address} failed: {error}");
+                    handshake_failed(address, &error);
                     part(stream).await;
                     return;
                 }
@@ -246,6 +245,21 @@ impl Connection {
         speaking.run(stream, self.router).await;
         self.metrics.connection(false);
     }
+}
+
+/// Says why a handshake failed; a certificate that is not believed is an event of security, a line
+/// that broke is not.
+fn handshake_failed(address: SocketAddr, error: &std::io::Error) {
+    use rustls::Error::{InvalidCertificate, NoCertificatesPresented, PeerIncompatible};
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let code = if matches!(inner, Some(InvalidCertificate(_) | NoCertificatesPresented)) {
+        Code::OwnCertificate
+    } else if matches!(inner, Some(PeerIncompatible(_))) {
+        Code::ProtocolVersion
+    } else {
+        return warn!(%address, %error, "TLS with {address} failed: {error}");
+    };
+    warn!(target: SECURITY, %code, %address, %error, "TLS with {address} failed: {error}");
 }
 
 /// Ends a connection whose handshake failed so that the alert arrives.

@@ -286,6 +286,6 @@ pub async fn keep(tx: &Transaction<'_>, agent: &AgentId, of: &Certificate) -> Re
     let (asked, not_after) = (of.asked.to_string(), system_time(of.not_after));
     tx.execute(sql, &[&agent, &number, &asked, &of.chain, &not_after]).await.map_err(failed)?;
     // The two newest tell a repeated request from a copied disk; the log knows of all.
-    let sql = "delete from phusa.certificates where agent = $1 and generation < $2 - 1";
+    let sql = "delete from phusa.certificates where agent = $1 and generation < $2::bigint - 1";
     tx.execute(sql, &[&agent, &number]).await.map(drop).map_err(failed)
 }
