@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::transport::renew::IdentityStatus;
 use crate::trouble::Trouble;
 
 /// Readers served at once; the rest wait in the listener's queue.
@@ -119,17 +120,6 @@ pub struct AgentStatus {
     /// The agent's certificate, where it renews it by itself.
     #[serde(default)]
     pub identity: Option<IdentityStatus>,
-}
-
-/// The agent's certificate, as it renews it by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IdentityStatus {
-    /// The how many-th it is.
-    pub generation: u64,
-    /// The moment after which it is not valid.
-    pub valid_until: Timestamp,
-    /// What stands in the way of the next one.
-    pub trouble: Option<Trouble>,
 }
 
 /// The hub's transfer log, as this agent sees it.

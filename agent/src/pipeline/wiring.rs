@@ -18,11 +18,10 @@ use crate::source::postgres::{self, PostgresSource};
 use crate::source::settings::{Keep, Limits, Password, Tls};
 use crate::source::sqlserver::{self, SqlServerSource};
 use crate::spool::record::SealKey;
-use crate::status::IdentityStatus;
 use crate::transport::https::Hub;
 use crate::transport::identity::{Files, Identity};
 use crate::transport::kept::Kept;
-use crate::transport::renew::Renewer;
+use crate::transport::renew::{IdentityStatus, Renewer};
 use crate::{spool, transport};
 
 /// What the spool wants to know.

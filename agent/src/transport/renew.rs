@@ -10,6 +10,7 @@ use phusa_protocol::identity::{Issued, Recover, Renew};
 use phusa_protocol::ids::AgentId;
 use phusa_protocol::keys::SigningKey;
 use phusa_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -19,7 +20,6 @@ use super::https::Hub;
 use super::identity::{Files, Identity, Leaf};
 use super::kept::{Current, Kept};
 use crate::config::secret::SecretFile;
-use crate::status::IdentityStatus;
 use crate::trouble::Trouble;
 
 /// Between two attempts, at least and at most; in between a fiftieth of the certificate's life.
@@ -44,6 +44,17 @@ pub struct Renewer {
     pub recovery_key: SecretFile,
     /// What is shown.
     pub show: watch::Sender<Option<IdentityStatus>>,
+}
+
+/// The agent's certificate, as it renews it by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityStatus {
+    /// The how many-th it is.
+    pub generation: u64,
+    /// The moment after which it is not valid.
+    pub valid_until: Timestamp,
+    /// What stands in the way of the next one.
+    pub trouble: Option<Trouble>,
 }
 
 /// When the next certificate is asked for: after a third of this one's life, and up to a thirtieth
