@@ -173,8 +173,15 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Res
     info!("Stopping: batches in flight have {DRAIN_MAX:?} to finish");
     stop.cancel();
     drop(accepting.await);
+    drain([&batches, &connections]).await;
+    jobs.stop().await;
+    Ok(())
+}
+
+/// Waits for what is under way, for as long as it may take.
+async fn drain(under_way: [&TaskTracker; 2]) {
     let drained = async {
-        for tracker in [&batches, &connections] {
+        for tracker in under_way {
             tracker.close();
             tracker.wait().await;
         }
@@ -182,8 +189,6 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Res
     if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
         warn!("Batches in flight did not finish in time; they are not acknowledged");
     }
-    jobs.stop().await;
-    Ok(())
 }
 
 /// The log's files, who writes them, and the hub's word for their key.

@@ -95,7 +95,7 @@ pub fn trust(root_dir: &Path, dir: &Path) -> Result<(), Fault> {
     if new.iter().all(|new| found.iter().any(|known| known.fingerprint == new.fingerprint)) {
         return Ok(());
     }
-    write_public(&file, &format!("{}\n{}", known.trim(), root.trim()).trim().to_owned())
+    write_public(&file, format!("{}\n{}", known.trim(), root.trim()).trim())
 }
 
 /// Trusts the root with this fingerprint no longer; the last one stays.

@@ -25,11 +25,10 @@ pub fn admit<'r>(register: &'r Register, caller: &Caller) -> Result<&'r Enrolled
     };
     if let Some(stopped) = &enrolled.stopped {
         let because = &stopped.because;
-        let what = match stopped.code {
-            Code::AgentRevoked => format!("agent {agent} is revoked: {because}"),
-            Code::IdentityCloned => format!("agent {agent} is locked: {because}"),
-            _ => format!("agent {agent} is suspended: {because}"),
-        };
+        let how = [(Code::AgentRevoked, "revoked"), (Code::IdentityCloned, "locked")];
+        let how = how.iter().find(|(code, _)| *code == stopped.code);
+        let how = how.map_or("suspended", |(_, how)| how);
+        let what = format!("agent {agent} is {how}: {because}");
         return Err(Refused::new(stopped.code, what));
     }
     let held = generation.unwrap_or(0);
