@@ -1,11 +1,14 @@
 //! Commands: serve, check, migrate, contract, incident, category, log, fleet, warehouse, verify,
-//! dev-certs, version.
+//! ca, enrol, agent, dev-certs, version.
 //!
 //! Exit codes are decided here and nowhere else: 0 done, 1 a person must act, 2 wrong arguments,
 //! 70 a bug, 75 worth trying again, 78 wrong configuration.
 
+mod agent;
+mod ca;
 mod category;
 mod contract;
+mod enrol;
 mod incident;
 mod log;
 
@@ -69,6 +72,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// The CA: a root kept elsewhere, the hub's intermediate, the hub's own certificate.
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
+    /// One-time codes with which agents get their certificates.
+    #[command(subcommand)]
+    Enrol(enrol::EnrolCommand),
+    /// Agents and whether they may speak.
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
     /// Make certificates and keys for development and demonstration.
     DevCerts(DevCerts),
     /// Print the version.
@@ -190,6 +202,9 @@ async fn execute(cli: Cli) -> Result<(), Vec<Fault>> {
             digest(&config, &dataset, json).await
         }
         Command::Verify { json } => proven(&config, json).await,
+        Command::Ca(command) => one(ca::run(command)),
+        Command::Enrol(command) => enrol::run(&config, command).await,
+        Command::Agent(command) => agent::run(&config, command).await,
         Command::DevCerts(wanted) => one(dev_certs(wanted)),
         Command::Version => one(print(&format!("phusa-hub {}", crate::VERSION))),
     }

@@ -6,7 +6,7 @@ pub mod plan;
 
 use std::path::PathBuf;
 
-use phusa_protocol::units::ByteSize;
+use phusa_protocol::units::{ByteSize, Span};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -50,6 +50,24 @@ pub struct HubFile {
     /// The regulation the province works by.
     #[serde(default)]
     pub profile: ProfileChoiceFile,
+    /// The hub's own CA. Default none: agents are then registered by files, and nobody connects
+    /// without a certificate.
+    pub identity: Option<IdentityFile>,
+}
+
+/// The `[identity]` part of `hub.toml`: with it the hub enrols agents and renews their certificates.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityFile {
+    /// The intermediate's certificate (PEM), which `phusa-hub ca issue` makes. Required. Example
+    /// `"issuing.pem"`.
+    pub issuing_certificate_file: PathBuf,
+    /// Its private key (PEM), mode 0600. Required. Example `"issuing.key"`.
+    pub issuing_key_file: PathBuf,
+    /// How long an agent's certificate is valid, `30s` to `90d`; agents renew after a third of it.
+    /// Default `7d`.
+    #[serde(default = "default_validity")]
+    pub certificate_validity: Spanned<Span>,
 }
 
 /// The `[profile]` part of `hub.toml`: deadlines, report dates, purposes, roles and themes come from
@@ -93,6 +111,10 @@ impl Default for WarehouseFile {
             disk_reserve: ByteSize::mib(1024),
         }
     }
+}
+
+fn default_validity() -> Spanned<Span> {
+    Spanned::new(0..0, Span(std::time::Duration::from_secs(7 * 86_400)))
 }
 
 fn default_listen() -> Spanned<String> {

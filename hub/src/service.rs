@@ -26,14 +26,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 
+use crate::admission::{Admission, Registrar};
 use crate::catalog::Catalog;
 use crate::config::plan::Plan;
 use crate::config::register::Register;
 use crate::fleet;
 use crate::identity;
+use crate::identity::issue::Issuing;
 use crate::incidents;
 use crate::ingest::{Ingest, Parts};
-use crate::listen::{Listener, https, log};
+use crate::listen::{Listener, enrol, https, log};
 use crate::transfers::folder::Folder;
 use crate::transfers::keys::{self, Moment};
 use crate::transfers::publish::Publisher;
@@ -92,7 +94,7 @@ pub async fn open_warehouse(plan: &Plan) -> Result<Warehouse, Fault> {
 pub async fn serve(plan: Plan) -> Result<(), Fault> {
     let signals = Signals::listen()?;
     let warehouse = open_warehouse(&plan).await?;
-    let served = serve_on(&plan, warehouse.clone(), signals).await;
+    let served = serve_on(plan, warehouse.clone(), signals).await;
     warehouse.close().await;
     info!("The hub has stopped");
     served
@@ -107,16 +109,18 @@ struct Jobs {
     stop: CancellationToken,
 }
 
-async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Result<(), Fault> {
+async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Result<(), Fault> {
     let (catalog, entries) = (
         Catalog::open(warehouse.clone(), plan.signing_key.public()).await?,
         Log::new(plan.signing_key.clone()),
     );
-    keys::remember(&warehouse, &plan.register, entries.key(), Moment::Before).await?;
-    let (publisher, folder, log_key) = published_log(plan, &warehouse)?;
+    let registrar =
+        Registrar::open(warehouse.clone(), plan.signing_key.clone(), plan.register.clone());
+    let registrar = Arc::new(registrar.await?);
+    let register_seen = registrar.watch();
+    let (publisher, folder, log_key) = published_log(&plan, &warehouse)?;
     let metrics = Metrics::default();
-    let (register, register_seen) = watch::channel(Arc::new(plan.register.clone()));
-    let (has_room, has_room_seen) = watch::channel(look_for_room(&warehouse, plan).await);
+    let (has_room, has_room_seen) = watch::channel(look_for_room(&warehouse, &plan).await);
     let (batches, connections) = (TaskTracker::new(), TaskTracker::new());
     let ingest = Arc::new(Ingest::new(Parts {
         warehouse: warehouse.clone(),
@@ -128,7 +132,7 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
         has_room: has_room_seen.clone(),
         tasks: batches.clone(),
     }));
-    let listener = Listener::open(plan, metrics.clone()).await?;
+    let listener = Listener::open(&plan, register_seen.clone(), metrics.clone()).await?;
     let views = bind(plan.metrics_listen).await?;
     let stop = CancellationToken::new();
     let jobs = Jobs {
@@ -141,13 +145,17 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
     jobs.start_watch(plan.disk_reserve, has_room);
     jobs.start_tending();
     jobs.start_keys(register_seen.clone());
+    jobs.start_register(Arc::clone(&registrar));
     jobs.start_sequencer(publisher);
     jobs.start_views(
         views,
         Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen },
     );
     let address = listener.address().unwrap_or(plan.listen);
-    let routes = https::router(Arc::clone(&ingest)).merge(log::router(log::Shown {
+    let admission = admission(plan.issuing, &plan.ca_pem, &jobs, &registrar);
+    let routes = https::router(Arc::clone(&ingest));
+    let routes = routes.merge(enrol::router(Arc::clone(&ingest), admission));
+    let routes = routes.merge(log::router(log::Shown {
         ingest,
         warehouse: warehouse.clone(),
         folder,
@@ -159,14 +167,21 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
     info!(%address, agents = plan.register.len(), "The hub listens on {address}");
     notify("READY=1");
     while signals.next().await == Asked::Reload {
-        reload(&jobs, &plan.agents_dir, &register).await;
+        reload(&jobs, &plan.agents_dir, &registrar).await;
     }
     notify("STOPPING=1");
     info!("Stopping: batches in flight have {DRAIN_MAX:?} to finish");
     stop.cancel();
     drop(accepting.await);
+    drain([&batches, &connections]).await;
+    jobs.stop().await;
+    Ok(())
+}
+
+/// Waits for what is under way, for as long as it may take.
+async fn drain(under_way: [&TaskTracker; 2]) {
     let drained = async {
-        for tracker in [&batches, &connections] {
+        for tracker in under_way {
             tracker.close();
             tracker.wait().await;
         }
@@ -174,13 +189,11 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
     if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
         warn!("Batches in flight did not finish in time; they are not acknowledged");
     }
-    jobs.stop().await;
-    Ok(())
 }
 
 /// The log's files, who writes them, and the hub's word for their key.
 fn published_log(plan: &Plan, warehouse: &Warehouse) -> Result<(Publisher, Folder, LogKey), Fault> {
-    let log_key = identity::log_key(&plan.log_key.path)?;
+    let log_key = identity::files::log_key(&plan.log_key.path)?;
     let folder = Folder::new(&plan.state_dir, log_key.public());
     let stated = LogKey::sign(log_key.public(), &plan.signing_key);
     let hub_key = plan.signing_key.clone();
@@ -188,7 +201,41 @@ fn published_log(plan: &Plan, warehouse: &Warehouse) -> Result<(Publisher, Folde
     Ok((publisher, folder, stated))
 }
 
+/// What issues certificates.
+fn admission(
+    issuing: Option<Issuing>,
+    ca_pem: &[u8],
+    jobs: &Jobs,
+    registrar: &Arc<Registrar>,
+) -> Arc<Admission> {
+    Arc::new(Admission {
+        warehouse: jobs.warehouse.clone(),
+        log: jobs.log.clone(),
+        issuing,
+        ca: String::from_utf8_lossy(ca_pem).into_owned(),
+        registrar: Arc::clone(registrar),
+    })
+}
+
 impl Jobs {
+    /// What other processes decided about agents, looked at every second.
+    fn start_register(&self, registrar: Arc<Registrar>) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let mut said = None;
+            while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+                match tokio::time::timeout(PROBE_MAX, registrar.refresh()).await {
+                    Ok(Err(fault)) if said != Some(fault.code) => {
+                        warn!(code = %fault.code, "What was decided about agents is not read: {}", fault.chain());
+                        said = Some(fault.code);
+                    }
+                    Ok(Ok(())) => said = None,
+                    Ok(Err(_)) | Err(_) => {}
+                }
+            }
+        });
+    }
+
     /// Free disk and contracts, looked at every second.
     fn start_watch(&self, reserve: ByteSize, has_room: watch::Sender<bool>) {
         let (warehouse, catalog, stop) =
@@ -335,14 +382,11 @@ fn report_room(room: bool, reserve: ByteSize) {
 }
 
 /// Takes over a changed register; a wrong one is reported and the last good one stays.
-async fn reload(
-    jobs: &Jobs,
-    agents_dir: &std::path::Path,
-    register: &watch::Sender<Arc<Register>>,
-) {
+async fn reload(jobs: &Jobs, agents_dir: &std::path::Path, registrar: &Registrar) {
     match Register::read(agents_dir) {
         Ok(read) => {
-            let kept = keys::remember(&jobs.warehouse, &read, jobs.log.key(), Moment::Before);
+            let both = registrar.over(&read).await;
+            let kept = keys::remember(&jobs.warehouse, &both, jobs.log.key(), Moment::Before);
             // Whoever was suspended must not wait for a database that does not answer.
             match tokio::time::timeout(PROBE_MAX, kept).await {
                 Ok(Ok(())) => {}
@@ -352,7 +396,7 @@ async fn reload(
                 }
             }
             info!(agents = read.len(), "The register was read again: {} agents", read.len());
-            register.send_replace(Arc::new(read));
+            registrar.take_files(read).await;
         }
         Err(faults) => {
             for fault in faults {

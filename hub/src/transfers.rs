@@ -149,6 +149,7 @@ impl Log {
             hub_version: crate::VERSION.to_owned(),
             step: None,
             restored: None,
+            identity: None,
         };
         let receipt = SignedReceipt::sign(receipt, &self.key);
         let push = Push {
@@ -245,6 +246,7 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::Category => "category",
         Kind::Proof => "proof",
         Kind::Restore => "restore",
+        Kind::Identity => "identity",
     }
 }
 

@@ -6,6 +6,10 @@
 //! them: `link n = SHA-256(link n-1 · SHA-256(entry n))`. The transparency log takes the same entry
 //! bytes into its leaves ([`crate::leaf`]): number n is leaf n-1.
 
+mod identity;
+
+pub use identity::{IdentityAct, IdentityStep};
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +38,8 @@ pub enum Kind {
     Proof,
     /// The hub's database was restored from a backup; the log goes on (decision 0016).
     Restore,
+    /// A step in the life of an agent's identity ([`IdentityStep`]).
+    Identity,
 }
 
 /// What a comparison of source and warehouse came to. Digests are left out: of a small table they
@@ -119,6 +125,9 @@ pub struct Entry {
     /// For `restore`: what was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<Restored>,
+    /// For `identity`: which step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Box<IdentityStep>>,
 }
 
 /// An entry as it stands in an exported log, one JSON object a line.
@@ -286,11 +295,14 @@ impl LogVerifier {
         if entry.restored.is_some() != (entry.kind == Kind::Restore) {
             return Err("only a restore may say what was lost".to_owned());
         }
+        if entry.identity.is_some() != (entry.kind == Kind::Identity) {
+            return Err("only a step of an identity may say which".to_owned());
+        }
         match entry.kind {
             Kind::Push => self.check_push(&entry)?,
             Kind::Refuse => self.refused += 1,
             Kind::Contract => self.check_step(&entry)?,
-            Kind::Category | Kind::Proof => {}
+            Kind::Category | Kind::Proof | Kind::Identity => {}
             Kind::Restore => self.missing += last - self.number,
         }
         (self.number, self.link) = (line.number, line.link);
@@ -386,6 +398,7 @@ mod tests {
             hub_version: "0.1.0".to_owned(),
             step: None,
             restored: None,
+            identity: None,
         }
     }
 

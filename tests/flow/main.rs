@@ -8,6 +8,7 @@ mod contracts;
 mod guard;
 mod house;
 mod hub;
+mod identity;
 mod log;
 mod login;
 mod mapping;

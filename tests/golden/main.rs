@@ -155,6 +155,7 @@ fn log_entries_and_their_links_stay() {
         hub_version: "0.1.0".to_owned(),
         step: None,
         restored: None,
+        identity: None,
     };
     let (push, push_signature) = entry.seal(&hub_key());
     let first = link(Digest::ZERO, &push);

@@ -141,7 +141,7 @@ impl Catalog {
             let why = format!("agent {agent} is not registered");
             return Err(Fault::because(Code::AgentUnknown, what(), why));
         };
-        if enrolled.suspended {
+        if enrolled.stopped.is_some() {
             let why = format!("agent {agent} is suspended");
             return Err(Fault::because(Code::AgentSuspended, what(), why));
         }
@@ -512,6 +512,7 @@ async fn write_down(
         committed_at: now,
         hub_version: crate::VERSION.to_owned(),
         restored: None,
+        identity: None,
         step,
     };
     log.insert(tx, &Record { entry, push: None }).await

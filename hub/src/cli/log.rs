@@ -14,6 +14,7 @@ use phusa_protocol::policy::Policy;
 use serde::Serialize;
 
 use super::{json, one, print, with_warehouse};
+use crate::admission;
 use crate::config::plan::Plan;
 use crate::listen::log::policy as policy_in_force;
 use crate::transfers::evidence::{Found, Heads, Stage, Which, find, prove};
@@ -103,7 +104,11 @@ pub(super) async fn run(config: &Path, command: LogCommand) -> Result<(), Vec<Fa
         }
         LogCommand::Policy => {
             let plan = Plan::read(config)?;
-            one(published_folder(&plan).and_then(|folder| print(&policy(&plan, &folder).to_text())))
+            let folder = one(published_folder(&plan))?;
+            with_warehouse(&plan, async |warehouse| {
+                print(&policy(&plan, warehouse, &folder).await?.to_text())
+            })
+            .await
         }
         LogCommand::Continue { because } => {
             let plan = Plan::read(config)?;
@@ -135,8 +140,9 @@ pub(super) fn published(plan: &Plan) -> Result<u64, Fault> {
     Ok(folder.checkpoint()?.map_or(0, |checkpoint| checkpoint.head.size))
 }
 
-fn policy(plan: &Plan, folder: &Folder) -> Policy {
-    policy_in_force(plan.log_policy.as_ref(), folder.log(), &plan.register)
+async fn policy(plan: &Plan, warehouse: &Warehouse, folder: &Folder) -> Result<Policy, Fault> {
+    let register = admission::register(warehouse, &plan.register, &plan.signing_key).await?;
+    Ok(policy_in_force(plan.log_policy.as_ref(), folder.log(), &register))
 }
 
 fn stage_text(stage: Stage) -> &'static str {
@@ -224,7 +230,7 @@ async fn evidence(
     let unpublished = || Fault::new(Code::HubBusy, "no checkpoint holds this entry yet");
     let number = found.number.ok_or_else(unpublished)?;
     let checkpoint = heads.best(number).ok_or_else(unpublished)?.clone();
-    let policy = policy(plan, &folder);
+    let policy = policy(plan, warehouse, &folder).await?;
     let (from, known) = (folder.clone(), policy.clone());
     let evidence = blocking(move || prove(&from, number, &checkpoint, &known)).await?;
     check(&evidence, &found, &plan.signing_key.public(), &policy)?;

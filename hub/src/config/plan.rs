@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::keys::SigningKey;
@@ -11,10 +12,15 @@ use phusa_protocol::policy::Policy;
 use phusa_protocol::units::ByteSize;
 use toml::Spanned;
 
-use super::HubFile;
 use super::profile::Profile;
 use super::register::Register;
+use super::{HubFile, IdentityFile};
+use crate::identity::issue::Issuing;
 use crate::warehouse::{Password, Settings, Url};
+
+/// Shorter than this and an agent does nothing but renew; longer and a stolen one serves too long.
+const VALIDITY_MIN: Duration = Duration::from_secs(30);
+const VALIDITY_MAX: Duration = Duration::from_secs(90 * 86_400);
 
 /// Everything `hub.toml` and what it points at say, checked.
 #[derive(Debug)]
@@ -49,6 +55,8 @@ pub struct Plan {
     pub disk_reserve: ByteSize,
     /// The regulation the province works by.
     pub profile: Profile,
+    /// What issues agents' certificates, where the hub has an intermediate.
+    pub issuing: Option<Issuing>,
 }
 
 /// Where the log's key is; the default file is made at the first start.
@@ -124,6 +132,7 @@ impl Check<'_> {
         };
         let warehouse = self.warehouse(file, &state_dir);
         let profile = self.profile(file);
+        let issuing = file.identity.as_ref().map(|part| self.issuing(part));
         Some(Plan {
             state_dir,
             listen: listen?,
@@ -143,7 +152,25 @@ impl Check<'_> {
             warehouse: warehouse?,
             disk_reserve: file.warehouse.disk_reserve,
             profile: profile?,
+            issuing: match issuing {
+                Some(issuing) => Some(issuing?),
+                None => None,
+            },
         })
+    }
+
+    fn issuing(&mut self, part: &IdentityFile) -> Option<Issuing> {
+        let certificate = self.secret("issuing_certificate_file", &part.issuing_certificate_file);
+        let key = self.private("issuing_key_file", &part.issuing_key_file)?;
+        let validity = part.certificate_validity.get_ref().0;
+        if !(VALIDITY_MIN..=VALIDITY_MAX).contains(&validity) {
+            let at = part.certificate_validity.span().start;
+            self.wrong(at, "`certificate_validity` must be 30s to 90d");
+        }
+        let texts = [certificate?, key].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let [certificate, key] = texts;
+        let issuing = Issuing::read(&certificate, &key, validity);
+        issuing.map_err(|fault| self.faults.push(fault)).ok()
     }
 
     fn address(&mut self, key: &str, text: &Spanned<String>) -> Option<SocketAddr> {

@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::Peer;
-use crate::error::http_status;
+use crate::error::{Refused, http_status};
 use crate::ingest::{Caller, Ingest};
 
 /// A greeting names at most some hundred datasets.
@@ -195,8 +195,11 @@ async fn asked<T: serde::de::DeserializeOwned>(
 
 pub(super) async fn identify(ingest: &Ingest, peer: &Peer) -> Result<Caller, Refusal> {
     match &peer.identity {
-        Ok(agent) => Ok(Caller { agent: agent.clone(), address: peer.address.ip() }),
-        Err(reason) => Err(ingest.turn_away(&reason.to_string()).await),
+        Ok(agent) => Ok(peer.caller(agent)),
+        Err(reason) => {
+            let refused = Refused::new(Code::OwnCertificate, reason.to_string());
+            Err(ingest.turn_away(None, refused).await)
+        }
     }
 }
 

@@ -78,6 +78,7 @@ pub async fn go_on(
             root: published.root,
             because: because.to_owned(),
         }),
+        identity: None,
     };
     let text = entry.seal(log.key()).0;
     log.insert(&tx, &Record { entry, push: None }).await?;
