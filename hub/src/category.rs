@@ -257,6 +257,7 @@ fn record(list: &List, transfer: i64) -> Result<Record, Fault> {
         hub_version: crate::VERSION.to_owned(),
         step: None,
         restored: None,
+        act: None,
     };
     Ok(Record { entry, push: None })
 }

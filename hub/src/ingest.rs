@@ -511,6 +511,7 @@ fn refusal_entry(
         hub_version: crate::VERSION.to_owned(),
         step: None,
         restored: None,
+        act: None,
     }
 }
 

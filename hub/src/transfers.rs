@@ -6,6 +6,8 @@
 
 pub mod export;
 pub mod keys;
+pub mod acts;
+pub mod mirror;
 pub mod sequence;
 pub mod folder;
 pub mod writer;
@@ -149,6 +151,7 @@ impl Log {
             hub_version: crate::VERSION.to_owned(),
             step: None,
             restored: None,
+            act: None,
         };
         let receipt = SignedReceipt::sign(receipt, &self.key);
         let push = Push {
@@ -245,6 +248,10 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::Category => "category",
         Kind::Proof => "proof",
         Kind::Restore => "restore",
+        Kind::Backup => "backup",
+        Kind::Read => "read",
+        Kind::Export => "export",
+        Kind::Destroy => "destroy",
     }
 }
 

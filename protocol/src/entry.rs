@@ -6,6 +6,8 @@
 //! them: `link n = SHA-256(link n-1 · SHA-256(entry n))`. The transparency log takes the same entry
 //! bytes into its leaves ([`crate::leaf`]): number n is leaf n-1.
 
+pub mod act;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +36,14 @@ pub enum Kind {
     Proof,
     /// The hub's database was restored from a backup; the log goes on (decision 0016).
     Restore,
+    /// A backup was made, tried out or restored (CT-36, CB-19).
+    Backup,
+    /// Rows were shown to a person.
+    Read,
+    /// Rows were written to a file.
+    Export,
+    /// Rows were destroyed at the end of their retention (HU-26b).
+    Destroy,
 }
 
 /// What a comparison of source and warehouse came to. Digests are left out: of a small table they
@@ -119,6 +129,9 @@ pub struct Entry {
     /// For `restore`: what was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<Restored>,
+    /// For `backup`, `read`, `export` and `destroy`: what was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<act::Act>,
 }
 
 /// An entry as it stands in an exported log, one JSON object a line.
@@ -136,6 +149,30 @@ pub struct LogLine {
 }
 
 impl Entry {
+    /// An entry of something the hub did at this moment, with nothing said of it yet.
+    #[must_use]
+    pub fn of_hub(kind: Kind, transfer: u64, now: Timestamp, hub_version: &str) -> Self {
+        Self {
+            v: 1,
+            kind,
+            transfer,
+            agent: None,
+            dataset: None,
+            header: None,
+            agent_signature: None,
+            refused: None,
+            compared: None,
+            contract: None,
+            bytes: 0,
+            received_at: now,
+            committed_at: now,
+            hub_version: hub_version.to_owned(),
+            step: None,
+            restored: None,
+            act: None,
+        }
+    }
+
     /// The canonical bytes and the hub's signature over them.
     #[must_use]
     pub fn seal(&self, key: &SigningKey) -> (String, Signature) {
@@ -286,11 +323,20 @@ impl LogVerifier {
         if entry.restored.is_some() != (entry.kind == Kind::Restore) {
             return Err("only a restore may say what was lost".to_owned());
         }
+        let acts = matches!(entry.kind, Kind::Backup | Kind::Read | Kind::Export | Kind::Destroy);
+        if entry.act.as_ref().map(act::Act::kind) != acts.then_some(entry.kind) {
+            return Err("says that something else was done than its kind".to_owned());
+        }
         match entry.kind {
             Kind::Push => self.check_push(&entry)?,
             Kind::Refuse => self.refused += 1,
             Kind::Contract => self.check_step(&entry)?,
-            Kind::Category | Kind::Proof => {}
+            Kind::Category
+            | Kind::Proof
+            | Kind::Backup
+            | Kind::Read
+            | Kind::Export
+            | Kind::Destroy => {}
             Kind::Restore => self.missing += last - self.number,
         }
         (self.number, self.link) = (line.number, line.link);
@@ -386,6 +432,7 @@ mod tests {
             hub_version: "0.1.0".to_owned(),
             step: None,
             restored: None,
+            act: None,
         }
     }
 

@@ -139,6 +139,18 @@ pub enum Code {
     LogForked,
     /// The log does not hold an entry that the hub gave a receipt for.
     LogEntryMissing,
+    /// The newest complete backup is too old, or there is none (CB-19).
+    BackupOverdue,
+    /// A backup cannot be opened, or is not what its manifest says.
+    BackupBroken,
+    /// The agreed retention has not ended, or a hold forbids destruction (CB-18).
+    RetentionRuns,
+    /// A step that needs a second person was taken by the first, or without one.
+    SecondPerson,
+    /// A purpose that the legal profile or the contract does not have (HU-02, CT-43).
+    PurposeNotAgreed,
+    /// A key of another form than the dataset's.
+    KeyUnfit,
     /// Something happened that should be impossible.
     Bug,
 }
@@ -244,7 +256,7 @@ impl Error for Fault {
 
 /// What is said of every code, in the order of [`Code`].
 #[rustfmt::skip] // one code a line, so that the catalogue reads as a table
-pub const CATALOGUE: [Words; 59] = [
+pub const CATALOGUE: [Words; 65] = [
     Words { code: Code::ConfigInvalid, name: "config_invalid", class: Class::Operator, meaning_vi: "Tệp cấu hình sai.", meaning_en: "A configuration file is wrong.", remedy_vi: "Sửa dòng được nêu rồi chạy lại `check`.", remedy_en: "Correct the line that is named and run `check` again." },
     Words { code: Code::SecretUnreadable, name: "secret_unreadable", class: Class::Operator, meaning_vi: "Không đọc được tệp mật khẩu, khóa hoặc chứng thư.", meaning_en: "A password, key or certificate file cannot be read.", remedy_vi: "Kiểm tra tệp có tồn tại, thuộc người dùng của dịch vụ và có quyền 0600.", remedy_en: "Check that the file exists, belongs to the service's user and has mode 0600." },
     Words { code: Code::ContractInvalid, name: "contract_invalid", class: Class::Operator, meaning_vi: "Tệp hợp đồng dữ liệu sai hoặc tự mâu thuẫn.", meaning_en: "A contract file is wrong or contradicts itself.", remedy_vi: "Sửa quy tắc được nêu; cơ quan và trung tâm phải giữ cùng một tệp.", remedy_en: "Correct the rule that is named; agency and hub must hold the same file." },
@@ -303,6 +315,12 @@ pub const CATALOGUE: [Words; 59] = [
     Words { code: Code::LogRestored, name: "log_restored", class: Class::Operator, meaning_vi: "Cơ sở dữ liệu của trung tâm cũ hơn nhật ký đã công bố: một bản sao lưu đã được khôi phục, hoặc có mục bị xóa. Lô vẫn được nhận, mục mới chờ số.", meaning_en: "The hub's database is behind its published log: a backup was restored, or entries were removed. Batches are still taken, new entries wait for their numbers.", remedy_vi: "Nếu việc khôi phục là cố ý, chạy `phusa-hub log continue --because \"…\"`: nhật ký đi tiếp và ghi rõ các mục đã mất. Nếu không, giữ nguyên mọi thứ và tìm nguyên nhân.", remedy_en: "If the restore was meant, run `phusa-hub log continue --because \"…\"`: the log goes on and names the entries that were lost. If not, leave everything as it is and find out why." },
     Words { code: Code::LogForked, name: "log_forked", class: Class::Operator, meaning_vi: "Trung tâm đưa ra một nhật ký không nối tiếp nhật ký mà tác tử này đã thấy.", meaning_en: "The hub showed a log that does not extend the one this agent saw before.", remedy_vi: "Cả hai bản đã ký được giữ trong `ledger/_log/`. Báo cho thanh tra; không xóa gì. Việc gửi dữ liệu vẫn tiếp tục; tác tử chỉ đồng ký những gì nối tiếp điều nó đã thấy.", remedy_en: "Both signed versions are kept in `ledger/_log/`. Tell the inspector; delete nothing. Delivery goes on; the agent cosigns only what extends what it saw." },
     Words { code: Code::LogEntryMissing, name: "log_entry_missing", class: Class::Operator, meaning_vi: "Nhật ký không có mục mà trung tâm đã cấp biên nhận.", meaning_en: "The log does not hold an entry that the hub gave a receipt for.", remedy_vi: "Biên nhận có chữ ký nằm trong sổ của tác tử; hỏi người vận hành trung tâm xem cơ sở dữ liệu có được khôi phục từ bản sao lưu không.", remedy_en: "The signed receipt is in the agent's ledger; ask the hub's operator whether the database was restored from a backup." },
+    Words { code: Code::BackupOverdue, name: "backup_overdue", class: Class::Operator, meaning_vi: "Bản sao lưu hoàn chỉnh mới nhất đã quá cũ, hoặc chưa có bản nào (CB-19).", meaning_en: "The newest complete backup is too old, or there is none (CB-19).", remedy_vi: "Xem nơi lưu trong `[backup]` có gắn và còn chỗ không, rồi chạy `phusa-hub backup make`; trung tâm tự thử lại.", remedy_en: "See whether the place in `[backup]` is mounted and has room, then run `phusa-hub backup make`; the hub tries again by itself." },
+    Words { code: Code::BackupBroken, name: "backup_broken", class: Class::Operator, meaning_vi: "Bản sao lưu không mở được hoặc không đúng với bản kê của nó.", meaning_en: "A backup cannot be opened, or is not what its manifest says.", remedy_vi: "Kiểm tra tệp khóa được nêu; nếu khóa đúng thì bản sao này đã hỏng: dùng bản khác trong `phusa-hub backup ls` và tạo bản mới.", remedy_en: "Check the key file named; if the key is right, this copy is damaged: use another of `phusa-hub backup ls`, and make a new one." },
+    Words { code: Code::RetentionRuns, name: "retention_runs", class: Class::Operator, meaning_vi: "Thời hạn lưu trữ đã thỏa thuận chưa hết, hoặc có lệnh giữ dữ liệu: chưa được hủy (CB-18).", meaning_en: "The agreed retention has not ended, or a hold is in force: nothing may be destroyed yet (CB-18).", remedy_vi: "Xem `phusa-hub warehouse destroy plan` và `warehouse hold ls`; chọn thời điểm sớm hơn, hoặc chờ.", remedy_en: "See `phusa-hub warehouse destroy plan` and `warehouse hold ls`; choose an earlier moment, or wait." },
+    Words { code: Code::SecondPerson, name: "second_person", class: Class::Operator, meaning_vi: "Bước này cần người thứ hai.", meaning_en: "This step needs a second person.", remedy_vi: "Người khác với người đề nghị phải phê duyệt (`--by`).", remedy_en: "Somebody other than who proposed it must approve (`--by`)." },
+    Words { code: Code::PurposeNotAgreed, name: "purpose_not_agreed", class: Class::Operator, meaning_vi: "Mục đích không có trong hồ sơ pháp lý của tỉnh hoặc trong hợp đồng (HU-02).", meaning_en: "The purpose is not one of the province's legal profile or of the contract (HU-02).", remedy_vi: "Dùng một mã được nêu; nếu cần mục đích khác thì phải thỏa thuận lại hợp đồng.", remedy_en: "Use one of the codes named; another purpose needs another version of the contract." },
+    Words { code: Code::KeyUnfit, name: "key_unfit", class: Class::Operator, meaning_vi: "Khóa đưa vào không đúng dạng khóa của bộ dữ liệu.", meaning_en: "The key given is not of the form the dataset's keys have.", remedy_vi: "Nhập đủ các trường khóa theo thứ tự trong hợp đồng (`phusa-hub contract show`).", remedy_en: "Give every key field in the contract's order (`phusa-hub contract show`)." },
     Words { code: Code::Bug, name: "bug", class: Class::Bug, meaning_vi: "Đã xảy ra điều lẽ ra không thể.", meaning_en: "Something happened that should be impossible.", remedy_vi: "Hãy báo lại kèm các dòng nhật ký liên quan; chúng không chứa giá trị bản ghi.", remedy_en: "Report it with the log lines around it; they hold no row values." },
 ];
 

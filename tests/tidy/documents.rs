@@ -104,8 +104,17 @@ fn every_key_of_the_code_is_explained() {
             for key in after_each(fields, "\n    pub ", is_name) {
                 // Renamed in the file: `rename = "field"`, `"type"`, `"where"`.
                 let renamed = ["fields", "kind", "filter", "checks", "codes"].contains(&key);
-                let sections =
-                    ["hub", "spool", "batch", "source", "guard", "verify", "warehouse", "profile"];
+                let sections = [
+                    "hub",
+                    "spool",
+                    "batch",
+                    "source",
+                    "guard",
+                    "verify",
+                    "warehouse",
+                    "profile",
+                    "backup",
+                ];
                 let known = renamed || sections.contains(&key);
                 assert!(known || config.contains(&format!("| `{key}` |")), "{path}: `{key}`");
             }

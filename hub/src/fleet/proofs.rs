@@ -71,6 +71,7 @@ fn entry(proof: &Proof, transfer: i64) -> Entry {
         committed_at: now,
         hub_version: crate::VERSION.to_owned(),
         restored: None,
+        act: None,
         step: None,
     }
 }
