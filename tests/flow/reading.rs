@@ -63,7 +63,7 @@ async fn a_value_at_any_past_time_is_shown_again_and_every_read_is_an_entry_with
     );
     assert!(!again.status.success(), "an export wrote over a file");
 
-    let log = text(&house.province.hub(&["log", "export"]));
+    let log = house.log_tells("\\\"kind\\\":\\\"export\\\"").await;
     let entries = |kind: &str| log.matches(&format!("\\\"kind\\\":\\\"{kind}\\\"")).count();
     assert_eq!((entries("read"), entries("export")), (7, 1));
     for secret in ["Đầu tiên", "Thứ hai", "Trở lại", "0909999500"] {
