@@ -406,7 +406,10 @@ agents_dir = "agents"
         assert!(error.contains("line 10, column 6: `to` needs `key_file`"), "{error}");
         // Any 32 bytes serve as a key here.
         let terms = chosen("to = \"/mnt\"\nkey_file = \"signing.key\"").unwrap().backup.unwrap();
-        assert_eq!((terms.keep, terms.every.as_secs(), terms.max_age.as_secs()), (14, 86_400, 93_600));
+        assert_eq!(
+            (terms.keep, terms.every.as_secs(), terms.max_age.as_secs()),
+            (14, 86_400, 93_600)
+        );
         let error = chosen("to = \"/mnt\"\nkey_file = \"signing.key\"\nkeep = 0").unwrap_err();
         assert!(error.contains("line 12, column 8: `keep` must be 1 to 1000"), "{error}");
     }

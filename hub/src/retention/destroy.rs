@@ -16,6 +16,7 @@ use phusa_protocol::entry::act::{Act, DestroyAct};
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::time::Timestamp;
 use serde::Serialize;
+use tokio::time::Instant;
 use tokio_postgres::{GenericClient, Row};
 
 use super::check_may_end;
@@ -60,6 +61,10 @@ pub struct Destruction {
     /// When nothing of it was left in the database's files.
     pub purged_at: Option<Timestamp>,
 }
+
+/// How long is waited for transactions that began before the rows went, and how often is looked.
+const OLDER_MAX: Duration = Duration::from_secs(300);
+const OLDER_LOOK: Duration = Duration::from_millis(100);
 
 /// What somebody proposes.
 #[derive(Debug, Clone, Copy)]
@@ -311,12 +316,22 @@ pub async fn purge(warehouse: &Warehouse, agreed: &Agreed, number: i64) -> Resul
     let (table, history) = (agreed.shape.table(), agreed.shape.history());
     let limit = format!("set statement_timeout = '{}s'", PURGE_MAX.as_secs());
     client.batch_execute(&limit).await.map_err(failed)?;
-    for table in [table.as_str(), history.as_str(), "phusa.salts"] {
-        let sql = format!("vacuum (full, analyze) {table}");
-        client.batch_execute(&sql).await.map_err(failed)?;
+    until_older_have_ended(&client).await?;
+    let tables = [table.as_str(), history.as_str(), "phusa.salts"];
+    for table in tables {
+        client.batch_execute(&format!("vacuum full {table}")).await.map_err(failed)?;
     }
-    // Common values of columns stand in the statistics, and stood there before.
-    client.batch_execute("vacuum full pg_catalog.pg_statistic").await.map_err(failed)?;
+    if warehouse.is_embedded() {
+        // Statistics quote values, and those of a table that is empty now would stay for ever.
+        for table in tables {
+            let sql = "delete from pg_catalog.pg_statistic where starelid = $1::text::regclass";
+            client.execute(sql, &[&table]).await.map_err(failed)?;
+        }
+        client.batch_execute("vacuum full pg_catalog.pg_statistic").await.map_err(failed)?;
+    }
+    for table in tables {
+        client.batch_execute(&format!("analyze {table}")).await.map_err(failed)?;
+    }
     if warehouse.is_embedded() {
         client.batch_execute("alter system set wal_recycle = off").await.map_err(failed)?;
         client.batch_execute("select pg_reload_conf()").await.map_err(failed)?;
@@ -329,6 +344,26 @@ pub async fn purge(warehouse: &Warehouse, agreed: &Agreed, number: i64) -> Resul
     let now = system_time(Timestamp::now());
     client.execute(sql, &[&number, &now]).await.map_err(failed)?;
     Ok(())
+}
+
+/// Rows that an older transaction might still see would be written into the new tables too.
+async fn until_older_have_ended(client: &tokio_postgres::Client) -> Result<(), Fault> {
+    let row = client.query_one("select (pg_current_xact_id()::xid)::text", &[]).await;
+    let now: String = row.and_then(|row| row.try_get(0)).map_err(failed)?;
+    let sql = "select count(*) from pg_stat_activity where pid <> pg_backend_pid() \
+               and datname = current_database() and backend_xmin is not null \
+               and age(backend_xmin) >= age($1::text::xid)";
+    let since = Instant::now();
+    while since.elapsed() < OLDER_MAX {
+        let row = client.query_one(sql, &[&now]).await.map_err(failed)?;
+        if row.try_get::<_, i64>(0).map_err(failed)? == 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(OLDER_LOOK).await;
+    }
+    let what =
+        "rows are destroyed; a transaction that began before keeps them in the files: run again";
+    Err(Fault::new(Code::HubBusy, what))
 }
 
 /// Segments kept for reuse still hold what they held; each that is written through is filled to its

@@ -133,7 +133,8 @@ mod tests {
         let statements = shape.make_gone(&all);
         let function = &statements[1];
         assert!(!function.contains("generation = 1") && function.contains("generation = 2"));
-        let mark = r#"sha256('\x01ab'::bytea || convert_to(row(new."ma", new."ten")::text, 'UTF8'))"#;
+        let mark =
+            r#"sha256('\x01ab'::bytea || convert_to(row(new."ma", new."ten")::text, 'UTF8'))"#;
         assert!(function.contains(mark), "{function}");
         assert!(statements[3].contains("before insert on \"a\".\"b\""), "{}", statements[3]);
         assert_eq!(shape.gone(), "\"a\".\"b__gone\"");
