@@ -1,6 +1,6 @@
 //! Seals a stream of any length, and opens it again only whole, in its order, and under its name.
 //!
-//! `"PHB1" · 32 bytes salt`, then pieces of 1 MiB, the last one shorter, each XChaCha20-Poly1305 with a
+//! `"PHK1" · 32 bytes salt`, then pieces of 1 MiB, the last one shorter, each XChaCha20-Poly1305 with a
 //! key of the file's own: HMAC-SHA-256 of salt and name under the key of all backups. A piece's nonce
 //! is its number and whether it is the last, so that none can be cut off, moved or repeated; the key is
 //! of this file alone, so that no nonce is used twice.
@@ -13,7 +13,7 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
-const MAGIC: [u8; 4] = *b"PHB1";
+const MAGIC: [u8; 4] = *b"PHK1";
 const SALT_BYTES: usize = 32;
 const PIECE_BYTES: usize = 1 << 20;
 const TAG_BYTES: usize = 16;
