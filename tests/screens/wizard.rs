@@ -227,17 +227,8 @@ async fn the_wizard_goes_from_an_empty_folder_to_the_first_rows_of_postgresql() 
 
 /// Answers whatever is still asked about columns with what is proposed.
 fn settle(office: &Office) {
-    let mut before = String::new();
-    loop {
-        let screen = office.terminal.wait_for_change(&before);
-        match screen.lines().last() {
-            Some(last) if last.contains("Write it?") => {
-                return;
-            }
-            Some(last) if last.contains("Column (") => office.terminal.type_line(""),
-            _ => {}
-        }
-        before = screen;
+    while office.terminal.wait_for_one(&["Write it?", "Column ("]) > 0 {
+        office.terminal.type_line("");
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::folder::Folder;
@@ -15,6 +17,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(90);
 pub struct Terminal {
     socket: PathBuf,
     folder: Folder,
+    /// How much of what was shown has been answered, in bytes.
+    answered: AtomicUsize,
 }
 
 impl Terminal {
@@ -27,7 +31,7 @@ impl Terminal {
         let folder = Folder::new();
         let socket = folder.path().join("tmux");
         let path = std::env::var("PATH").unwrap_or_default();
-        let terminal = Self { socket, folder };
+        let terminal = Self { socket, folder, answered: AtomicUsize::new(0) };
         let shell = format!(
             "env PATH='{}:{path}' PS1='$ ' LC_ALL=C.UTF-8 bash --norc --noprofile -i",
             programs.display()
@@ -59,43 +63,45 @@ impl Terminal {
         lines.join("\n").trim_end().to_owned()
     }
 
-    /// Waits until the screen ends with `question`, or asks it in its last lines, and returns the
-    /// screen.
+    /// Waits until what was shown since the last line typed ends with `question`, or asks it in its
+    /// last lines, and returns the screen.
     ///
     /// # Panics
     /// With the screen, when that does not happen.
     #[must_use]
     pub fn wait_for(&self, question: &str) -> String {
-        self.wait(&format!("{question:?}"), |lines| {
-            let last: Vec<&str> = lines.lines().rev().take(3).collect();
-            let is_asked = |line: &&str| line.ends_with(':');
-            let asks = last.first().is_some_and(is_asked);
-            let said = last.iter().any(|line| line.contains(question));
-            last.first().is_some_and(|line| line.ends_with(question)) || asks && said
-        })
-    }
-
-    /// Waits until the screen is another than `before`, and returns it.
-    ///
-    /// # Panics
-    /// With the screen, when that does not happen.
-    #[must_use]
-    pub fn wait_for_change(&self, before: &str) -> String {
-        self.wait("a change", |_| self.screen() != before)
-    }
-
-    fn wait(&self, what: &str, is_there: impl Fn(&str) -> bool) -> String {
-        let begun = std::time::Instant::now();
-        wait_until_blocking("the screen", ANSWERS_WITHIN * 2, || {
-            let late = begun.elapsed() > ANSWERS_WITHIN;
-            assert!(!late, "waited in vain for {what}; there is:\n{}", self.screen());
-            is_there(&self.captured(&["capture-pane", "-p", "-J"]))
-        });
+        let _ = self.wait_for_one(&[question]);
         self.screen()
     }
 
-    /// Types a line.
+    /// Waits for one of several questions, and returns which.
+    ///
+    /// # Panics
+    /// With the screen, when none is asked.
+    #[must_use]
+    pub fn wait_for_one(&self, questions: &[&str]) -> usize {
+        let begun = std::time::Instant::now();
+        let mut found = None;
+        wait_until_blocking("the screen", ANSWERS_WITHIN * 2, || {
+            let late = begun.elapsed() > ANSWERS_WITHIN;
+            assert!(!late, "waited in vain for {questions:?}; there is:\n{}", self.screen());
+            let all = self.all();
+            let new = all.get(self.answered.load(Relaxed)..).unwrap_or_default();
+            found = questions.iter().position(|question| asks(new, question));
+            found.is_some()
+        });
+        found.expect("one of them was asked")
+    }
+
+    /// Everything shown so far, lines that were broken at the edge made whole.
+    fn all(&self) -> String {
+        self.captured(&["capture-pane", "-p", "-J", "-S", "-"])
+    }
+
+    /// Types a line. What stands there until now is no longer taken for a question: the program may
+    /// not have read the line yet when somebody looks again.
     pub fn type_line(&self, text: &str) {
+        self.answered.store(self.all().len(), Relaxed);
         if !text.is_empty() {
             run(self.tmux().args(["send-keys", "-l", text]));
         }
@@ -105,5 +111,16 @@ impl Terminal {
     /// Empties the screen before the next command.
     pub fn clear(&self) {
         run(self.tmux().args(["send-keys", "-R", "C-l"]));
+        run(self.tmux().arg("clear-history"));
+        wait_until_blocking("an empty screen", ANSWERS_WITHIN, || self.all() == "$");
+        self.answered.store(0, Relaxed);
     }
+}
+
+/// Whether a text ends with a question, or asks it in its last lines.
+fn asks(text: &str, question: &str) -> bool {
+    let last: Vec<&str> = text.lines().rev().take(3).collect();
+    let is_asked = last.first().is_some_and(|line| line.ends_with(':'));
+    let said = last.iter().any(|line| line.contains(question));
+    last.first().is_some_and(|line| line.ends_with(question)) || is_asked && said
 }

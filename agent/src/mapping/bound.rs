@@ -1,6 +1,6 @@
 //! `Bound`: rules joined to columns, and what they make of a block.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use phusa_protocol::change::{BodyWriter, Change, Counts, Op, runs};
 use phusa_protocol::fault::{Code, Fault};
@@ -35,6 +35,8 @@ pub struct Bound {
     /// Whether no row of the block before had to be rewritten: a hint, shared by blocks that are
     /// mapped side by side.
     last_was_whole: AtomicBool,
+    /// How much longer the last block became: masks that lengthen values do so in every row.
+    last_growth: AtomicUsize,
 }
 
 /// What became of a block.
@@ -84,6 +86,7 @@ impl Bound {
         let whole = in_order && steps.len() == columns.len();
         Self {
             last_was_whole: AtomicBool::new(whole && filter.is_none()),
+            last_growth: AtomicUsize::new(0),
             key_columns: rules.key.iter().filter_map(key_column).collect(),
             whole,
             columns: columns.to_vec(),
@@ -122,7 +125,9 @@ impl Bound {
         }
         let Work { out, rejects, quality, all_whole, .. } = self.map_rows(&block)?;
         self.last_was_whole.store(all_whole, Ordering::Relaxed);
-        let shareable = Shareable::new(out.finish(), &quality, block);
+        let (read, (body, counts)) = (block.body.len(), out.finish());
+        self.last_growth.store(body.len().saturating_sub(read), Ordering::Relaxed);
+        let shareable = Shareable::new((body, counts), &quality, block);
         Ok(Mapped { shareable, rejects, quality })
     }
 
@@ -159,8 +164,9 @@ impl Bound {
     }
 
     fn map_rows<'b>(&self, block: &'b Block) -> Result<Work<'b>, Fault> {
+        let growth = self.last_growth.load(Ordering::Relaxed);
         let mut work = Work {
-            out: BodyWriter::with_capacity(block.body.len() + block.body.len() / 16),
+            out: BodyWriter::with_capacity(block.body.len() / 16 * 17 + growth),
             rejects: Vec::new(),
             quality: Quality::default(),
             noted: 0,

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use super::quality::Rule;
-use super::syllable::folded;
+use super::syllable::folded_letters;
 
 /// Leaves the first `count` characters, at most half of them; `*` stands for each of the others.
 pub(super) fn keep_first(count: usize, words: &mut String, spare: &mut String) {
@@ -100,8 +100,7 @@ const COMMUNES: [&str; 9] =
 pub(super) fn commune(words: &mut String) -> Result<(), Rule> {
     let mut start = 0;
     for part in words.split(',') {
-        let name = folded(part.trim_start());
-        if COMMUNES.iter().any(|word| name.starts_with(word)) {
+        if names_commune(part.trim_start()) {
             let blanks = part.len() - part.trim_start().len();
             words.drain(..start + blanks);
             return Ok(());
@@ -111,11 +110,36 @@ pub(super) fn commune(words: &mut String) -> Result<(), Rule> {
     Err(Rule::MaskUnfit)
 }
 
+/// Reads no more letters than it takes to tell.
+fn names_commune(part: &str) -> bool {
+    let mut words = COMMUNES.map(Some);
+    for letter in folded_letters(part) {
+        let mut is_open = false;
+        for word in &mut words {
+            *word = word.and_then(|rest| rest.strip_prefix(letter));
+            match word {
+                Some("") => return true,
+                Some(_) => is_open = true,
+                None => {}
+            }
+        }
+        if !is_open {
+            return false;
+        }
+    }
+    false
+}
+
 /// Appends 256 bits as 64 hexadecimal digits.
 pub(super) fn hexadecimal(code: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
-    out.extend(code.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+    let start = out.len();
+    out.resize(start + 2 * code.len(), b'0');
+    let pairs = out.get_mut(start..).unwrap_or_default().chunks_exact_mut(2);
+    for (pair, byte) in pairs.zip(code) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
 }
 
 #[cfg(test)]

@@ -29,8 +29,35 @@ pub enum Normal {
 
 /// Applies `list`, which is in order, to `words`; `spare` is room to work in.
 pub(super) fn apply(list: &[Normal], words: &mut String, spare: &mut String) {
+    // Most texts need no repair, and one look tells.
+    let is_tidy = !list.is_empty() && is_tidy(words.as_bytes());
     for normal in list {
-        normal.apply(words, spare);
+        if !(is_tidy && *normal < Normal::Capitals) {
+            normal.apply(words, spare);
+        }
+    }
+}
+
+/// Whether none of the repairs before `Capitals` changes a text: ASCII and composed Vietnamese
+/// letters, no odd one among them, with single blanks between.
+fn is_tidy(text: &[u8]) -> bool {
+    let (mut rest, mut after_blank) = (text, true);
+    loop {
+        let (is_blank, after) = match rest {
+            [] => return !after_blank || text.is_empty(),
+            [b' ', after @ ..] => (true, after),
+            [b'!'..=b'~', after @ ..] => (false, after),
+            // Without U+00D0 and U+00F0, which look like đ.
+            [0xc3, 0x80..=0x8f | 0x91..=0xaf | 0xb1..=0xbf, after @ ..]
+            | [0xc4 | 0xc5, _, after @ ..]
+            | [0xc6, 0xa0 | 0xa1 | 0xaf | 0xb0, after @ ..]
+            | [0xe1, 0xba | 0xbb, _, after @ ..] => (false, after),
+            _ => return false,
+        };
+        if is_blank && after_blank {
+            return false;
+        }
+        (rest, after_blank) = (after, is_blank);
     }
 }
 
@@ -170,6 +197,8 @@ fn phone(words: &mut String, spare: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -193,5 +222,29 @@ mod tests {
         check(&[Normal::Phone], "+84 (90) 512.34-56", "0905123456");
         check(&[Normal::Phone], "84905123456", "0905123456");
         check(&[Normal::Phone], "8412", "8412");
+    }
+
+    #[test]
+    fn every_letter_of_a_tidy_text_stays() {
+        for letter in (0..0x1_1000).filter_map(char::from_u32).filter(|letter| *letter != ' ') {
+            let text = format!("a{letter}");
+            if is_tidy(text.as_bytes()) {
+                let (mut words, mut spare) = (text.clone(), String::new());
+                REPAIRS.iter().for_each(|normal| normal.apply(&mut words, &mut spare));
+                assert_eq!(words, text, "{letter:?}");
+            }
+        }
+    }
+
+    const REPAIRS: [Normal; 5] =
+        [Normal::DStroke, Normal::LookAlikes, Normal::Digits, Normal::Trim, Normal::InnerSpaces];
+
+    proptest! {
+        #[test]
+        fn a_tidy_text_needs_no_repair(text in "[ -~àÐðĐđƠơƯưḀ-ỿ\u{a0}\u{200b}а٠]{0,12}") {
+            let (mut words, mut spare) = (text.clone(), String::new());
+            REPAIRS.iter().for_each(|normal| normal.apply(&mut words, &mut spare));
+            prop_assert!(!is_tidy(text.as_bytes()) || words == text, "{text:?}");
+        }
     }
 }

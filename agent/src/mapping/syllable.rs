@@ -42,12 +42,21 @@ pub fn without_tones(word: &str) -> String {
 /// Small letters without any mark, đ as d: how column names and words are compared.
 #[must_use]
 pub fn folded(word: &str) -> String {
+    folded_letters(word).collect()
+}
+
+/// The same letter by letter, for those who need only the first.
+pub(super) fn folded_letters(word: &str) -> impl Iterator<Item = char> {
     let bare = |part: char| match part {
         '\u{300}'..='\u{36f}' => None,
         'đ' | 'ð' => Some('d'),
         part => Some(part),
     };
-    word.chars().flat_map(char::to_lowercase).nfd().filter_map(bare).collect()
+    word.chars().flat_map(move |letter| {
+        let ascii = letter.is_ascii().then(|| letter.to_ascii_lowercase());
+        let parts = (!letter.is_ascii()).then(|| letter.to_lowercase().nfd().filter_map(bare));
+        ascii.into_iter().chain(parts.into_iter().flatten())
+    })
 }
 
 /// Family names that nine in ten Vietnamese bear, folded.

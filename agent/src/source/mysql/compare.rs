@@ -90,12 +90,13 @@ impl InKeyOrder {
         let target = Arc::clone(&self.target);
         let doing = target.doing();
         let mut found = self.session().await?.read(&doing, query).await?;
-        let mut count = 0;
+        let (mut count, mut length) = (0, 0);
         while let Some(row) = found.next().await? {
-            let mut tuple = Vec::new();
+            // Rows of a table are much of a length.
+            let mut tuple = Vec::with_capacity(length);
             read::put_row(&target, &row, &mut tuple)
                 .map_err(|error| Fault::because(Code::Bug, doing.as_str(), error))?;
-            count += 1;
+            (count, length) = (count + 1, tuple.len());
             if !rows.take(Bytes::from(tuple)).await {
                 return Ok(None);
             }

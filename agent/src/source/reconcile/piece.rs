@@ -36,11 +36,11 @@ pub(super) fn digest_of(row: &[u8]) -> u128 {
 
 /// Some fields of a row as a tuple of their own; `None` when the row has no such fields.
 pub(super) fn key_of(mut row: &[u8], places: &[usize]) -> Option<Box<[u8]>> {
-    let fields: Vec<Field<'_>> = Tuple::take(&mut row).ok()?.fields().collect();
+    let tuple = Tuple::take(&mut row).ok()?;
     let mut out = Vec::with_capacity(16 * places.len());
     begin_tuple(&mut out, places.len());
     for &place in places {
-        put_field(&mut out, *fields.get(place)?);
+        put_field(&mut out, tuple.fields().nth(place)?);
     }
     Some(out.into_boxed_slice())
 }
