@@ -147,10 +147,8 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
     jobs.start_keys(register_seen.clone());
     jobs.start_sequencer(publisher);
     jobs.start_backups(plan, &folder, &metrics);
-    jobs.start_views(
-        views,
-        Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen },
-    );
+    let shown = Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen };
+    jobs.start_views(views, shown);
     let address = listener.address().unwrap_or(plan.listen);
     let routes = https::router(Arc::clone(&ingest)).merge(log::router(log::Shown {
         ingest,
