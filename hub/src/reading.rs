@@ -14,6 +14,7 @@ use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::time::Timestamp;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
+use tokio_postgres::error::SqlState;
 
 use crate::catalog::Agreed;
 use crate::config::profile::Profile;
@@ -136,7 +137,7 @@ pub async fn record(
         );
         return Err(Fault::new(Code::KeyUnfit, what));
     }
-    let failed = |error: tokio_postgres::Error| match error.code().map(|state| state.code()) {
+    let failed = |error: tokio_postgres::Error| match error.code().map(SqlState::code) {
         // The server's own words would show the value.
         Some(state) if state.starts_with("22") => {
             let what = format!("a key of {} that is not of its type", agreed.contract.dataset);

@@ -8,6 +8,7 @@ use phusa_protocol::fault::{Code, Fault};
 use serde::Serialize;
 
 use super::Terms;
+use super::make;
 use super::manifest::Signed;
 use super::place::Place;
 use super::restore::{self, Checked, Source, Unpacked};
@@ -48,6 +49,8 @@ pub async fn drill(
     let source =
         Source { place: terms.to.clone(), name: Some(backup.name.clone()), key: terms.key.clone() };
     let folder = std::path::absolute(state_dir.join(FOLDER)).map_err(|e| not_cleared(&e))?;
+    let (bytes, free) = (make::cluster_bytes(live).await?, live.disk_free_bytes().await);
+    make::check_room(terms, bytes, state_dir, free)?;
     let tried = tried(&source, &folder, live).await;
     let cleared = clear(folder).await;
     let act = match &tried {

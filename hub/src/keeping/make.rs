@@ -69,7 +69,7 @@ pub async fn make(terms: &Terms, hub: &Hub<'_>, by: Option<&str>) -> Result<Made
     let place = Place::new(&terms.to);
     let locking = place.clone();
     let _writing = blocking(move || locking.lock()).await?;
-    check_room(terms, &place, hub.warehouse).await?;
+    check_room(terms, cluster_bytes(hub.warehouse).await?, place.dir(), place.free_bytes())?;
     let made_at = Timestamp::now();
     let name = Place::name(made_at);
     let (entries, link) = end_of_log(hub.warehouse).await?;
@@ -117,20 +117,30 @@ pub async fn make(terms: &Terms, hub: &Hub<'_>, by: Option<&str>) -> Result<Made
     Ok(Made { name, bytes: signed.manifest.bytes(), entries, transfer, removed })
 }
 
-/// The cluster unpacked is the most its copy can take.
-async fn check_room(terms: &Terms, place: &Place, warehouse: &Warehouse) -> Result<(), Fault> {
+/// Bytes of the cluster as it lies on disk, the most that its copy can take.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn cluster_bytes(warehouse: &Warehouse) -> Result<u64, Fault> {
     let client = warehouse.client().await?;
     let sql = "select sum(pg_database_size(oid))::bigint from pg_database";
     let row = client.query_one(sql, &[]).await;
     let bytes: i64 = row.and_then(|row| row.try_get(0)).map_err(|error| not_read(&error))?;
-    let wanted = bytes.unsigned_abs().saturating_add(terms.reserve.0);
-    match place.free_bytes() {
-        Some(free) if free < wanted => {
+    Ok(bytes.unsigned_abs())
+}
+
+/// Whether so much may be written where so much is free.
+///
+/// # Errors
+/// `disk_full` with the figures.
+pub fn check_room(terms: &Terms, bytes: u64, at: &Path, free: Option<u64>) -> Result<(), Fault> {
+    match free {
+        Some(free) if free < bytes.saturating_add(terms.reserve.0) => {
             let what = format!(
                 "a backup may take {} MiB and {} must stay free; {} has {} MiB",
                 bytes >> 20,
                 terms.reserve,
-                place.dir().display(),
+                at.display(),
                 free >> 20
             );
             Err(Fault::new(Code::DiskFull, what))

@@ -1,6 +1,5 @@
 //! The running hub makes its backups by itself, and raises the alarm when it cannot.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use phusa_protocol::fault::Fault;
@@ -125,16 +124,11 @@ impl Schedule {
             self.note("overdue", &what).await?;
         }
         alarms.overdue = overdue;
-        let state_dir: PathBuf = self.sources.state_dir.clone();
-        if !Place::new(&self.terms.to).is_independent_of(&state_dir) && !alarms.same_volume {
+        let (independent, behind) = self.look_at_place().await?;
+        if !independent && !alarms.same_volume {
             alarms.same_volume = true;
             self.note("same_volume", "backups lie on the same volume as the hub").await?;
         }
-        let size = |folder: &Folder| -> Result<u64, Fault> {
-            Ok(folder.checkpoint()?.map_or(0, |checkpoint| checkpoint.head.size))
-        };
-        let copy = Folder::new(&self.terms.to, *self.folder.log());
-        let behind = size(&self.folder)?.saturating_sub(size(&copy).unwrap_or(0));
         self.metrics.observe_log_copy(behind);
         let since = (behind > 0).then(|| alarms.copy_behind.unwrap_or_else(Instant::now));
         alarms.copy_behind = since;
@@ -145,6 +139,21 @@ impl Schedule {
         }
         alarms.copy_told = too_long;
         Ok(())
+    }
+
+    /// Whether the place is on another volume, and how many entries the log's copy lacks.
+    async fn look_at_place(&self) -> Result<(bool, u64), Fault> {
+        let (to, folder) = (self.terms.to.clone(), self.folder.clone());
+        let state_dir = self.sources.state_dir.clone();
+        blocking(move || {
+            let size = |folder: &Folder| -> Result<u64, Fault> {
+                Ok(folder.checkpoint()?.map_or(0, |checkpoint| checkpoint.head.size))
+            };
+            let copied = size(&Folder::new(&to, *folder.log())).unwrap_or(0);
+            let behind = size(&folder)?.saturating_sub(copied);
+            Ok((Place::new(&to).is_independent_of(&state_dir), behind))
+        })
+        .await
     }
 
     async fn note(&self, cause: &str, what: &str) -> Result<(), Fault> {
