@@ -258,6 +258,7 @@ fn record(list: &List, transfer: i64) -> Result<Record, Fault> {
         step: None,
         restored: None,
         identity: None,
+        act: None,
     };
     Ok(Record { entry, push: None })
 }

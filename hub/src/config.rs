@@ -5,6 +5,7 @@ pub mod register;
 pub mod plan;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use phusa_protocol::units::{ByteSize, Span};
 use serde::Deserialize;
@@ -53,6 +54,42 @@ pub struct HubFile {
     /// The hub's own CA. Default none: agents are then registered by files, and nobody connects
     /// without a certificate.
     pub identity: Option<IdentityFile>,
+    /// Copies at an independent place.
+    #[serde(default)]
+    pub backup: BackupFile,
+}
+
+/// The `[backup]` part of `hub.toml` (CT-36, CB-19). Without `to` no backup is made.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackupFile {
+    /// Folder on another machine or medium, mounted here; it must be there. Default none.
+    pub to: Option<Spanned<PathBuf>>,
+    /// The key that seals backups: 32 bytes, base64; mode 0600. `phusa-hub backup key` makes one. It is
+    /// in no backup: keep a copy where neither the hub nor its backups are. Required with `to`.
+    pub key_file: Option<PathBuf>,
+    /// How often the running hub makes one, at least `1s`. Default `1d`.
+    pub every: Spanned<Span>,
+    /// Complete backups that are kept, 1 to 1,000. Default 14.
+    pub keep: Spanned<usize>,
+    /// Age of the newest complete one at which an alarm is raised. Default `26h`.
+    pub max_age: Span,
+    /// Free space that is left at the place. Default `1GiB`.
+    pub reserve: ByteSize,
+}
+
+impl Default for BackupFile {
+    fn default() -> Self {
+        const HOUR: Duration = Duration::from_secs(3600);
+        Self {
+            to: None,
+            key_file: None,
+            every: Spanned::new(0..0, Span(24 * HOUR)),
+            keep: Spanned::new(0..0, 14),
+            max_age: Span(26 * HOUR),
+            reserve: ByteSize::mib(1024),
+        }
+    }
 }
 
 /// The `[identity]` part of `hub.toml`: with it the hub enrols agents and renews their certificates.

@@ -31,11 +31,13 @@ pub enum Kind {
     Signature,
     /// An identity used by two, or a one-time code used twice.
     Identity,
+    /// Backups that are late, lie beside what they back up, or a copy of the log that is behind.
+    Backup,
 }
 
 impl Kind {
     /// Every kind, so that a metric shows each at 0 too.
-    pub const ALL: [Self; 3] = [Self::Contract, Self::Signature, Self::Identity];
+    pub const ALL: [Self; 4] = [Self::Contract, Self::Signature, Self::Identity, Self::Backup];
 
     /// Its name in the table, in metrics and in JSON.
     #[must_use]
@@ -44,6 +46,7 @@ impl Kind {
             Self::Contract => "contract",
             Self::Signature => "signature",
             Self::Identity => "identity",
+            Self::Backup => "backup",
         }
     }
 
@@ -54,6 +57,7 @@ impl Kind {
             Self::Contract => "vi phạm hợp đồng · breach of contract",
             Self::Signature => "chữ ký sai · wrong signature",
             Self::Identity => "danh tính · identity",
+            Self::Backup => "sao lưu · backup",
         }
     }
 }

@@ -513,6 +513,7 @@ fn refusal_entry(
         step: None,
         restored: None,
         identity: None,
+        act: None,
     }
 }
 

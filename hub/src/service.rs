@@ -35,9 +35,13 @@ use crate::identity;
 use crate::identity::issue::Issuing;
 use crate::incidents;
 use crate::ingest::{Ingest, Parts};
+use crate::keeping::Terms;
+use crate::keeping::files::Sources;
+use crate::keeping::schedule::Schedule;
 use crate::listen::{Listener, enrol, https, log};
 use crate::transfers::folder::Folder;
 use crate::transfers::keys::{self, Moment};
+use crate::transfers::mirror::Mirror;
 use crate::transfers::publish::Publisher;
 use crate::transfers::{Log, sequence};
 use crate::views::metrics::Metrics;
@@ -147,10 +151,9 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Res
     jobs.start_keys(register_seen.clone());
     jobs.start_register(Arc::clone(&registrar));
     jobs.start_sequencer(publisher);
-    jobs.start_views(
-        views,
-        Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen },
-    );
+    jobs.start_backups(plan, &folder, &metrics);
+    let shown = Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen };
+    jobs.start_views(views, shown);
     let address = listener.address().unwrap_or(plan.listen);
     let admission = admission(plan.issuing, &plan.ca_pem, &jobs, &registrar);
     let routes = https::router(Arc::clone(&ingest));
@@ -191,13 +194,23 @@ async fn drain(under_way: [&TaskTracker; 2]) {
     }
 }
 
+/// The hub's own files, as a backup takes them along.
+#[must_use]
+pub fn sources(plan: &Plan, terms: &Terms) -> Sources {
+    let left_out = vec![terms.to.clone(), terms.key_file.clone()];
+    Sources { config: plan.file.clone(), state_dir: plan.state_dir.clone(), left_out }
+}
+
 /// The log's files, who writes them, and the hub's word for their key.
 fn published_log(plan: &Plan, warehouse: &Warehouse) -> Result<(Publisher, Folder, LogKey), Fault> {
     let log_key = identity::files::log_key(&plan.log_key.path)?;
     let folder = Folder::new(&plan.state_dir, log_key.public());
     let stated = LogKey::sign(log_key.public(), &plan.signing_key);
     let hub_key = plan.signing_key.clone();
+    let copy = |terms: &Terms| Mirror::new(Folder::new(&terms.to, log_key.public()));
+    let mirror = plan.backup.as_ref().map(copy);
     let publisher = Publisher::new(warehouse.clone(), folder.clone(), log_key, hub_key);
+    let publisher = publisher.mirrored(mirror);
     Ok((publisher, folder, stated))
 }
 
@@ -307,6 +320,20 @@ impl Jobs {
                 warn!(code = %fault.code, "Entries wait for their numbers: {}", fault.chain());
             }
         });
+    }
+
+    /// Backups as the file says; none without a place.
+    fn start_backups(&self, plan: &Plan, folder: &Folder, metrics: &Metrics) {
+        let Some(terms) = plan.backup.clone() else { return };
+        let schedule = Schedule {
+            sources: sources(plan, &terms),
+            terms,
+            warehouse: self.warehouse.clone(),
+            log: self.log.clone(),
+            folder: folder.clone(),
+            metrics: metrics.clone(),
+        };
+        self.tasks.spawn(schedule.run(self.stop.clone()));
     }
 
     fn start_views(&self, listener: TcpListener, views: Views) {

@@ -6,6 +6,8 @@
 
 pub mod export;
 pub mod keys;
+pub mod acts;
+pub mod mirror;
 pub mod sequence;
 pub mod folder;
 pub mod writer;
@@ -150,6 +152,7 @@ impl Log {
             step: None,
             restored: None,
             identity: None,
+            act: None,
         };
         let receipt = SignedReceipt::sign(receipt, &self.key);
         let push = Push {
@@ -247,6 +250,10 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::Proof => "proof",
         Kind::Restore => "restore",
         Kind::Identity => "identity",
+        Kind::Backup => "backup",
+        Kind::Read => "read",
+        Kind::Export => "export",
+        Kind::Destroy => "destroy",
     }
 }
 

@@ -6,6 +6,7 @@
 //! them: `link n = SHA-256(link n-1 · SHA-256(entry n))`. The transparency log takes the same entry
 //! bytes into its leaves ([`crate::leaf`]): number n is leaf n-1.
 
+pub mod act;
 mod identity;
 
 pub use identity::{IdentityAct, IdentityStep};
@@ -40,6 +41,14 @@ pub enum Kind {
     Restore,
     /// A step in the life of an agent's identity ([`IdentityStep`]).
     Identity,
+    /// A backup was made, tried out or restored (CT-36, CB-19).
+    Backup,
+    /// Rows were shown to a person.
+    Read,
+    /// Rows were written to a file.
+    Export,
+    /// Rows were destroyed at the end of their retention (HU-26b).
+    Destroy,
 }
 
 /// What a comparison of source and warehouse came to. Digests are left out: of a small table they
@@ -128,6 +137,9 @@ pub struct Entry {
     /// For `identity`: which step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Box<IdentityStep>>,
+    /// For `backup`, `read`, `export` and `destroy`: what was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<act::Act>,
 }
 
 /// An entry as it stands in an exported log, one JSON object a line.
@@ -145,6 +157,31 @@ pub struct LogLine {
 }
 
 impl Entry {
+    /// An entry of something the hub did at this moment, with nothing said of it yet.
+    #[must_use]
+    pub fn of_hub(kind: Kind, transfer: u64, now: Timestamp, hub_version: &str) -> Self {
+        Self {
+            v: 1,
+            kind,
+            transfer,
+            agent: None,
+            dataset: None,
+            header: None,
+            agent_signature: None,
+            refused: None,
+            compared: None,
+            contract: None,
+            bytes: 0,
+            received_at: now,
+            committed_at: now,
+            hub_version: hub_version.to_owned(),
+            step: None,
+            restored: None,
+            act: None,
+            identity: None,
+        }
+    }
+
     /// The canonical bytes and the hub's signature over them.
     #[must_use]
     pub fn seal(&self, key: &SigningKey) -> (String, Signature) {
@@ -298,11 +335,21 @@ impl LogVerifier {
         if entry.identity.is_some() != (entry.kind == Kind::Identity) {
             return Err("only a step of an identity may say which".to_owned());
         }
+        let acts = matches!(entry.kind, Kind::Backup | Kind::Read | Kind::Export | Kind::Destroy);
+        if entry.act.as_ref().map(act::Act::kind) != acts.then_some(entry.kind) {
+            return Err("says that something else was done than its kind".to_owned());
+        }
         match entry.kind {
             Kind::Push => self.check_push(&entry)?,
             Kind::Refuse => self.refused += 1,
             Kind::Contract => self.check_step(&entry)?,
-            Kind::Category | Kind::Proof | Kind::Identity => {}
+            Kind::Category
+            | Kind::Proof
+            | Kind::Identity
+            | Kind::Backup
+            | Kind::Read
+            | Kind::Export
+            | Kind::Destroy => {}
             Kind::Restore => self.missing += last - self.number,
         }
         (self.number, self.link) = (line.number, line.link);
@@ -399,6 +446,7 @@ mod tests {
             step: None,
             restored: None,
             identity: None,
+            act: None,
         }
     }
 

@@ -179,6 +179,15 @@ impl House {
         exported.lines().any(|line| line.contains(code.words().name))
     }
 
+    /// Waits until an entry of the numbered log holds this text; returns the log.
+    pub(crate) async fn log_tells(&self, part: &str) -> String {
+        wait_until(&format!("the log to tell {part}"), SHOWS_WITHIN, async || {
+            let said = text(&self.province.hub(&["log", "export"]));
+            said.contains(part).then_some(said)
+        })
+        .await
+    }
+
     /// Puts the register as changed by `change` into force.
     pub(crate) fn change_register(&mut self, change: impl FnOnce(&Path)) {
         change(&self.province.hub_folder().join("agents/H57.12__may-1.toml"));

@@ -114,6 +114,7 @@ fn every_key_of_the_code_is_explained() {
                     "warehouse",
                     "profile",
                     "identity",
+                    "backup",
                 ];
                 let known = renamed || sections.contains(&key);
                 assert!(known || config.contains(&format!("| `{key}` |")), "{path}: `{key}`");

@@ -118,7 +118,7 @@ pub(super) async fn run(config: &Path, command: LogCommand) -> Result<(), Vec<Fa
 }
 
 /// The log's folder; `None` before the hub's first start.
-fn folder(plan: &Plan) -> Result<Option<Folder>, Fault> {
+pub(super) fn folder(plan: &Plan) -> Result<Option<Folder>, Fault> {
     if let Some(key) = &plan.log_key.key {
         return Ok(Some(Folder::new(&plan.state_dir, key.public())));
     }

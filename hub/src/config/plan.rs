@@ -14,8 +14,10 @@ use toml::Spanned;
 
 use super::profile::Profile;
 use super::register::Register;
-use super::{HubFile, IdentityFile};
+use super::{BackupFile, HubFile, IdentityFile};
 use crate::identity::issue::Issuing;
+use crate::keeping::seal::BackupKey;
+use crate::keeping::{self};
 use crate::warehouse::{Password, Settings, Url};
 
 /// Shorter than this and an agent does nothing but renew; longer and a stolen one serves too long.
@@ -57,6 +59,10 @@ pub struct Plan {
     pub profile: Profile,
     /// What issues agents' certificates, where the hub has an intermediate.
     pub issuing: Option<Issuing>,
+    /// Copies at an independent place; `None` where there is none.
+    pub backup: Option<keeping::Terms>,
+    /// The file this was read from.
+    pub file: PathBuf,
 }
 
 /// Where the log's key is; the default file is made at the first start.
@@ -133,7 +139,13 @@ impl Check<'_> {
         let warehouse = self.warehouse(file, &state_dir);
         let profile = self.profile(file);
         let issuing = file.identity.as_ref().map(|part| self.issuing(part));
+        let backup = file.backup.to.as_ref().map(|to| self.backup(&file.backup, to));
         Some(Plan {
+            backup: match backup {
+                Some(backup) => Some(backup?),
+                None => None,
+            },
+            file: self.path.to_path_buf(),
             state_dir,
             listen: listen?,
             allowed_networks,
@@ -248,6 +260,30 @@ impl Check<'_> {
             None => None,
         };
         Some(Settings { url: url?, password, tls_ca_pem, connections_max })
+    }
+
+    fn backup(&mut self, part: &BackupFile, to: &Spanned<PathBuf>) -> Option<keeping::Terms> {
+        let (every, keep) = (part.every.get_ref().0, *part.keep.get_ref());
+        if every < std::time::Duration::from_secs(1) {
+            self.wrong(part.every.span().start, "`every` must be at least 1s");
+        }
+        if !(1..=1_000).contains(&keep) {
+            self.wrong(part.keep.span().start, "`keep` must be 1 to 1000");
+        }
+        let Some(path) = &part.key_file else {
+            self.wrong(to.span().start, "`to` needs `key_file`: `phusa-hub backup key` makes one");
+            return None;
+        };
+        let bytes = self.private("key_file of [backup]", path)?;
+        let key_file = self.base.join(path);
+        let Some(key) = BackupKey::from_text(&String::from_utf8_lossy(&bytes)) else {
+            let what = format!("key_file of [backup] {} is not 32 bytes", key_file.display());
+            self.faults.push(Fault::new(Code::SecretUnreadable, what));
+            return None;
+        };
+        let (max_age, reserve) = (part.max_age.0, part.reserve);
+        let to = self.base.join(to.get_ref());
+        Some(keeping::Terms { to, key, key_file, every, keep, max_age, reserve })
     }
 
     /// The default file need not be there yet; one that is named must.
@@ -387,6 +423,22 @@ agents_dir = "agents"
         assert!(error.contains("keep one"), "{error}");
         let error = chosen("file = \"none.toml\"").unwrap_err();
         assert!(error.contains("none.toml"), "{error}");
+    }
+
+    #[test]
+    fn backups_need_a_place_and_a_key() {
+        let chosen = |text: &str| read(&format!("{GOOD}[backup]\n{text}\n"));
+        assert!(chosen("keep = 3").unwrap().backup.is_none());
+        let error = chosen("to = \"/mnt\"").unwrap_err();
+        assert!(error.contains("line 10, column 6: `to` needs `key_file`"), "{error}");
+        // Any 32 bytes serve as a key here.
+        let terms = chosen("to = \"/mnt\"\nkey_file = \"signing.key\"").unwrap().backup.unwrap();
+        assert_eq!(
+            (terms.keep, terms.every.as_secs(), terms.max_age.as_secs()),
+            (14, 86_400, 93_600)
+        );
+        let error = chosen("to = \"/mnt\"\nkey_file = \"signing.key\"\nkeep = 0").unwrap_err();
+        assert!(error.contains("line 12, column 8: `keep` must be 1 to 1000"), "{error}");
     }
 
     #[test]

@@ -72,6 +72,7 @@ fn entry(proof: &Proof, transfer: i64) -> Entry {
         hub_version: crate::VERSION.to_owned(),
         restored: None,
         identity: None,
+        act: None,
         step: None,
     }
 }
