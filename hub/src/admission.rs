@@ -174,26 +174,11 @@ pub async fn write_down(
     agent: &AgentId,
     step: IdentityStep,
 ) -> Result<u64, Fault> {
-    let now = Timestamp::now();
     let transfer = log.next_transfer(tx).await?.unsigned_abs();
     let entry = Entry {
-        v: 1,
-        kind: Kind::Identity,
-        transfer,
         agent: Some(agent.clone()),
-        dataset: None,
-        header: None,
-        agent_signature: None,
-        refused: None,
-        compared: None,
-        contract: None,
-        bytes: 0,
-        received_at: now,
-        committed_at: now,
-        hub_version: crate::VERSION.to_owned(),
-        step: None,
-        restored: None,
         identity: Some(Box::new(step)),
+        ..Entry::of_hub(Kind::Identity, transfer, Timestamp::now(), crate::VERSION)
     };
     log.insert(tx, &Record { entry, push: None }).await?;
     Ok(transfer)

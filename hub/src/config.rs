@@ -151,7 +151,7 @@ impl Default for WarehouseFile {
 }
 
 fn default_validity() -> Spanned<Span> {
-    Spanned::new(0..0, Span(std::time::Duration::from_secs(7 * 86_400)))
+    Spanned::new(0..0, Span(Duration::from_secs(7 * 86_400)))
 }
 
 fn default_listen() -> Spanned<String> {

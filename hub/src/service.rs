@@ -151,7 +151,7 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Res
     jobs.start_keys(register_seen.clone());
     jobs.start_register(Arc::clone(&registrar));
     jobs.start_sequencer(publisher);
-    jobs.start_backups(plan, &folder, &metrics);
+    jobs.start_backups(&plan, &folder, &metrics);
     let shown = Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen };
     jobs.start_views(views, shown);
     let address = listener.address().unwrap_or(plan.listen);

@@ -264,7 +264,7 @@ impl Check<'_> {
 
     fn backup(&mut self, part: &BackupFile, to: &Spanned<PathBuf>) -> Option<keeping::Terms> {
         let (every, keep) = (part.every.get_ref().0, *part.keep.get_ref());
-        if every < std::time::Duration::from_secs(1) {
+        if every < Duration::from_secs(1) {
             self.wrong(part.every.span().start, "`every` must be at least 1s");
         }
         if !(1..=1_000).contains(&keep) {
