@@ -111,6 +111,8 @@ pub enum Code {
     EnrolPending,
     /// The bound key cannot bring this identity back.
     RecoveryRefused,
+    /// A step that needs a second person was taken by the first, or without one.
+    SecondPerson,
     /// The hub has no contract for this dataset.
     DatasetUnknown,
     /// Agent and hub hold different contracts for this dataset (CT-15).
@@ -159,8 +161,6 @@ pub enum Code {
     BackupBroken,
     /// The agreed retention has not ended, or a hold forbids destruction (CB-18).
     RetentionRuns,
-    /// A step that needs a second person was taken by the first, or without one.
-    SecondPerson,
     /// A purpose that the legal profile or the contract does not have (HU-02, CT-43).
     PurposeNotAgreed,
     /// A key of another form than the dataset's.

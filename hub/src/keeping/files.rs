@@ -266,10 +266,10 @@ mod tests {
         let config = read.write(new.path()).unwrap();
         let text = fs::read_to_string(&config).unwrap();
         let expected =
-            "state_dir = \"state\"\nkey_file = \"named-0-hub.key\"\nagents_dir = \"agents\"\n";
+            "state_dir = \"state\"\nkey_file = \"named-1-hub.key\"\nagents_dir = \"agents\"\n";
         assert_eq!(text, expected);
         let read = |path: &str| fs::read_to_string(new.path().join(path)).ok();
-        assert_eq!(read("named-0-hub.key").as_deref(), Some("secret"));
+        assert_eq!(read("named-1-hub.key").as_deref(), Some("secret"));
         assert_eq!(read("state/log.key").as_deref(), Some("log"));
         assert_eq!(read("agents/a.toml").as_deref(), Some("agent"));
         for gone in ["backup.key", "state/log/checkpoint", "state/postgresql/data/PG_VERSION"] {
