@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use phusa_protocol::fault::Code;
+use phusa_tests::database::connect_with;
 use phusa_tests::process::wait_until;
 use phusa_tests::province::ARRIVES_WITHIN;
 use serde_json::Value;
@@ -48,12 +49,8 @@ fn holding(folder: &Path, canary: &str) -> Vec<PathBuf> {
 
 /// Brings what the server has in memory to its files.
 async fn checkpoint(house: &House) {
-    let connected = house.province.warehouse_config().connect(tokio_postgres::NoTls).await;
-    let (client, connection) = connected.unwrap();
-    let connection = tokio::spawn(connection);
+    let client = connect_with(&house.province.warehouse_config()).await.unwrap();
     client.batch_execute("checkpoint").await.unwrap();
-    drop(client);
-    connection.await.unwrap().unwrap();
 }
 
 fn rows(house: &House) -> Option<u64> {

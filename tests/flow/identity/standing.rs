@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use phusa_protocol::fault::Code;
 use phusa_protocol::time::Timestamp;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_util::task::TaskTracker;
 
 use super::caller::{Papers, config, connect};
 use super::{SHOWS_WITHIN, code_for, enrol, enrolled, hub_refuses, hub_says, shown, steps};
@@ -80,7 +81,7 @@ async fn suspend_and_be_cut(house: &House, why: &str) {
     open[0].write_all(head).await.unwrap();
 
     let began = Instant::now();
-    let cut = tokio::spawn(async move {
+    let cut = TaskTracker::new().spawn(async move {
         for mut stream in open {
             let mut rest = Vec::new();
             // Cut, not said farewell to: either way nothing more comes.
