@@ -14,11 +14,11 @@ use rcgen::{CertificateParams, KeyPair};
 /// A clock may be this wrong before a new certificate is not yet valid.
 const SKEW: Duration = Duration::from_secs(24 * 3600);
 
-/// Valid from a day ago, for so many days from now.
+/// Valid from a day ago, for so many whole days after this one.
 pub(crate) fn set_days(params: &mut CertificateParams, days: u32) {
     let now = Timestamp::now();
     let begin = Timestamp::from_micros(now.micros() - micros(SKEW));
-    let span = Duration::from_secs(24 * 3600).saturating_mul(days);
+    let span = Duration::from_secs(24 * 3600).saturating_mul(days.saturating_add(1));
     set_validity(params, begin, now.after(span));
 }
 
