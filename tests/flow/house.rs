@@ -18,7 +18,7 @@ pub(crate) const AGENT: &str = "H57.12/may-1";
 pub(crate) const DATASET: &str = "cong_dan.people";
 
 /// How long a fault may take to show.
-const SHOWS_WITHIN: Duration = Duration::from_secs(60);
+const SHOWS_WITHIN: Duration = Duration::from_secs(150);
 
 pub(crate) const CONTRACT: &str = r#"dataset = "cong_dan.people"
 version = 1
