@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::Peer;
-use super::https::{answer, identify, receive, refusal};
+use super::https::{admitted, answer, receive, refusal};
 use crate::admission::{Admission, Ended};
 use crate::error::Refused;
 use crate::ingest::Ingest;
@@ -76,13 +76,10 @@ async fn renew(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    let caller = match identify(&routes.ingest, &peer).await {
+    let caller = match admitted(&routes.ingest, &peer).await {
         Ok(caller) => caller,
         Err(refusal) => return answer(&refusal),
     };
-    if let Err(refusal) = routes.ingest.admit(&caller).await {
-        return answer(&refusal);
-    }
     let Ok(Ok(_turn)) = timeout(WAIT_MAX, routes.turns.acquire()).await else { return busy() };
     let asked = match read::<Renew>(request).await {
         Ok(asked) => asked,
