@@ -1,4 +1,4 @@
-//! Commands of the agent: check, probe, preview, doctor, describe, propose, contract, wizard, run,
+//! Commands of the agent: enrol, check, probe, preview, doctor, describe, propose, contract, wizard, run,
 //! status, verify, spool, ledger, version.
 //!
 //! What people see is Vietnamese with English beside it; `--json` is for programs. Exit codes: 0 as
@@ -26,6 +26,7 @@ mod preview;
 mod doctor;
 mod describe;
 mod contract;
+mod enrol;
 mod columns;
 mod draft;
 mod propose;
@@ -48,6 +49,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Ghi danh máy này với trung tâm bằng mã một lần: lập khóa, nhận chứng thư · enrol this machine with a one-time code.
+    Enrol(enrol::Enrol),
     /// Kiểm tra cấu hình, tài khoản, bảng và trung tâm, nói rõ cấu hình có nghĩa gì · check everything, say what it means.
     Check {
         /// Không hỏi trung tâm · do not ask the hub.
@@ -185,6 +188,9 @@ impl Cli {
             let plan = Plan::load_without_datasets(&self.config)?;
             return propose::propose(&plan, contract, table).await.map_err(|fault| vec![fault]);
         }
+        if let Command::Enrol(wanted) = self.command {
+            return enrol::run(&self.config, wanted).await;
+        }
         if let Command::Contract(command) = self.command {
             let plan = Plan::load_without_datasets(&self.config)?;
             return contract::run(&plan, command).await.map_err(|fault| vec![fault]);
@@ -214,6 +220,7 @@ impl Cli {
             Command::Spool { json } => report::spool(&plan, json).map_err(one),
             Command::Ledger(command) => ledger::run(&plan, command).map_err(one),
             Command::Contract(_)
+            | Command::Enrol(_)
             | Command::Propose { .. }
             | Command::Wizard(_)
             | Command::Version => Ok(ExitCode::SUCCESS),

@@ -80,6 +80,11 @@ pub struct HubFile {
     pub signing_key_file: String,
     /// The hub's public key that signs receipts. Required. Example `"hub.pub"`.
     pub hub_key_file: String,
+    /// The key bound to this agent's identity, mode 0600, or `credential:<name>`: with it the agent
+    /// comes back after its certificate has ended. `phusa-agent enrol` makes it. Default
+    /// `"recovery.key"`.
+    #[serde(default = "HubFile::recovery_key_file")]
+    pub recovery_key_file: String,
     /// Which log and which witnesses are believed, in Sigsum's form of a policy (the hub prints its
     /// own with `phusa-hub log policy`). Default: the log whose key the hub states, and this
     /// agent's own cosignature. Example `"log.policy"`.
@@ -93,6 +98,10 @@ pub struct HubFile {
 }
 
 impl HubFile {
+    fn recovery_key_file() -> String {
+        "recovery.key".to_owned()
+    }
+
     fn compression_level() -> Spanned<u32> {
         Spanned::new(0..0, 1)
     }

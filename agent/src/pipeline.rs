@@ -74,6 +74,8 @@ pub async fn run<S: Source>(
         stop: stop.child_token(),
     };
     tasks.spawn(rounds.run());
+    let (renewer, identity_seen) = wiring::renewer(&plan, Arc::clone(&hub));
+    tasks.spawn(renewer.run(stop.child_token()));
     let (witness, log_seen) = witness(&plan, hub, signing_key, &tasks)?;
     tasks.spawn(witness.watch(stop.child_token()));
     let snapshot = {
@@ -88,6 +90,7 @@ pub async fn run<S: Source>(
             spool_bytes_max: spool.bytes_max(),
             datasets: shown.iter().map(|seen| seen.borrow().status()).collect(),
             log: Some(log_seen.borrow().clone()),
+            identity: identity_seen.borrow().clone(),
         }
     };
     tasks.spawn(progress::show(shown, stop.child_token()));

@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::transport::renew::IdentityStatus;
 use crate::trouble::Trouble;
 
 /// Readers served at once; the rest wait in the listener's queue.
@@ -116,6 +117,9 @@ pub struct AgentStatus {
     /// The hub's transfer log, as this agent sees it; none from agents before there was one.
     #[serde(default)]
     pub log: Option<LogStatus>,
+    /// The agent's certificate, where it renews it by itself.
+    #[serde(default)]
+    pub identity: Option<IdentityStatus>,
 }
 
 /// The hub's transfer log, as this agent sees it.
@@ -206,6 +210,11 @@ pub fn prometheus(status: &AgentStatus) -> String {
     metric(&mut text, "phusa_agent_spool_bytes", "gauge", [(String::new(), status.spool_bytes)]);
     let limit = [(String::new(), status.spool_bytes_max)];
     metric(&mut text, "phusa_agent_spool_bytes_max", "gauge", limit);
+    let left = status
+        .identity
+        .iter()
+        .map(|identity| (String::new(), identity.valid_until.since(status.at).as_secs()));
+    metric(&mut text, "phusa_agent_certificate_seconds", "gauge", left);
     let each = |value: fn(&DatasetStatus) -> u64| {
         status.datasets.iter().map(move |d| (format!("{{dataset=\"{}\"}}", d.dataset), value(d)))
     };

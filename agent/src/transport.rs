@@ -5,7 +5,10 @@
 //! when stopped or when the stream must begin anew.
 
 pub mod identity;
+pub mod kept;
 pub mod https;
+pub mod enrol;
+pub mod renew;
 pub mod log;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -257,6 +257,8 @@ fn record(list: &List, transfer: i64) -> Result<Record, Fault> {
         hub_version: crate::VERSION.to_owned(),
         step: None,
         restored: None,
+        identity: None,
+        act: None,
         deed: None,
     };
     Ok(Record { entry, push: None })

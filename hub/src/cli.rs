@@ -1,14 +1,19 @@
-//! Commands: serve, check, migrate, account, contract, incident, category, log, fleet, warehouse, verify,
-//! dev-certs, version.
+//! Commands: serve, check, migrate, account, contract, incident, category, backup, restore, log, fleet,
+//! warehouse, verify, ca, enrol, agent, dev-certs, version.
 //!
 //! Exit codes are decided here and nowhere else: 0 done, 1 a person must act, 2 wrong arguments,
 //! 70 a bug, 75 worth trying again, 78 wrong configuration.
 
 mod account;
+mod agent;
+mod backup;
+mod ca;
 mod category;
 mod contract;
+mod enrol;
 mod incident;
 mod log;
+mod warehouse;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -16,12 +21,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use phusa_protocol::fault::{Class, Code, Fault};
-use phusa_protocol::ids::{AgentId, DatasetId};
+use phusa_protocol::ids::AgentId;
 use phusa_protocol::time::Timestamp;
 
 use crate::catalog::Catalog;
 use crate::config::plan::Plan;
-use crate::warehouse::{Url, Warehouse, apply};
+use crate::warehouse::{Url, Warehouse};
 use crate::{fleet, identity, service};
 
 /// Receives batches from agencies, keeps the shared warehouse and logs every transfer.
@@ -58,6 +63,11 @@ enum Command {
     /// Category lists of the province.
     #[command(subcommand)]
     Category(category::CategoryCommand),
+    /// Copies of the hub at an independent place.
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
+    /// Go back to a backup, in a clean folder; needs no configuration.
+    Restore(backup::Restore),
     /// The transfer log.
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -66,13 +76,22 @@ enum Command {
     Fleet(FleetCommand),
     /// The shared tables.
     #[command(subcommand)]
-    Warehouse(WarehouseCommand),
+    Warehouse(warehouse::WarehouseCommand),
     /// When each dataset was last proven identical to its source.
     Verify {
         /// As JSON.
         #[arg(long)]
         json: bool,
     },
+    /// The CA: a root kept elsewhere, the hub's intermediate, the hub's own certificate.
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
+    /// One-time codes with which agents get their certificates.
+    #[command(subcommand)]
+    Enrol(enrol::EnrolCommand),
+    /// Agents and whether they may speak.
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
     /// Make certificates and keys for development and demonstration.
     DevCerts(DevCerts),
     /// Print the version.
@@ -83,19 +102,6 @@ enum Command {
 enum FleetCommand {
     /// Who has said hello, and where the streams stand.
     Ls {
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum WarehouseCommand {
-    /// Count and digest of every row of a dataset, over its contract's fields.
-    Digest {
-        /// Which dataset.
-        #[arg(value_parser = parse::<DatasetId>)]
-        dataset: DatasetId,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -189,12 +195,15 @@ async fn execute(cli: Cli) -> Result<(), Vec<Fault>> {
         Command::Contract(command) => contract::run(&config, command).await,
         Command::Incident(command) => incident::run(&config, command).await,
         Command::Category(command) => category::run(&config, command).await,
+        Command::Backup(command) => backup::run(&config, command).await,
+        Command::Restore(wanted) => one(backup::restore(wanted).await),
         Command::Log(command) => log::run(&config, command).await,
         Command::Fleet(FleetCommand::Ls { json }) => fleet_ls(&config, json).await,
-        Command::Warehouse(WarehouseCommand::Digest { dataset, json }) => {
-            digest(&config, &dataset, json).await
-        }
+        Command::Warehouse(command) => warehouse::run(&config, command).await,
         Command::Verify { json } => proven(&config, json).await,
+        Command::Ca(command) => one(ca::run(command)),
+        Command::Enrol(command) => enrol::run(&config, command).await,
+        Command::Agent(command) => agent::run(&config, command).await,
         Command::DevCerts(wanted) => one(dev_certs(wanted)),
         Command::Version => one(print(&format!("phusa-hub {}", crate::VERSION))),
     }
@@ -265,20 +274,6 @@ async fn proven(config: &Path, as_json: bool) -> Result<(), Vec<Fault>> {
         let client = warehouse.client().await?;
         let proven = fleet::proofs::last(&client).await?;
         print(&if as_json { json(&proven) } else { fleet::proofs::table(&proven) })
-    })
-    .await
-}
-
-async fn digest(config: &Path, dataset: &DatasetId, as_json: bool) -> Result<(), Vec<Fault>> {
-    let plan = Plan::read(config)?;
-    with_warehouse(&plan, async |warehouse| {
-        let contracts =
-            Catalog::open(warehouse.clone(), plan.signing_key.public()).await?.current();
-        let unknown = || Fault::new(Code::DatasetUnknown, format!("no contract for {dataset}"));
-        let agreed = contracts.get(dataset).ok_or_else(unknown)?;
-        let client = warehouse.client().await?;
-        let digest = apply::digest(&client, &agreed.shape).await?;
-        print(&if as_json { json(&digest) } else { format!("{dataset}: {digest}") })
     })
     .await
 }

@@ -53,6 +53,12 @@ pub struct HubFile {
     pub profile: ProfileChoiceFile,
     /// The pages for people; without it there are none.
     pub portal: Option<PortalFile>,
+    /// The hub's own CA. Default none: agents are then registered by files, and nobody connects
+    /// without a certificate.
+    pub identity: Option<IdentityFile>,
+    /// Copies at an independent place.
+    #[serde(default)]
+    pub backup: BackupFile,
 }
 
 /// The `[portal]` part of `hub.toml`: pages for people.
@@ -73,6 +79,54 @@ pub struct PortalFile {
     /// A session ends after so long in all, `5m` to `24h`. Default `12h`.
     #[serde(default = "default_session_max")]
     pub session_max: Spanned<Span>,
+}
+
+/// The `[backup]` part of `hub.toml` (CT-36, CB-19). Without `to` no backup is made.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackupFile {
+    /// Folder on another machine or medium, mounted here; it must be there. Default none.
+    pub to: Option<Spanned<PathBuf>>,
+    /// The key that seals backups: 32 bytes, base64; mode 0600. `phusa-hub backup key` makes one. It is
+    /// in no backup: keep a copy where neither the hub nor its backups are. Required with `to`.
+    pub key_file: Option<PathBuf>,
+    /// How often the running hub makes one, at least `1s`. Default `1d`.
+    pub every: Spanned<Span>,
+    /// Complete backups that are kept, 1 to 1,000. Default 14.
+    pub keep: Spanned<usize>,
+    /// Age of the newest complete one at which an alarm is raised. Default `26h`.
+    pub max_age: Span,
+    /// Free space that is left at the place. Default `1GiB`.
+    pub reserve: ByteSize,
+}
+
+impl Default for BackupFile {
+    fn default() -> Self {
+        const HOUR: Duration = Duration::from_secs(3600);
+        Self {
+            to: None,
+            key_file: None,
+            every: Spanned::new(0..0, Span(24 * HOUR)),
+            keep: Spanned::new(0..0, 14),
+            max_age: Span(26 * HOUR),
+            reserve: ByteSize::mib(1024),
+        }
+    }
+}
+
+/// The `[identity]` part of `hub.toml`: with it the hub enrols agents and renews their certificates.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityFile {
+    /// The intermediate's certificate (PEM), which `phusa-hub ca issue` makes. Required. Example
+    /// `"issuing.pem"`.
+    pub issuing_certificate_file: PathBuf,
+    /// Its private key (PEM), mode 0600. Required. Example `"issuing.key"`.
+    pub issuing_key_file: PathBuf,
+    /// How long an agent's certificate is valid, `30s` to `90d`; agents renew after a third of it.
+    /// Default `7d`.
+    #[serde(default = "default_validity")]
+    pub certificate_validity: Spanned<Span>,
 }
 
 /// The `[profile]` part of `hub.toml`: deadlines, report dates, purposes, roles and themes come from
@@ -116,6 +170,10 @@ impl Default for WarehouseFile {
             disk_reserve: ByteSize::mib(1024),
         }
     }
+}
+
+fn default_validity() -> Spanned<Span> {
+    Spanned::new(0..0, Span(Duration::from_secs(7 * 86_400)))
 }
 
 fn default_session_idle() -> Spanned<Span> {

@@ -80,6 +80,13 @@ pub fn http_status(code: Code) -> u16 {
         Code::FrameDamaged | Code::ProtocolVersion => 400,
         Code::AgentUnknown
         | Code::AgentSuspended
+        | Code::AgentRevoked
+        | Code::IdentityCloned
+        | Code::CertificateVoid
+        | Code::EnrolRefused
+        | Code::EnrolReplayed
+        | Code::RecoveryRefused
+        | Code::SecondPerson
         | Code::NetworkNotAllowed
         | Code::OwnCertificate
         | Code::SignatureWrong
@@ -93,7 +100,9 @@ pub fn http_status(code: Code) -> u16 {
         | Code::MappingMismatch => 409,
         Code::BatchTooLarge => 413,
         Code::ContractViolation => 422,
-        Code::HubBusy | Code::HubStorageFull | Code::WarehouseUnavailable => 503,
+        Code::EnrolPending | Code::HubBusy | Code::HubStorageFull | Code::WarehouseUnavailable => {
+            503
+        }
         _ => 500,
     }
 }

@@ -1,36 +1,32 @@
-//! Certificates and keys for development and demonstration: one CA, one hub, some agents.
+//! Keys and certificates: the CA and what it issues ([`ca`], [`issue`]), and, below, a whole set for
+//! development and demonstration: one CA, one hub, some agents.
 //!
 //! Layout: `ca.key`, `hub/{ca.pem,hub.pem,hub.key,signing.key,signing.pub,agents/*.toml}` and
 //! `agents/<agency>__<name>/{ca.pem,agent.pem,agent.key,signing.key,spool.key,hub.pub}`. Private
 //! files have mode 0600. A second run keeps the CA, the hub's keys and every agent it finds, and
 //! adds what is new; only certificates are issued anew, so that they begin today.
 
+pub mod ca;
+pub mod facts;
+pub mod files;
+pub mod issue;
+
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use base64::Engine as _;
-use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::fault::Fault;
+use phusa_protocol::identity::agent_uri;
 use phusa_protocol::ids::AgentId;
-use phusa_protocol::keys::SigningKey;
-use phusa_protocol::time::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
 
 use crate::config::register::file_name;
-
-/// What every agent's URI begins with.
-pub const AGENT_URI_PREFIX: &str = "spiffe://phusa/agency/";
-
-/// The URI under which an agent's certificate names it.
-#[must_use]
-pub fn uri_of(agent: &AgentId) -> String {
-    format!("{AGENT_URI_PREFIX}{}/agent/{}", agent.agency(), agent.name())
-}
+use files::{
+    key_pair, make_dir, no_randomness, not_made, set_days, signing_key, write_public, write_secret,
+};
 
 /// What `dev-certs` is asked for.
 #[derive(Debug, Clone)]
@@ -44,9 +40,6 @@ pub struct Wanted {
     /// How long certificates are valid.
     pub days: u32,
 }
-
-/// A clock may be this wrong before a new certificate is not yet valid.
-const SKEW: Duration = Duration::from_secs(24 * 3600);
 
 const CA_DAYS: u32 = 3650;
 
@@ -88,7 +81,7 @@ fn make_agent(
     days: u32,
 ) -> Result<(), Fault> {
     let mut params = CertificateParams::new(Vec::new()).map_err(not_made)?;
-    let uri = uri_of(agent).try_into().map_err(not_made)?;
+    let uri = agent_uri(agent).try_into().map_err(not_made)?;
     params.subject_alt_names.push(SanType::URI(uri));
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params.distinguished_name.push(DnType::CommonName, agent.to_string());
@@ -113,7 +106,7 @@ fn authority(dir: &Path) -> Result<(String, Issuer<'static, KeyPair>), Fault> {
             params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
             params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
             params.distinguished_name.push(DnType::CommonName, "Phù Sa dev CA");
-            set_validity(&mut params, CA_DAYS);
+            set_days(&mut params, CA_DAYS);
             params.self_signed(&key).map_err(not_made)?.pem()
         }
     };
@@ -128,112 +121,12 @@ fn issue(
     days: u32,
     stem: &Path,
 ) -> Result<(), Fault> {
-    set_validity(&mut params, days);
+    set_days(&mut params, days);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.use_authority_key_identifier_extension = true;
     let key = key_pair(&stem.with_extension("key"))?;
     let certificate = params.signed_by(&key, issuer).map_err(not_made)?;
     write_public(&stem.with_extension("pem"), &certificate.pem())
-}
-
-fn set_validity(params: &mut CertificateParams, days: u32) {
-    let now = Timestamp::now();
-    let begin = Timestamp::from_micros(now.micros() - micros(SKEW));
-    let end = now.after(SKEW.saturating_mul(days.saturating_add(1)));
-    let [begin, end] = [begin, end].map(date);
-    params.not_before = rcgen::date_time_ymd(begin.0, begin.1, begin.2);
-    params.not_after = rcgen::date_time_ymd(end.0, end.1, end.2);
-}
-
-fn micros(span: Duration) -> i64 {
-    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// Year, month and day of a moment, from its text `2026-11-21T…`.
-fn date(moment: Timestamp) -> (i32, u8, u8) {
-    let text = moment.to_string();
-    let mut parts = text.split(['-', 'T']);
-    let year = parts.next().and_then(|part| part.parse().ok());
-    let mut small = || parts.next().and_then(|part| part.parse().ok());
-    let (month, day) = (small(), small());
-    (year.unwrap_or(2100), month.unwrap_or(1), day.unwrap_or(1))
-}
-
-fn key_pair(path: &Path) -> Result<KeyPair, Fault> {
-    if let Ok(pem) = fs::read_to_string(path) {
-        return KeyPair::from_pem(&pem).map_err(|error| {
-            let what = format!("{} is not a private key", path.display());
-            Fault::because(Code::SecretUnreadable, what, error)
-        });
-    }
-    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(not_made)?;
-    write_secret(path, &key.serialize_pem())?;
-    Ok(key)
-}
-
-/// The key in this file, made if there is none yet; what others verify with is written beside it.
-///
-/// # Errors
-/// When it is no key or cannot be written.
-pub fn log_key(path: &Path) -> Result<SigningKey, Fault> {
-    let key = signing_key(path)?;
-    write_public(&path.with_extension("pub"), &key.public().to_string())?;
-    // The log is nothing without its key: it must outlast a power cut before it signs.
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let synced = fs::File::open(path).and_then(|file| file.sync_all());
-    let synced = synced.and_then(|()| fs::File::open(folder)?.sync_all());
-    synced.map_err(|error| {
-        Fault::because(Code::DiskFailed, format!("cannot keep {}", path.display()), error)
-    })?;
-    Ok(key)
-}
-
-fn signing_key(path: &Path) -> Result<SigningKey, Fault> {
-    if let Ok(text) = fs::read_to_string(path) {
-        return SigningKey::from_text(&text).map_err(|error| {
-            let what = format!("{} is not a signing key", path.display());
-            Fault::because(Code::SecretUnreadable, what, error)
-        });
-    }
-    let key = SigningKey::generate().map_err(no_randomness)?;
-    write_secret(path, &key.to_secret_text())?;
-    Ok(key)
-}
-
-fn not_made(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Fault {
-    Fault::because(Code::ConfigInvalid, "cannot make a key or certificate", error)
-}
-
-/// The operating system's error type here is no standard error, so it goes in as text.
-#[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
-fn no_randomness(error: impl ToString) -> Fault {
-    not_made(error.to_string())
-}
-
-fn make_dir(path: &Path) -> Result<(), Fault> {
-    fs::create_dir_all(path).map_err(|error| {
-        Fault::because(Code::DiskFailed, format!("cannot make folder {}", path.display()), error)
-    })
-}
-
-fn write_public(path: &Path, text: &str) -> Result<(), Fault> {
-    write(path, text, 0o644)
-}
-
-fn write_secret(path: &Path, text: &str) -> Result<(), Fault> {
-    write(path, text, 0o600)
-}
-
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), Fault> {
-    let mut options = fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(mode).open(path);
-    let written = file.and_then(|mut file| {
-        file.write_all(text.trim_end().as_bytes())?;
-        file.write_all(b"\n")
-    });
-    written.map_err(|error| {
-        Fault::because(Code::DiskFailed, format!("cannot write {}", path.display()), error)
-    })
 }
 
 #[cfg(test)]

@@ -29,11 +29,15 @@ pub enum Kind {
     Contract,
     /// A delivery whose signature is not its agent's.
     Signature,
+    /// An identity used by two, or a one-time code used twice.
+    Identity,
+    /// Backups that are late, lie beside what they back up, or a copy of the log that is behind.
+    Backup,
 }
 
 impl Kind {
     /// Every kind, so that a metric shows each at 0 too.
-    pub const ALL: [Self; 2] = [Self::Contract, Self::Signature];
+    pub const ALL: [Self; 4] = [Self::Contract, Self::Signature, Self::Identity, Self::Backup];
 
     /// Its name in the table, in metrics and in JSON.
     #[must_use]
@@ -41,6 +45,8 @@ impl Kind {
         match self {
             Self::Contract => "contract",
             Self::Signature => "signature",
+            Self::Identity => "identity",
+            Self::Backup => "backup",
         }
     }
 
@@ -50,6 +56,8 @@ impl Kind {
         match self {
             Self::Contract => "vi phạm hợp đồng · breach of contract",
             Self::Signature => "chữ ký sai · wrong signature",
+            Self::Identity => "danh tính · identity",
+            Self::Backup => "sao lưu · backup",
         }
     }
 }

@@ -99,6 +99,8 @@ pub struct Caller {
     pub agent: AgentId,
     /// Where the connection comes from.
     pub address: IpAddr,
+    /// The generation of its certificate; none of one that was not issued by enrolment.
+    pub generation: Option<u64>,
 }
 
 /// Bytes that arrived, and when.
@@ -181,11 +183,10 @@ impl Ingest {
         Err(self.refuse(Some(&caller.agent), None, &arrival, stop).await)
     }
 
-    /// A connection whose certificate names no agent tried to deliver.
-    pub async fn turn_away(&self, why: &str) -> Refusal {
-        let stop = Refused::new(Code::OwnCertificate, why).into();
+    /// Somebody is turned away before anything was delivered; `agent` where it is known who.
+    pub async fn turn_away(&self, agent: Option<&AgentId>, refused: Refused) -> Refusal {
         let arrival = Arrival { bytes: 0, at: Timestamp::now(), began: Instant::now() };
-        self.refuse(None, None, &arrival, stop).await
+        self.refuse(agent, None, &arrival, refused.into()).await
     }
 
     /// Answers a greeting: where each stream stands, or what stands in its way.
@@ -335,7 +336,7 @@ impl Ingest {
 
     fn admitted(&self, caller: &Caller) -> Result<Enrolled, Refused> {
         let register = Arc::clone(&self.register.borrow());
-        check::admit(&register, &caller.agent, caller.address).cloned()
+        check::admit(&register, caller).cloned()
     }
 
     async fn welcome(
@@ -511,6 +512,8 @@ fn refusal_entry(
         hub_version: crate::VERSION.to_owned(),
         step: None,
         restored: None,
+        identity: None,
+        act: None,
         deed: None,
     }
 }
@@ -523,10 +526,11 @@ fn breach_of(refused: &Refused) -> Option<String> {
 }
 
 fn kind_of(code: Option<Code>) -> incidents::Kind {
-    if code == Some(Code::SignatureWrong) {
-        return incidents::Kind::Signature;
+    match code {
+        Some(Code::SignatureWrong) => incidents::Kind::Signature,
+        Some(Code::EnrolReplayed) => incidents::Kind::Identity,
+        Some(_) | None => incidents::Kind::Contract,
     }
-    incidents::Kind::Contract
 }
 
 /// Whether a refusal is written down. What only asks to wait is no verdict on a delivery.
@@ -544,6 +548,7 @@ fn retry_after(code: Code) -> Option<Duration> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "only these ask to wait")]
     match code {
         Code::HubBusy => Some(Duration::from_secs(1)),
+        Code::EnrolPending => Some(Duration::from_secs(2)),
         Code::WarehouseUnavailable => Some(Duration::from_secs(5)),
         Code::HubStorageFull => Some(Duration::from_secs(30)),
         _ => None,

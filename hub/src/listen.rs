@@ -3,8 +3,12 @@
 //! An address outside `allowed_networks` is closed before a byte is read (CT-22). Then TLS 1.3 with
 //! a certificate of the agents' CA, no resumption (so that a changed register and an expired
 //! certificate act on every connection), then HTTP/1.1. Connections, handshakes and idle time are
-//! bounded.
+//! bounded. A hub that enrols lets a few connections without a certificate in, to [`enrol`] alone.
+//!
+//! A connection is cut where it stands when its agent is suspended, revoked or locked, and when its
+//! certificate ends.
 
+pub mod enrol;
 pub mod https;
 pub mod log;
 pub mod identity;
@@ -13,6 +17,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::http::{HeaderValue, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,7 +33,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -33,12 +41,28 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::config::plan::Plan;
+use crate::config::register::Register;
+use crate::ingest::Caller;
+use crate::ingest::check::admit;
 use crate::views::metrics::Metrics;
-use identity::NoIdentity;
+use identity::{NoIdentity, Shown};
 use phusa_protocol::network::Network;
+use phusa_protocol::time::Timestamp;
 
 /// Connections at once: a thousand agents with a window each.
 const CONNECTIONS_MAX: usize = 4_096;
+
+/// Connections without a certificate at once; a whole province enrols in less than an hour.
+const STRANGERS_MAX: usize = 64;
+
+/// How long one may stay: a request and its answer.
+const STRANGER_MAX: Duration = Duration::from_secs(60);
+
+/// A connection is begun anew at least this often.
+const CONNECTION_MAX: Duration = Duration::from_secs(30 * 86_400);
+
+/// What events of security are logged under.
+const SECURITY: &str = "phusa::security";
 
 /// A handshake takes two round trips; whoever needs longer is not an agent.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -60,6 +84,21 @@ pub struct Peer {
     pub identity: Result<AgentId, NoIdentity>,
     /// Where it comes from.
     pub address: SocketAddr,
+    /// What else its certificate says.
+    pub shown: Option<Shown>,
+}
+
+impl Peer {
+    /// The caller that `agent`, which this is, becomes.
+    fn caller(&self, agent: &AgentId) -> Caller {
+        let generation = self.shown.and_then(|shown| shown.generation);
+        Caller { agent: agent.clone(), address: self.address.ip(), generation }
+    }
+
+    /// Whether it may go on speaking.
+    fn is_admitted(&self, register: &Register) -> bool {
+        self.identity.as_ref().is_ok_and(|agent| admit(register, &self.caller(agent)).is_ok())
+    }
 }
 
 /// The port agents connect to.
@@ -68,6 +107,8 @@ pub struct Listener {
     tls: TlsAcceptor,
     allowed: Vec<Network>,
     permits: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    register: watch::Receiver<Arc<Register>>,
     metrics: Metrics,
 }
 
@@ -83,6 +124,8 @@ struct Connection {
     address: SocketAddr,
     tls: TlsAcceptor,
     router: Router,
+    strangers: Arc<Semaphore>,
+    register: watch::Receiver<Arc<Register>>,
     metrics: Metrics,
     _permit: OwnedSemaphorePermit,
 }
@@ -92,13 +135,19 @@ impl Listener {
     ///
     /// # Errors
     /// When certificates or keys are none, or the port is taken.
-    pub async fn open(plan: &Plan, metrics: Metrics) -> Result<Self, Fault> {
+    pub async fn open(
+        plan: &Plan,
+        register: watch::Receiver<Arc<Register>>,
+        metrics: Metrics,
+    ) -> Result<Self, Fault> {
         let tls = TlsAcceptor::from(Arc::new(tls_config(plan)?));
         let tcp = TcpListener::bind(plan.listen).await.map_err(|error| {
             Fault::because(Code::ConfigInvalid, format!("cannot listen on {}", plan.listen), error)
         })?;
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Ok(Self { tcp, tls, allowed: plan.allowed_networks.clone(), permits, metrics })
+        let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
+        let allowed = plan.allowed_networks.clone();
+        Ok(Self { tcp, tls, allowed, permits, strangers, register, metrics })
     }
 
     /// The address it listens on.
@@ -150,6 +199,8 @@ impl Listener {
             address,
             tls: self.tls.clone(),
             router: router.clone(),
+            strangers: Arc::clone(&self.strangers),
+            register: self.register.clone(),
             metrics: self.metrics.clone(),
             _permit: permit,
         })
@@ -170,7 +221,7 @@ impl Connection {
             handshake = handshake => match handshake {
                 Ok(Ok(stream)) => stream,
                 Ok(Err((error, stream))) => {
-                    warn!(%address, %error, "TLS with {address} failed: {error}");
+                    handshake_failed(address, &error);
                     part(stream).await;
                     return;
                 }
@@ -180,11 +231,35 @@ impl Connection {
                 }
             },
         };
-        let peer = Peer { identity: identity_of(&stream), address };
+        let peer = peer_of(&stream, address);
+        let _stranger = match (&peer.identity, self.strangers.try_acquire()) {
+            (Ok(_), _) => None,
+            (Err(_), Ok(permit)) => Some(permit),
+            (Err(_), Err(_)) => {
+                warn!(target: SECURITY, %address, "Closed a connection without a certificate from {address}: {STRANGERS_MAX} are open");
+                return;
+            }
+        };
         self.metrics.connection(true);
-        speak(stream, self.router.layer(Extension(peer)), stop).await;
+        let speaking = Speaking { peer, register: self.register, stop };
+        speaking.run(stream, self.router).await;
         self.metrics.connection(false);
     }
+}
+
+/// Says why a handshake failed; a certificate that is not believed is an event of security, a line
+/// that broke is not.
+fn handshake_failed(address: SocketAddr, error: &std::io::Error) {
+    use rustls::Error::{InvalidCertificate, NoCertificatesPresented, PeerIncompatible};
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let code = if matches!(inner, Some(InvalidCertificate(_) | NoCertificatesPresented)) {
+        Code::OwnCertificate
+    } else if matches!(inner, Some(PeerIncompatible(_))) {
+        Code::ProtocolVersion
+    } else {
+        return warn!(%address, %error, "TLS with {address} failed: {error}");
+    };
+    warn!(target: SECURITY, %code, %address, %error, "TLS with {address} failed: {error}");
 }
 
 /// Ends a connection whose handshake failed so that the alert arrives.
@@ -201,29 +276,90 @@ async fn part(mut stream: TcpStream) {
     }
 }
 
-async fn speak(stream: TlsStream<TcpStream>, router: Router, stop: CancellationToken) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
-    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+/// A connection after its handshake.
+struct Speaking {
+    peer: Peer,
+    register: watch::Receiver<Arc<Register>>,
+    stop: CancellationToken,
+}
+
+impl Speaking {
+    /// Serves requests until the other side leaves, the hub stops, or this peer may speak no longer.
+    async fn run(mut self, stream: TlsStream<TcpStream>, router: Router) {
+        let mut http = http1::Builder::new();
+        let head_max = if self.peer.identity.is_ok() { HEAD_MAX } else { HANDSHAKE_MAX };
+        http.timer(TokioTimer::new()).header_read_timeout(head_max);
+        let router = router.layer(from_fn(whole)).layer(Extension(self.peer.clone()));
+        let service = TowerToHyperService::new(router);
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            why = may_no_longer(&self.peer, &mut self.register) => {
+                let (address, agent) = (self.peer.address, self.peer.identity.as_ref().ok());
+                warn!(target: SECURITY, %address, ?agent, "Cut a connection from {address}: {why}");
+                return;
+            }
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%error, "A connection ended: {error}");
         }
-    };
-    if let Err(error) = ended {
-        debug!(%error, "A connection ended: {error}");
     }
 }
 
-fn identity_of(stream: &TlsStream<TcpStream>) -> Result<AgentId, NoIdentity> {
-    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    identity::agent_of(chain.first().ok_or(NoIdentity::Absent)?)
+/// Lets a request through whose end is told in one way alone: two that differ are how one request
+/// is hidden in another.
+async fn whole(request: Request, next: Next) -> Response {
+    let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+    let lengths = request.headers().get_all(header::CONTENT_LENGTH).iter().count();
+    if !chunked && lengths <= 1 {
+        return next.run(request).await;
+    }
+    let what = "a body is told by one Content-Length, and not by Transfer-Encoding";
+    warn!(target: SECURITY, code = %Code::FrameDamaged, "Refused a request: {what}");
+    let mut response = https::answer(&https::refusal(Code::FrameDamaged, what));
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
-/// TLS 1.3 only, client certificate required, nothing resumed.
+/// Waits until a peer that spoke may do so no longer.
+async fn may_no_longer(peer: &Peer, register: &mut watch::Receiver<Arc<Register>>) -> &'static str {
+    let left = peer.shown.map(|shown| shown.not_after.since(Timestamp::now()));
+    let ends = tokio::time::sleep(left.unwrap_or(STRANGER_MAX).min(CONNECTION_MAX));
+    let mut ends = std::pin::pin!(ends);
+    // One that may not speak from the beginning is told why with each request.
+    let mut spoke = peer.is_admitted(&register.borrow_and_update());
+    loop {
+        tokio::select! {
+            () = ends.as_mut() => return "its certificate has ended, or it was open too long",
+            changed = register.changed() => {
+                if changed.is_err() {
+                    return "the hub ends";
+                }
+                let may = peer.is_admitted(&register.borrow_and_update());
+                if spoke && !may {
+                    return "its agent may speak no longer";
+                }
+                spoke = may;
+            }
+        }
+    }
+}
+
+fn peer_of(stream: &TlsStream<TcpStream>, address: SocketAddr) -> Peer {
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let Some(leaf) = chain.first() else {
+        return Peer { identity: Err(NoIdentity::Absent), address, shown: None };
+    };
+    Peer { identity: identity::agent_of(leaf), address, shown: identity::shown(leaf) }
+}
+
+/// TLS 1.3 only, nothing resumed; a certificate is required, but of a hub that enrols, whose routes
+/// require it.
 ///
 /// # Errors
 /// When a certificate or key of the plan is none.
@@ -236,9 +372,12 @@ pub fn tls_config(plan: &Plan) -> Result<ServerConfig, Fault> {
         let certificate = certificate.map_err(|error| wrong("ca_file", error.into()))?;
         roots.add(certificate).map_err(|error| wrong("ca_file", error.into()))?;
     }
-    let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
-        .build()
-        .map_err(|error| wrong("ca_file", error.into()))?;
+    let mut verifier = WebPkiClientVerifier::builder(Arc::new(roots));
+    if plan.issuing.is_some() {
+        // Whoever is to be enrolled has none yet; everything else asks for one.
+        verifier = verifier.allow_unauthenticated();
+    }
+    let verifier = verifier.build().map_err(|error| wrong("ca_file", error.into()))?;
     let chain = CertificateDer::pem_slice_iter(&plan.certificate_pem)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| wrong("certificate_file", error.into()))?;

@@ -28,17 +28,23 @@ use tracing::{debug, error, info, warn};
 
 use crate::accounts::People;
 use crate::accounts::secret::Sealer;
+use crate::admission::{Admission, Registrar};
 use crate::catalog::Catalog;
 use crate::config::plan::Plan;
 use crate::config::register::Register;
 use crate::fleet;
 use crate::identity;
+use crate::identity::issue::Issuing;
 use crate::incidents;
 use crate::ingest::{Ingest, Parts};
-use crate::listen::{Listener, https, log};
+use crate::keeping::Terms;
+use crate::keeping::files::Sources;
+use crate::keeping::schedule::Schedule;
+use crate::listen::{Listener, enrol, https, log};
 use crate::portal::{self, Portal};
 use crate::transfers::folder::Folder;
 use crate::transfers::keys::{self, Moment};
+use crate::transfers::mirror::Mirror;
 use crate::transfers::publish::Publisher;
 use crate::transfers::{Log, sequence};
 use crate::views::metrics::Metrics;
@@ -95,7 +101,7 @@ pub async fn open_warehouse(plan: &Plan) -> Result<Warehouse, Fault> {
 pub async fn serve(plan: Plan) -> Result<(), Fault> {
     let signals = Signals::listen()?;
     let warehouse = open_warehouse(&plan).await?;
-    let served = serve_on(&plan, warehouse.clone(), signals).await;
+    let served = serve_on(plan, warehouse.clone(), signals).await;
     warehouse.close().await;
     info!("The hub has stopped");
     served
@@ -110,16 +116,18 @@ struct Jobs {
     stop: CancellationToken,
 }
 
-async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Result<(), Fault> {
+async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Result<(), Fault> {
     let (catalog, entries) = (
         Catalog::open(warehouse.clone(), plan.signing_key.public()).await?,
         Log::new(plan.signing_key.clone()),
     );
-    keys::remember(&warehouse, &plan.register, entries.key(), Moment::Before).await?;
-    let (publisher, folder, log_key) = published_log(plan, &warehouse)?;
+    let registrar =
+        Registrar::open(warehouse.clone(), plan.signing_key.clone(), plan.register.clone());
+    let registrar = Arc::new(registrar.await?);
+    let register_seen = registrar.watch();
+    let (publisher, folder, log_key) = published_log(&plan, &warehouse)?;
     let metrics = Metrics::default();
-    let (register, register_seen) = watch::channel(Arc::new(plan.register.clone()));
-    let (has_room, has_room_seen) = watch::channel(look_for_room(&warehouse, plan).await);
+    let (has_room, has_room_seen) = watch::channel(look_for_room(&warehouse, &plan).await);
     let (batches, connections) = (TaskTracker::new(), TaskTracker::new());
     let ingest = Arc::new(Ingest::new(Parts {
         warehouse: warehouse.clone(),
@@ -131,8 +139,8 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
         has_room: has_room_seen.clone(),
         tasks: batches.clone(),
     }));
-    let listener = Listener::open(plan, metrics.clone()).await?;
-    let pages = pages(plan, (&warehouse, &entries), &folder, register_seen.clone()).await?;
+    let listener = Listener::open(&plan, register_seen.clone(), metrics.clone()).await?;
+    let pages = pages(&plan, (&warehouse, &entries), &folder, register_seen.clone()).await?;
     let views = bind(plan.metrics_listen).await?;
     let stop = CancellationToken::new();
     let jobs = Jobs {
@@ -145,13 +153,16 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
     jobs.start_watch(plan.disk_reserve, has_room);
     jobs.start_tending();
     jobs.start_keys(register_seen.clone());
+    jobs.start_register(Arc::clone(&registrar));
     jobs.start_sequencer(publisher);
-    jobs.start_views(
-        views,
-        Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen },
-    );
+    jobs.start_backups(&plan, &folder, &metrics);
+    let shown = Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen };
+    jobs.start_views(views, shown);
     let address = listener.address().unwrap_or(plan.listen);
-    let routes = https::router(Arc::clone(&ingest)).merge(log::router(log::Shown {
+    let admission = admission(plan.issuing, &plan.ca_pem, &jobs, &registrar);
+    let routes = https::router(Arc::clone(&ingest));
+    let routes = routes.merge(enrol::router(Arc::clone(&ingest), admission));
+    let routes = routes.merge(log::router(log::Shown {
         ingest,
         warehouse: warehouse.clone(),
         folder,
@@ -160,26 +171,26 @@ async fn serve_on(plan: &Plan, warehouse: Warehouse, mut signals: Signals) -> Re
         register: register_seen,
     }));
     let accepting = connections.spawn(listener.run(routes, connections.clone(), stop.clone()));
-    if let Some((door, router)) = pages {
-        drop(connections.spawn(door.run(router, connections.clone(), stop.clone())));
-    }
+    let people = pages.map(|(door, pages)| door.run(pages, connections.clone(), stop.clone()));
+    drop(people.map(|people| connections.spawn(people)));
     info!(%address, agents = plan.register.len(), "The hub listens on {address}");
     notify("READY=1");
     while signals.next().await == Asked::Reload {
-        reload(&jobs, &plan.agents_dir, &register).await;
+        reload(&jobs, &plan.agents_dir, &registrar).await;
     }
     notify("STOPPING=1");
     info!("Stopping: batches in flight have {DRAIN_MAX:?} to finish");
     stop.cancel();
     drop(accepting.await);
-    drain(&[batches, connections]).await;
+    drain([&batches, &connections]).await;
     jobs.stop().await;
     Ok(())
 }
 
-async fn drain(trackers: &[TaskTracker]) {
+/// Waits for what is under way, for as long as it may take.
+async fn drain(under_way: [&TaskTracker; 2]) {
     let drained = async {
-        for tracker in trackers {
+        for tracker in under_way {
             tracker.close();
             tracker.wait().await;
         }
@@ -187,6 +198,13 @@ async fn drain(trackers: &[TaskTracker]) {
     if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
         warn!("Batches in flight did not finish in time; they are not acknowledged");
     }
+}
+
+/// The hub's own files, as a backup takes them along.
+#[must_use]
+pub fn sources(plan: &Plan, terms: &Terms) -> Sources {
+    let left_out = vec![terms.to.clone(), terms.key_file.clone()];
+    Sources { config: plan.file.clone(), state_dir: plan.state_dir.clone(), left_out }
 }
 
 /// The pages for people and the port they are reached by, where the configuration names one.
@@ -208,15 +226,52 @@ async fn pages(
 
 /// The log's files, who writes them, and the hub's word for their key.
 fn published_log(plan: &Plan, warehouse: &Warehouse) -> Result<(Publisher, Folder, LogKey), Fault> {
-    let log_key = identity::log_key(&plan.log_key.path)?;
+    let log_key = identity::files::log_key(&plan.log_key.path)?;
     let folder = Folder::new(&plan.state_dir, log_key.public());
     let stated = LogKey::sign(log_key.public(), &plan.signing_key);
     let hub_key = plan.signing_key.clone();
+    let copy = |terms: &Terms| Mirror::new(Folder::new(&terms.to, log_key.public()));
+    let mirror = plan.backup.as_ref().map(copy);
     let publisher = Publisher::new(warehouse.clone(), folder.clone(), log_key, hub_key);
+    let publisher = publisher.mirrored(mirror);
     Ok((publisher, folder, stated))
 }
 
+/// What issues certificates.
+fn admission(
+    issuing: Option<Issuing>,
+    ca_pem: &[u8],
+    jobs: &Jobs,
+    registrar: &Arc<Registrar>,
+) -> Arc<Admission> {
+    Arc::new(Admission {
+        warehouse: jobs.warehouse.clone(),
+        log: jobs.log.clone(),
+        issuing,
+        ca: String::from_utf8_lossy(ca_pem).into_owned(),
+        registrar: Arc::clone(registrar),
+    })
+}
+
 impl Jobs {
+    /// What other processes decided about agents, looked at every second.
+    fn start_register(&self, registrar: Arc<Registrar>) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let mut said = None;
+            while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+                match tokio::time::timeout(PROBE_MAX, registrar.refresh()).await {
+                    Ok(Err(fault)) if said != Some(fault.code) => {
+                        warn!(code = %fault.code, "What was decided about agents is not read: {}", fault.chain());
+                        said = Some(fault.code);
+                    }
+                    Ok(Ok(())) => said = None,
+                    Ok(Err(_)) | Err(_) => {}
+                }
+            }
+        });
+    }
+
     /// Free disk and contracts, looked at every second.
     fn start_watch(&self, reserve: ByteSize, has_room: watch::Sender<bool>) {
         let (warehouse, catalog, stop) =
@@ -288,6 +343,20 @@ impl Jobs {
                 warn!(code = %fault.code, "Entries wait for their numbers: {}", fault.chain());
             }
         });
+    }
+
+    /// Backups as the file says; none without a place.
+    fn start_backups(&self, plan: &Plan, folder: &Folder, metrics: &Metrics) {
+        let Some(terms) = plan.backup.clone() else { return };
+        let schedule = Schedule {
+            sources: sources(plan, &terms),
+            terms,
+            warehouse: self.warehouse.clone(),
+            log: self.log.clone(),
+            folder: folder.clone(),
+            metrics: metrics.clone(),
+        };
+        self.tasks.spawn(schedule.run(self.stop.clone()));
     }
 
     fn start_views(&self, listener: TcpListener, views: Views) {
@@ -363,14 +432,11 @@ fn report_room(room: bool, reserve: ByteSize) {
 }
 
 /// Takes over a changed register; a wrong one is reported and the last good one stays.
-async fn reload(
-    jobs: &Jobs,
-    agents_dir: &std::path::Path,
-    register: &watch::Sender<Arc<Register>>,
-) {
+async fn reload(jobs: &Jobs, agents_dir: &std::path::Path, registrar: &Registrar) {
     match Register::read(agents_dir) {
         Ok(read) => {
-            let kept = keys::remember(&jobs.warehouse, &read, jobs.log.key(), Moment::Before);
+            let both = registrar.over(&read).await;
+            let kept = keys::remember(&jobs.warehouse, &both, jobs.log.key(), Moment::Before);
             // Whoever was suspended must not wait for a database that does not answer.
             match tokio::time::timeout(PROBE_MAX, kept).await {
                 Ok(Ok(())) => {}
@@ -380,7 +446,7 @@ async fn reload(
                 }
             }
             info!(agents = read.len(), "The register was read again: {} agents", read.len());
-            register.send_replace(Arc::new(read));
+            registrar.take_files(read).await;
         }
         Err(faults) => {
             for fault in faults {

@@ -9,6 +9,8 @@ pub mod sheet;
 pub mod export;
 pub mod page;
 pub mod keys;
+pub mod acts;
+pub mod mirror;
 pub mod sequence;
 pub mod folder;
 pub mod writer;
@@ -153,6 +155,8 @@ impl Log {
             hub_version: crate::VERSION.to_owned(),
             step: None,
             restored: None,
+            identity: None,
+            act: None,
             deed: None,
         };
         let receipt = SignedReceipt::sign(receipt, &self.key);
@@ -250,7 +254,12 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::Category => "category",
         Kind::Proof => "proof",
         Kind::Restore => "restore",
+        Kind::Identity => "identity",
+        Kind::Backup => "backup",
+        Kind::Read => "read",
         Kind::Export => "export",
+        Kind::Destroy => "destroy",
+        Kind::Disclose => "disclose",
         Kind::Operator => "operator",
     }
 }

@@ -18,8 +18,10 @@ mod compact;
 mod digest;
 pub mod apply;
 pub mod history;
+pub mod gone;
 
 use cluster::Cluster;
+pub use cluster::copy::{Copying, unpack};
 use external::Reached;
 
 use crate::error::statement_fault;
@@ -179,6 +181,27 @@ impl Warehouse {
         if let Some(cluster) = &self.cluster {
             cluster.stop().await;
         }
+    }
+
+    /// Begins to copy the whole private cluster while it goes on working.
+    ///
+    /// # Errors
+    /// `config_invalid` for an external server, whose administrator backs it up; otherwise when the
+    /// copy does not begin.
+    pub async fn copy_out(&self) -> Result<Copying, Fault> {
+        let Some(cluster) = &self.cluster else {
+            let what = "the warehouse is an external server: its administrator backs it up";
+            return Err(Fault::new(Code::ConfigInvalid, what));
+        };
+        // Kept out of the pool: what it holds goes with it.
+        let client = Object::take(self.client().await?);
+        cluster.copy_out(client).await
+    }
+
+    /// Whether the warehouse is a private cluster.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        self.cluster.is_some()
     }
 
     /// Free bytes where the private cluster lies; `None` for an external server.

@@ -6,6 +6,11 @@
 //! them: `link n = SHA-256(link n-1 · SHA-256(entry n))`. The transparency log takes the same entry
 //! bytes into its leaves ([`crate::leaf`]): number n is leaf n-1.
 
+pub mod act;
+mod identity;
+
+pub use identity::{IdentityAct, IdentityStep};
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -35,8 +40,18 @@ pub enum Kind {
     Proof,
     /// The hub's database was restored from a backup; the log goes on (decision 0016).
     Restore,
-    /// Entries or figures of the log were written out for somebody ([`Deed`]).
+    /// A step in the life of an agent's identity ([`IdentityStep`]).
+    Identity,
+    /// A backup was made, tried out or restored (CT-36, CB-19).
+    Backup,
+    /// Rows were shown to a person.
+    Read,
+    /// Rows were written to a file.
     Export,
+    /// Rows were destroyed at the end of their retention (HU-26b).
+    Destroy,
+    /// Entries or figures of the log were written out for somebody ([`Deed`]).
+    Disclose,
     /// A person came, was turned away, or changed who may come ([`Deed`]).
     Operator,
 }
@@ -124,7 +139,13 @@ pub struct Entry {
     /// For `restore`: what was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<Restored>,
-    /// For `export` and `operator`: who did what.
+    /// For `identity`: which step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Box<IdentityStep>>,
+    /// For `backup`, `read`, `export` and `destroy`: what was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<act::Act>,
+    /// For `disclose` and `operator`: who did what.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deed: Option<Deed>,
 }
@@ -144,6 +165,41 @@ pub struct LogLine {
 }
 
 impl Entry {
+    /// An entry of something the hub did at this moment, with nothing said of it yet.
+    #[must_use]
+    pub fn of_hub(kind: Kind, transfer: u64, now: Timestamp, hub_version: &str) -> Self {
+        Self {
+            v: 1,
+            kind,
+            transfer,
+            agent: None,
+            dataset: None,
+            header: None,
+            agent_signature: None,
+            refused: None,
+            compared: None,
+            contract: None,
+            bytes: 0,
+            received_at: now,
+            committed_at: now,
+            hub_version: hub_version.to_owned(),
+            step: None,
+            restored: None,
+            act: None,
+            identity: None,
+            deed: None,
+        }
+    }
+
+    /// The person who did what it tells, where one did.
+    #[must_use]
+    pub fn by(&self) -> Option<&str> {
+        let deed = self.deed.as_ref().map(|deed| deed.by.as_str());
+        let act = || self.act.as_ref().and_then(act::Act::by);
+        let step = || self.identity.as_ref().and_then(|step| step.by.as_deref());
+        deed.or_else(act).or_else(step)
+    }
+
     /// The canonical bytes and the hub's signature over them.
     #[must_use]
     pub fn seal(&self, key: &SigningKey) -> (String, Signature) {
@@ -294,25 +350,45 @@ impl LogVerifier {
         if entry.restored.is_some() != (entry.kind == Kind::Restore) {
             return Err("only a restore may say what was lost".to_owned());
         }
+        if entry.identity.is_some() != (entry.kind == Kind::Identity) {
+            return Err("only a step of an identity may say which".to_owned());
+        }
+        let acts = matches!(entry.kind, Kind::Backup | Kind::Read | Kind::Export | Kind::Destroy);
+        if entry.act.as_ref().map(act::Act::kind) != acts.then_some(entry.kind) {
+            return Err("says that something else was done than its kind".to_owned());
+        }
         let taken = entry.deed.as_ref().map(|deed| deed.taken.is_some());
         let expected = match entry.kind {
-            Kind::Export => Some(true),
+            Kind::Disclose => Some(true),
             Kind::Operator => Some(false),
             Kind::Push
             | Kind::Refuse
             | Kind::Contract
             | Kind::Category
             | Kind::Proof
-            | Kind::Restore => None,
+            | Kind::Restore
+            | Kind::Identity
+            | Kind::Backup
+            | Kind::Read
+            | Kind::Export
+            | Kind::Destroy => None,
         };
         if taken != expected {
-            return Err("only an export or an operator's deed may say who did what".to_owned());
+            return Err("only a disclosure or an operator's deed may say who did what".to_owned());
         }
         match entry.kind {
             Kind::Push => self.check_push(&entry)?,
             Kind::Refuse => self.refused += 1,
             Kind::Contract => self.check_step(&entry)?,
-            Kind::Category | Kind::Proof | Kind::Export | Kind::Operator => {}
+            Kind::Category
+            | Kind::Proof
+            | Kind::Identity
+            | Kind::Backup
+            | Kind::Read
+            | Kind::Export
+            | Kind::Destroy
+            | Kind::Disclose
+            | Kind::Operator => {}
             Kind::Restore => self.missing += last - self.number,
         }
         (self.number, self.link) = (line.number, line.link);
@@ -408,6 +484,8 @@ mod tests {
             hub_version: "0.1.0".to_owned(),
             step: None,
             restored: None,
+            identity: None,
+            act: None,
             deed: None,
         }
     }

@@ -97,6 +97,22 @@ pub enum Code {
     AgentUnknown,
     /// The hub has suspended this agent (CT-40).
     AgentSuspended,
+    /// The hub has withdrawn this agent's identity.
+    AgentRevoked,
+    /// Two installations used one identity; both are locked.
+    IdentityCloned,
+    /// A newer enrolment or a decision at the hub has made this certificate void.
+    CertificateVoid,
+    /// The one-time code is unknown, over, or not for this.
+    EnrolRefused,
+    /// The one-time code was used with other keys before.
+    EnrolReplayed,
+    /// The enrolment waits for a second person at the hub.
+    EnrolPending,
+    /// The bound key cannot bring this identity back.
+    RecoveryRefused,
+    /// A step that needs a second person was taken by the first, or without one.
+    SecondPerson,
     /// The hub has no contract for this dataset.
     DatasetUnknown,
     /// Agent and hub hold different contracts for this dataset (CT-15).
@@ -139,6 +155,16 @@ pub enum Code {
     LogForked,
     /// The log does not hold an entry that the hub gave a receipt for.
     LogEntryMissing,
+    /// The newest complete backup is too old, or there is none (CB-19).
+    BackupOverdue,
+    /// A backup cannot be opened, or is not what its manifest says.
+    BackupBroken,
+    /// The agreed retention has not ended, or a hold forbids destruction (CB-18).
+    RetentionRuns,
+    /// A purpose that the legal profile or the contract does not have (HU-02, CT-43).
+    PurposeNotAgreed,
+    /// A key of another form than the dataset's.
+    KeyUnfit,
     /// An account's name, role or unit is not one, or the name is taken.
     AccountInvalid,
     /// There is no account of that name, or it may not be seen.
@@ -250,7 +276,7 @@ impl Error for Fault {
 
 /// What is said of every code, in the order of [`Code`].
 #[rustfmt::skip] // one code a line, so that the catalogue reads as a table
-pub const CATALOGUE: [Words; 62] = [
+pub const CATALOGUE: [Words; 75] = [
     Words { code: Code::ConfigInvalid, name: "config_invalid", class: Class::Operator, meaning_vi: "Tệp cấu hình sai.", meaning_en: "A configuration file is wrong.", remedy_vi: "Sửa dòng được nêu rồi chạy lại `check`.", remedy_en: "Correct the line that is named and run `check` again." },
     Words { code: Code::SecretUnreadable, name: "secret_unreadable", class: Class::Operator, meaning_vi: "Không đọc được tệp mật khẩu, khóa hoặc chứng thư.", meaning_en: "A password, key or certificate file cannot be read.", remedy_vi: "Kiểm tra tệp có tồn tại, thuộc người dùng của dịch vụ và có quyền 0600.", remedy_en: "Check that the file exists, belongs to the service's user and has mode 0600." },
     Words { code: Code::ContractInvalid, name: "contract_invalid", class: Class::Operator, meaning_vi: "Tệp hợp đồng dữ liệu sai hoặc tự mâu thuẫn.", meaning_en: "A contract file is wrong or contradicts itself.", remedy_vi: "Sửa quy tắc được nêu; cơ quan và trung tâm phải giữ cùng một tệp.", remedy_en: "Correct the rule that is named; agency and hub must hold the same file." },
@@ -288,6 +314,14 @@ pub const CATALOGUE: [Words; 62] = [
     Words { code: Code::ProtocolVersion, name: "protocol_version", class: Class::Operator, meaning_vi: "Tác tử và trung tâm dùng phiên bản giao thức khác nhau.", meaning_en: "Agent and hub speak different versions of the protocol.", remedy_vi: "Cập nhật bên cũ hơn.", remedy_en: "Update the older of the two." },
     Words { code: Code::AgentUnknown, name: "agent_unknown", class: Class::Operator, meaning_vi: "Trung tâm không biết tác tử này.", meaning_en: "The hub does not know this agent.", remedy_vi: "Nhờ người vận hành trung tâm đăng ký tác tử.", remedy_en: "Let the hub's operator register the agent." },
     Words { code: Code::AgentSuspended, name: "agent_suspended", class: Class::Operator, meaning_vi: "Trung tâm đã tạm ngừng tác tử này (CT-40).", meaning_en: "The hub has suspended this agent (CT-40).", remedy_vi: "Hỏi người vận hành trung tâm về lý do.", remedy_en: "Ask the hub's operator for the reason." },
+    Words { code: Code::AgentRevoked, name: "agent_revoked", class: Class::Operator, meaning_vi: "Trung tâm đã thu hồi danh tính của tác tử này.", meaning_en: "The hub has withdrawn this agent's identity.", remedy_vi: "Hỏi người vận hành trung tâm về lý do; để dùng lại phải ghi danh lại bằng một mã mới (`phusa-agent enrol`).", remedy_en: "Ask the hub's operator for the reason; to be used again it must be enrolled with a new code (`phusa-agent enrol`)." },
+    Words { code: Code::IdentityCloned, name: "identity_cloned", class: Class::Operator, meaning_vi: "Hai máy dùng cùng một danh tính (đĩa bị sao chép); cả hai bị khóa.", meaning_en: "Two installations used one identity (a copied disk); both are locked.", remedy_vi: "Tìm và tắt bản sao. Trung tâm mở khóa sau khi rõ nguyên nhân, hoặc cấp mã mới để ghi danh lại máy đúng.", remedy_en: "Find the copy and turn it off. The hub lifts the lock once the cause is known, or gives a new code to enrol the right machine." },
+    Words { code: Code::CertificateVoid, name: "certificate_void", class: Class::Operator, meaning_vi: "Chứng thư này không còn giá trị: danh tính đã được ghi danh lại hoặc mở khóa cho một chứng thư mới hơn.", meaning_en: "This certificate is void: the identity was enrolled anew, or unlocked for a newer certificate.", remedy_vi: "Nếu đây là máy đúng, ghi danh lại bằng mã mới. Nếu không, tắt máy này.", remedy_en: "If this is the right machine, enrol it with a new code. If not, turn it off." },
+    Words { code: Code::EnrolRefused, name: "enrol_refused", class: Class::Operator, meaning_vi: "Mã một lần không tồn tại, hết hạn, không phải cho tác tử này, hoặc đã bị từ chối.", meaning_en: "The one-time code is unknown, over, not for this agent, or was refused.", remedy_vi: "Đọc lại lý do được nêu; xin người vận hành trung tâm một mã mới (`phusa-hub enrol create`).", remedy_en: "Read the reason that is named; ask the hub's operator for a new code (`phusa-hub enrol create`)." },
+    Words { code: Code::EnrolReplayed, name: "enrol_replayed", class: Class::Operator, meaning_vi: "Mã một lần này đã được dùng với khóa khác; việc này được báo cáo.", meaning_en: "This one-time code was used with other keys before; this is reported.", remedy_vi: "Nếu không phải bạn dùng lần trước, mã đã lộ: báo người vận hành trung tâm thu hồi tác tử ấy và cấp mã mới.", remedy_en: "If the first use was not yours the code has leaked: let the hub's operator revoke that agent and give a new code." },
+    Words { code: Code::EnrolPending, name: "enrol_pending", class: Class::Retry, meaning_vi: "Việc ghi danh chờ người thứ hai ở trung tâm duyệt.", meaning_en: "The enrolment waits for a second person at the hub.", remedy_vi: "Đọc dấu vân tay được in ra cho người duyệt; lệnh tự hỏi lại. Ở trung tâm: `phusa-hub enrol ls`, rồi `approve` hoặc `refuse`.", remedy_en: "Read the fingerprint that is printed to whoever approves; the command asks again by itself. At the hub: `phusa-hub enrol ls`, then `approve` or `refuse`." },
+    Words { code: Code::RecoveryRefused, name: "recovery_refused", class: Class::Operator, meaning_vi: "Không thể khôi phục danh tính bằng khóa ràng buộc.", meaning_en: "The bound key cannot bring this identity back.", remedy_vi: "Ghi danh lại bằng một mã mới (`phusa-agent enrol`).", remedy_en: "Enrol anew with a new code (`phusa-agent enrol`)." },
+    Words { code: Code::SecondPerson, name: "second_person", class: Class::Operator, meaning_vi: "Việc này cần một người thứ hai xác nhận (CT-40, HU-26b).", meaning_en: "This needs a second person (CT-40, HU-26b).", remedy_vi: "Người khác với người đã yêu cầu chạy lệnh được nêu, với tên của mình trong `--by`.", remedy_en: "Somebody else than who asked runs the command that is named, with their own name in `--by`." },
     Words { code: Code::DatasetUnknown, name: "dataset_unknown", class: Class::Operator, meaning_vi: "Trung tâm không có hợp đồng cho bộ dữ liệu này.", meaning_en: "The hub has no contract for this dataset.", remedy_vi: "Nhờ người vận hành trung tâm áp dụng hợp đồng.", remedy_en: "Let the hub's operator apply the contract." },
     Words { code: Code::ContractMismatch, name: "contract_mismatch", class: Class::Operator, meaning_vi: "Tác tử và trung tâm giữ hợp đồng khác nhau cho bộ dữ liệu này (CT-15).", meaning_en: "Agent and hub hold different contracts for this dataset (CT-15).", remedy_vi: "So sánh hai tệp; hai bên phải giữ đúng bản đã thống nhất.", remedy_en: "Compare the two files; both sides must hold the version that was agreed." },
     Words { code: Code::ContractUnsigned, name: "contract_unsigned", class: Class::Operator, meaning_vi: "Hợp đồng chưa được cơ quan chủ quản và trung tâm cùng ký (CT-15).", meaning_en: "The contract is not signed by its owner and by the hub (CT-15).", remedy_vi: "Cơ quan chủ quản chạy `phusa-agent contract approve`, trung tâm chạy `phusa-hub contract approve` rồi `apply`. Chưa có gì được gửi.", remedy_en: "The owner runs `phusa-agent contract approve`, the hub `phusa-hub contract approve` and `apply`. Nothing was sent." },
@@ -309,6 +343,11 @@ pub const CATALOGUE: [Words; 62] = [
     Words { code: Code::LogRestored, name: "log_restored", class: Class::Operator, meaning_vi: "Cơ sở dữ liệu của trung tâm cũ hơn nhật ký đã công bố: một bản sao lưu đã được khôi phục, hoặc có mục bị xóa. Lô vẫn được nhận, mục mới chờ số.", meaning_en: "The hub's database is behind its published log: a backup was restored, or entries were removed. Batches are still taken, new entries wait for their numbers.", remedy_vi: "Nếu việc khôi phục là cố ý, chạy `phusa-hub log continue --because \"…\"`: nhật ký đi tiếp và ghi rõ các mục đã mất. Nếu không, giữ nguyên mọi thứ và tìm nguyên nhân.", remedy_en: "If the restore was meant, run `phusa-hub log continue --because \"…\"`: the log goes on and names the entries that were lost. If not, leave everything as it is and find out why." },
     Words { code: Code::LogForked, name: "log_forked", class: Class::Operator, meaning_vi: "Trung tâm đưa ra một nhật ký không nối tiếp nhật ký mà tác tử này đã thấy.", meaning_en: "The hub showed a log that does not extend the one this agent saw before.", remedy_vi: "Cả hai bản đã ký được giữ trong `ledger/_log/`. Báo cho thanh tra; không xóa gì. Việc gửi dữ liệu vẫn tiếp tục; tác tử chỉ đồng ký những gì nối tiếp điều nó đã thấy.", remedy_en: "Both signed versions are kept in `ledger/_log/`. Tell the inspector; delete nothing. Delivery goes on; the agent cosigns only what extends what it saw." },
     Words { code: Code::LogEntryMissing, name: "log_entry_missing", class: Class::Operator, meaning_vi: "Nhật ký không có mục mà trung tâm đã cấp biên nhận.", meaning_en: "The log does not hold an entry that the hub gave a receipt for.", remedy_vi: "Biên nhận có chữ ký nằm trong sổ của tác tử; hỏi người vận hành trung tâm xem cơ sở dữ liệu có được khôi phục từ bản sao lưu không.", remedy_en: "The signed receipt is in the agent's ledger; ask the hub's operator whether the database was restored from a backup." },
+    Words { code: Code::BackupOverdue, name: "backup_overdue", class: Class::Operator, meaning_vi: "Bản sao lưu hoàn chỉnh mới nhất đã quá cũ, hoặc chưa có bản nào (CB-19).", meaning_en: "The newest complete backup is too old, or there is none (CB-19).", remedy_vi: "Xem nơi lưu trong `[backup]` có gắn và còn chỗ không, rồi chạy `phusa-hub backup make`; trung tâm tự thử lại.", remedy_en: "See whether the place in `[backup]` is mounted and has room, then run `phusa-hub backup make`; the hub tries again by itself." },
+    Words { code: Code::BackupBroken, name: "backup_broken", class: Class::Operator, meaning_vi: "Bản sao lưu không mở được hoặc không đúng với bản kê của nó.", meaning_en: "A backup cannot be opened, or is not what its manifest says.", remedy_vi: "Kiểm tra tệp khóa được nêu; nếu khóa đúng thì bản sao này đã hỏng: dùng bản khác trong `phusa-hub backup ls` và tạo bản mới.", remedy_en: "Check the key file named; if the key is right, this copy is damaged: use another of `phusa-hub backup ls`, and make a new one." },
+    Words { code: Code::RetentionRuns, name: "retention_runs", class: Class::Operator, meaning_vi: "Thời hạn lưu trữ đã thỏa thuận chưa hết, hoặc có lệnh giữ dữ liệu: chưa được hủy (CB-18).", meaning_en: "The agreed retention has not ended, or a hold is in force: nothing may be destroyed yet (CB-18).", remedy_vi: "Xem `phusa-hub warehouse destroy plan` và `warehouse hold ls`; chọn thời điểm sớm hơn, hoặc chờ.", remedy_en: "See `phusa-hub warehouse destroy plan` and `warehouse hold ls`; choose an earlier moment, or wait." },
+    Words { code: Code::PurposeNotAgreed, name: "purpose_not_agreed", class: Class::Operator, meaning_vi: "Mục đích không có trong hồ sơ pháp lý của tỉnh hoặc trong hợp đồng (HU-02).", meaning_en: "The purpose is not one of the province's legal profile or of the contract (HU-02).", remedy_vi: "Dùng một mã được nêu; nếu cần mục đích khác thì phải thỏa thuận lại hợp đồng.", remedy_en: "Use one of the codes named; another purpose needs another version of the contract." },
+    Words { code: Code::KeyUnfit, name: "key_unfit", class: Class::Operator, meaning_vi: "Khóa đưa vào không đúng dạng khóa của bộ dữ liệu.", meaning_en: "The key given is not of the form the dataset's keys have.", remedy_vi: "Nhập đủ các trường khóa theo thứ tự trong hợp đồng (`phusa-hub contract show`).", remedy_en: "Give every key field in the contract's order (`phusa-hub contract show`)." },
     Words { code: Code::AccountInvalid, name: "account_invalid", class: Class::Operator, meaning_vi: "Tên, vai trò hoặc đơn vị của tài khoản không hợp lệ, hoặc tên đã có người dùng.", meaning_en: "An account's name, role or unit is not one, or the name is taken.", remedy_vi: "Sửa điều được nêu; xem các tài khoản bằng `phusa-hub account ls`.", remedy_en: "Correct what is named; see the accounts with `phusa-hub account ls`." },
     Words { code: Code::AccountUnknown, name: "account_unknown", class: Class::Operator, meaning_vi: "Không có tài khoản mang tên này, hoặc bạn không được xem.", meaning_en: "There is no account of that name, or you may not see it.", remedy_vi: "Xem các tên bằng `phusa-hub account ls`.", remedy_en: "See the names with `phusa-hub account ls`." },
     Words { code: Code::RightMissing, name: "right_missing", class: Class::Operator, meaning_vi: "Vai trò của bạn không cho phép việc này (CB-07); lần thử đã được ghi vào nhật ký.", meaning_en: "Your role does not allow this (CB-07); the try stands in the log.", remedy_vi: "Nhờ người có quyền: quản trị chung lập quản trị đơn vị, quản trị đơn vị lập tài khoản trong đơn vị mình.", remedy_en: "Ask whoever may: the general administrator makes unit administrators, a unit's administrator makes accounts of its own unit." },

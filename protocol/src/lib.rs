@@ -3,7 +3,7 @@
 //! There is no I/O here, no async, and no clock but in [`time`]. Reading order follows a row:
 //! its names ([`ids`]), its fields ([`value`], [`row`]), what happened to it ([`change`]), the
 //! agreement that lets it travel ([`contract`]), the batch it travels in ([`batch`], [`frame`]),
-//! who may send what next ([`hello`], [`delivery`]) and what is written down about it
+//! who may speak at all ([`identity`]), who may send what next ([`hello`], [`delivery`]) and what is written down about it
 //! ([`receipt`], [`deed`], [`entry`]), how nobody can take that back ([`leaf`], [`tree`], [`tile`], [`note`],
 //! [`checkpoint`], [`policy`], [`evidence`], [`minutes`]), and how both ends prove that they hold the same
 //! ([`proof`]).
@@ -21,6 +21,7 @@ pub mod hex;
 pub mod digest;
 pub mod batch;
 pub mod frame;
+pub mod identity;
 pub mod hello;
 pub mod delivery;
 pub mod receipt;

@@ -232,7 +232,16 @@ impl Tally {
                 *self.refused.entry((entry.dataset, code)).or_default() += 1;
             }
             Kind::Proof => self.prove(&entry).ok_or_else(|| wrong("compares nothing"))?,
-            Kind::Contract | Kind::Category | Kind::Restore | Kind::Export | Kind::Operator => {
+            Kind::Contract
+            | Kind::Category
+            | Kind::Restore
+            | Kind::Identity
+            | Kind::Backup
+            | Kind::Read
+            | Kind::Export
+            | Kind::Destroy
+            | Kind::Disclose
+            | Kind::Operator => {
                 self.figures.others += 1;
             }
         }
@@ -416,23 +425,9 @@ mod tests {
     fn entry(kind: Kind, seconds: i64) -> Entry {
         let signed = sample(1, Digest::ZERO);
         Entry {
-            v: 1,
-            kind,
-            transfer: 1,
             agent: Some(signed.header.agent.clone()),
             dataset: Some(signed.header.dataset.clone()),
-            header: None,
-            agent_signature: None,
-            refused: None,
-            compared: None,
-            contract: None,
-            bytes: 0,
-            received_at: at(seconds),
-            committed_at: at(seconds),
-            hub_version: "0.1.0".to_owned(),
-            step: None,
-            restored: None,
-            deed: None,
+            ..Entry::of_hub(kind, 1, at(seconds), "0.1.0")
         }
     }
 

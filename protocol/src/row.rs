@@ -62,6 +62,14 @@ impl<'a> Tuple<'a> {
         Ok(Self { bytes: tuple, field_count })
     }
 
+    /// A tuple that was made or checked before. Bytes that are none have fields as far as they go.
+    #[inline]
+    #[must_use]
+    pub fn known(bytes: &'a [u8]) -> Self {
+        let count = bytes.first_chunk::<2>().map_or(0, |count| i16::from_be_bytes(*count));
+        Self { bytes, field_count: usize::try_from(count).unwrap_or(0) }
+    }
+
     /// How many fields it has.
     #[must_use]
     pub fn field_count(&self) -> usize {

@@ -33,7 +33,7 @@ const SLOW_READ: &str = "[guard]\nrows_per_second_max = 150\n";
 const SEEN_MIN: usize = 5;
 
 /// How long a process may take to pass a point that lies on its way.
-const PASSES_WITHIN: Duration = Duration::from_secs(90);
+const PASSES_WITHIN: Duration = Duration::from_secs(240);
 
 /// Who is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

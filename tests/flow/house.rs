@@ -18,7 +18,7 @@ pub(crate) const AGENT: &str = "H57.12/may-1";
 pub(crate) const DATASET: &str = "cong_dan.people";
 
 /// How long a fault may take to show.
-const SHOWS_WITHIN: Duration = Duration::from_secs(60);
+const SHOWS_WITHIN: Duration = Duration::from_secs(150);
 
 pub(crate) const CONTRACT: &str = r#"dataset = "cong_dan.people"
 version = 1
@@ -177,6 +177,15 @@ impl House {
     pub(crate) fn log_has_refusal(&self, code: Code) -> bool {
         let exported = text(&self.province.hub(&["log", "export"]));
         exported.lines().any(|line| line.contains(code.words().name))
+    }
+
+    /// Waits until an entry of the numbered log holds this text; returns the log.
+    pub(crate) async fn log_tells(&self, part: &str) -> String {
+        wait_until(&format!("the log to tell {part}"), SHOWS_WITHIN, async || {
+            let said = text(&self.province.hub(&["log", "export"]));
+            said.contains(part).then_some(said)
+        })
+        .await
     }
 
     /// Puts the register as changed by `change` into force.

@@ -9,6 +9,7 @@ use phusa_protocol::batch::{
 use phusa_protocol::change::{BodyWriter, Op};
 use phusa_protocol::contract::Contract;
 use phusa_protocol::digest::Digest;
+use phusa_protocol::entry::act::{Act, BackupAct, BackupStep, DestroyAct, ReadAct, Seen};
 use phusa_protocol::entry::{Compared, Entry, Kind, link};
 use phusa_protocol::fault::Code;
 use phusa_protocol::frame;
@@ -155,6 +156,8 @@ fn log_entries_and_their_links_stay() {
         hub_version: "0.1.0".to_owned(),
         step: None,
         restored: None,
+        identity: None,
+        act: None,
         deed: None,
     };
     let (push, push_signature) = entry.seal(&hub_key());
@@ -182,6 +185,60 @@ fn log_entries_and_their_links_stay() {
         format!("{entry}\nsigned {}\nlink {link}\n\n", String::from(*signature))
     };
     check("entries.golden", &lines.iter().map(text).collect::<String>());
+}
+
+/// One act of each kind.
+fn acts() -> [Act; 4] {
+    let moment = Timestamp::from_micros(1_795_250_600_000_000);
+    let read = ReadAct {
+        by: "Phạm Thanh Tra".to_owned(),
+        purpose: "tthc".to_owned(),
+        seen: Seen::AsOf,
+        as_of: Some(moment),
+        rows: 1,
+        asked: Digest::of(b"asked"),
+        content: None,
+    };
+    let export = ReadAct { content: Some(Digest::of(b"file")), as_of: None, ..read.clone() };
+    let backup = BackupAct {
+        step: BackupStep::Drilled,
+        name: "phusa-20261121T084320Z".to_owned(),
+        made_at: moment,
+        manifest: Digest::of(b"manifest"),
+        bytes: 9_000,
+        entries: 41,
+        rows: Some(200),
+        failed: None,
+        by: None,
+    };
+    let destroy = DestroyAct {
+        proposal: 2,
+        before: moment,
+        current: true,
+        rows: 201,
+        versions: 7,
+        transfers: 9,
+        between: Some((3, 40)),
+        proposed_by: "Đỗ Đề Nghị".to_owned(),
+        approved_by: "Bùi Phê Duyệt".to_owned(),
+        run_by: "Hồ Thực Hiện".to_owned(),
+        because: "hết thời hạn".to_owned(),
+        backups: 14,
+    };
+    [Act::Backup(backup), Act::Read(read), Act::Export(export), Act::Destroy(destroy)]
+}
+
+#[test]
+fn entries_of_what_the_hub_did_stay() {
+    let moment = Timestamp::from_micros(1_795_250_601_000_000);
+    let sealed = |act: Act| {
+        let mut entry = Entry::of_hub(act.kind(), 15, moment, "0.1.0");
+        entry.act = Some(act);
+        let (text, _) = entry.seal(&hub_key());
+        assert_eq!(serde_json::from_str::<Entry>(&text).unwrap(), entry);
+        format!("{text}\n\n")
+    };
+    check("acts.golden", &acts().into_iter().map(sealed).collect::<String>());
 }
 
 #[test]

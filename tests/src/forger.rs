@@ -140,8 +140,12 @@ impl Forger {
     }
 
     async fn post<T: DeserializeOwned>(&self, to: &str, body: Vec<u8>) -> Result<T, Refusal> {
-        let request = self.client.post(format!("{}/{to}", self.url)).body(body);
-        let answer = request.send().await.expect("an answer");
+        let send = || self.client.post(format!("{}/{to}", self.url)).body(body.clone()).send();
+        // A hub that stops an agent cuts its connections; the next one is told why.
+        let answer = match send().await {
+            Ok(answer) => answer,
+            Err(_) => send().await.expect("an answer"),
+        };
         let is_success = answer.status().is_success();
         let body = answer.bytes().await.expect("an answer's body");
         if is_success {

@@ -113,6 +113,8 @@ fn every_key_of_the_code_is_explained() {
                     "verify",
                     "warehouse",
                     "profile",
+                    "identity",
+                    "backup",
                     "portal",
                 ];
                 let known = renamed || sections.contains(&key);

@@ -13,7 +13,6 @@ use crate::disk::{Disk as _, RealDisk};
 use crate::pipeline::{sample, wiring};
 use crate::source::any::AnySource;
 use crate::source::{Findings, Source as _};
-use crate::transport::identity::valid_until;
 use crate::transport::skew_fault;
 
 /// A certificate that ends sooner wants a new one now.
@@ -121,12 +120,17 @@ fn disk(plan: &Plan) -> Result<(), Fault> {
 }
 
 fn certificate(plan: &Plan) -> Result<(), Fault> {
-    let file = &plan.hub.certificate_file;
-    let (until, now) = (valid_until(file)?, Timestamp::now());
-    let days = (until.micros() - now.micros()) / 86_400_000_000;
+    let identity = wiring::identity(plan)?;
+    let (leaf, now) = (identity.leaf()?, Timestamp::now());
+    let days = (leaf.not_after.micros() - now.micros()) / 86_400_000_000;
     say(&format!("chứng thư còn · the certificate is valid for: {days} ngày · days"));
-    if until.since(now) < CERTIFICATE_WARNING {
-        let what = format!("{} is valid for {days} days", file.display());
+    // One that was enrolled renews after a third of its life: with less than half left, it does not.
+    let warning = match leaf.generation {
+        Some(_) => leaf.not_after.since(leaf.not_before) / 2,
+        None => CERTIFICATE_WARNING,
+    };
+    if leaf.not_after.since(now) < warning {
+        let what = format!("{} is valid for {days} days", identity.from.display());
         return Err(Fault::new(Code::OwnCertificate, what));
     }
     Ok(())

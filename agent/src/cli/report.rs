@@ -69,6 +69,15 @@ fn print_status(status: &AgentStatus) {
     if let Some(log) = &status.log {
         print_log(log, status.at);
     }
+    if let Some(identity) = &status.identity {
+        say(&format!(
+            "\nChứng thư · certificate: thứ · number {}, đến · until {}",
+            identity.generation, identity.valid_until
+        ));
+        if let Some(trouble) = &identity.trouble {
+            print_trouble(trouble, status.at);
+        }
+    }
 }
 
 fn print_log(log: &LogStatus, at: Timestamp) {

@@ -79,6 +79,8 @@ pub struct HubPlan {
     pub signing_key_file: SecretFile,
     /// The hub's public key that signs receipts.
     pub hub_key_file: PathBuf,
+    /// The key bound to the agent's identity; it need not be there.
+    pub recovery_key_file: SecretFile,
     /// Which log and which witnesses are believed, where a file says it.
     pub log_policy_file: Option<PathBuf>,
     /// Level of zstd; 0 sends bodies as they are.
@@ -329,6 +331,7 @@ impl Check<'_> {
             key_file: SecretFile::new(folder, &file.key_file),
             signing_key_file: SecretFile::new(folder, &file.signing_key_file),
             hub_key_file: folder.join(file.hub_key_file),
+            recovery_key_file: SecretFile::new(folder, &file.recovery_key_file),
             log_policy_file: file.log_policy_file.map(|file| folder.join(file)),
             compression_level: i32::try_from(level).unwrap_or(1),
             request_timeout: timeout.0,

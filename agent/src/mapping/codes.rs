@@ -4,7 +4,7 @@
 //! A day lies in a period from its first day on and before its end. Days count from 2000-01-01, as
 //! everywhere in mapping.
 
-use std::collections::HashMap;
+use indexmap::IndexMap;
 
 use super::moment;
 
@@ -54,9 +54,9 @@ pub fn day(text: &str) -> Option<i64> {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CodeList {
     /// Its codes with the periods in which each is in force.
-    codes: HashMap<String, Vec<Period>>,
+    codes: IndexMap<String, Vec<Period>>,
     /// What a code of another list or time becomes, and when.
-    becomes: HashMap<String, Vec<(Period, String)>>,
+    becomes: IndexMap<String, Vec<(Period, String)>>,
     /// Nothing of the list is in force outside of this.
     whole: Option<Period>,
     /// Where the codes themselves are not at hand: how many digits each has.
@@ -129,9 +129,7 @@ impl CodeList {
     pub fn dangling(&self) -> Vec<&str> {
         let ends = self.becomes.values().flatten().map(|(_, to)| to.as_str());
         let lacking = |to: &&str| !self.codes.is_empty() && !self.codes.contains_key(*to);
-        let mut dangling: Vec<&str> = ends.filter(lacking).collect();
-        dangling.sort_unstable();
-        dangling
+        ends.filter(lacking).collect()
     }
 
     /// Whether `code` is in force on `day`.

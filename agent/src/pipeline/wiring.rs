@@ -1,8 +1,11 @@
 //! From the plan to what each room wants to know, secrets read on the way.
 
+use std::sync::Arc;
+
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::keys::{PublicKey, SigningKey};
 use phusa_protocol::policy::Policy;
+use tokio::sync::watch;
 
 use crate::accord::Accord;
 use crate::config::Engine;
@@ -15,7 +18,10 @@ use crate::source::postgres::{self, PostgresSource};
 use crate::source::settings::{Keep, Limits, Password, Tls};
 use crate::source::sqlserver::{self, SqlServerSource};
 use crate::spool::record::SealKey;
-use crate::transport::identity::{Files, client_config};
+use crate::transport::https::Hub;
+use crate::transport::identity::{Files, Identity};
+use crate::transport::kept::Kept;
+use crate::transport::renew::{IdentityStatus, Renewer};
 use crate::{spool, transport};
 
 /// What the spool wants to know.
@@ -42,16 +48,46 @@ pub fn hub_settings(plan: &Plan) -> Result<transport::https::Settings, Fault> {
     let url = reqwest::Url::parse(&format!("https://{host}:{port}")).map_err(|error| {
         Fault::because(Code::ConfigInvalid, format!("cannot use the hub's address {host}"), error)
     })?;
-    let key = hub.key_file.load()?;
-    let files = Files { ca: &hub.ca_file, certificate: &hub.certificate_file, key: key.bytes() };
+    let tls = identity(plan)?.client_config()?;
     let hub_key = hub_key(plan)?;
     Ok(transport::https::Settings {
         url,
         allowed_networks: plan.allowed_networks.clone(),
-        tls: client_config(files)?,
+        tls,
         hub_key,
         request_timeout: hub.request_timeout,
     })
+}
+
+/// Where the agent's identity is.
+#[must_use]
+pub fn identity_files(plan: &Plan) -> Files {
+    let hub = &plan.hub;
+    let (ca, certificate) = (hub.ca_file.clone(), hub.certificate_file.clone());
+    Files { ca, certificate, key: hub.key_file.clone() }
+}
+
+/// The agent's certificate with its key: as renewed last, or as the files have it.
+///
+/// # Errors
+/// `secret_unreadable`.
+pub fn identity(plan: &Plan) -> Result<Identity, Fault> {
+    Kept::new(&plan.state_dir).newest(&identity_files(plan))
+}
+
+/// What renews the agent's certificate.
+#[must_use]
+pub fn renewer(plan: &Plan, hub: Arc<Hub>) -> (Renewer, watch::Receiver<Option<IdentityStatus>>) {
+    let (show, seen) = watch::channel(None);
+    let renewer = Renewer {
+        agent: plan.agent.clone(),
+        hub,
+        files: identity_files(plan),
+        kept: Kept::new(&plan.state_dir),
+        recovery_key: plan.hub.recovery_key_file.clone(),
+        show,
+    };
+    (renewer, seen)
 }
 
 /// What the hub must show of a dataset's contract.

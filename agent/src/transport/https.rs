@@ -5,6 +5,7 @@
 //! tuning.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use phusa_protocol::PROTOCOL_VERSION;
@@ -14,6 +15,7 @@ use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::frame::FRAME_BYTES_MAX;
 use phusa_protocol::hello::{Hello, ListAsked, Refusal, Welcome};
+use phusa_protocol::identity::Issued;
 use phusa_protocol::keys::PublicKey;
 use phusa_protocol::network::Network;
 use phusa_protocol::proof::{Answer, Proof, Question};
@@ -50,7 +52,9 @@ pub struct Settings {
 /// The hub, as the agent sees it.
 #[derive(Debug)]
 pub struct Hub {
-    pub(super) client: reqwest::Client,
+    /// Exchanged when the certificate is.
+    client: RwLock<reqwest::Client>,
+    dial: Dial,
     pub(super) base: reqwest::Url,
     hello: reqwest::Url,
     batch: reqwest::Url,
@@ -60,6 +64,32 @@ pub struct Hub {
     approve: reqwest::Url,
     list: reqwest::Url,
     pub(super) hub_key: PublicKey,
+}
+
+/// How the hub is dialled, whatever the certificate.
+#[derive(Debug, Clone)]
+struct Dial {
+    allowed_networks: Vec<Network>,
+    request_timeout: Duration,
+}
+
+impl Dial {
+    fn client(&self, tls: rustls::ClientConfig) -> Result<reqwest::Client, Fault> {
+        reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .dns_resolver(Resolver { allowed: self.allowed_networks.clone() })
+            .https_only(true)
+            .http1_only()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .tcp_nodelay(true)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(self.request_timeout)
+            .build()
+            .map_err(|error| {
+                Fault::because(Code::ConfigInvalid, "cannot use the hub's address", error)
+            })
+    }
 }
 
 /// What became of one batch.
@@ -95,8 +125,6 @@ impl Hub {
     /// `network_not_allowed` when the URL names an address outside `allowed_networks`,
     /// `config_invalid` when it cannot be used at all.
     pub fn new(settings: Settings) -> Result<Self, Fault> {
-        let bad =
-            |error| Fault::because(Code::ConfigInvalid, "cannot use the hub's address", error);
         let literal = settings.url.host_str().and_then(|host| {
             host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok()
         });
@@ -114,20 +142,64 @@ impl Hub {
         let (proposed, approve) = (join("/v1/contract/proposed")?, join("/v1/contract/approve")?);
         let list = join("/v1/list")?;
         let base = join("/")?;
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(settings.tls)
-            .dns_resolver(Resolver { allowed: settings.allowed_networks })
-            .https_only(true)
-            .http1_only()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .tcp_nodelay(true)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(settings.request_timeout)
-            .build()
-            .map_err(bad)?;
-        let hub_key = settings.hub_key;
-        Ok(Self { client, base, hello, batch, digest, proof, proposed, approve, list, hub_key })
+        let Settings { allowed_networks, tls, hub_key, request_timeout, .. } = settings;
+        let dial = Dial { allowed_networks, request_timeout };
+        let client = RwLock::new(dial.client(tls)?);
+        Ok(Self {
+            client,
+            dial,
+            base,
+            hello,
+            batch,
+            digest,
+            proof,
+            proposed,
+            approve,
+            list,
+            hub_key,
+        })
+    }
+
+    /// The client in use; requests under way keep the one they began with.
+    pub(super) fn client(&self) -> reqwest::Client {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Speaks with another certificate from now on.
+    ///
+    /// # Errors
+    /// `config_invalid`.
+    pub fn exchange(&self, tls: rustls::ClientConfig) -> Result<(), Fault> {
+        let client = self.dial.client(tls)?;
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
+        Ok(())
+    }
+
+    /// Asks for a certificate at `path`, with the one in use or with `tls` in its place.
+    ///
+    /// # Errors
+    /// The fault the hub named, or why it could not be asked.
+    pub async fn certificate(
+        &self,
+        path: &str,
+        question: &impl serde::Serialize,
+        tls: Option<rustls::ClientConfig>,
+    ) -> Result<Issued, Fault> {
+        let what = "cannot ask the hub for a certificate";
+        let client = tls.map_or_else(|| Ok(self.client()), |tls| self.dial.client(tls))?;
+        let url = self.base.join(path).map_err(|error| {
+            Fault::because(Code::ConfigInvalid, "cannot use the hub's address", error)
+        })?;
+        let body =
+            serde_json::to_vec(question).map_err(|error| Fault::because(Code::Bug, what, error))?;
+        let (status, answer) = read(client.post(url).body(body).send().await, what).await?;
+        if !status.is_success() {
+            let refusal = refusal(status, &answer);
+            let what = format!("{what}: the hub answered: {}", refusal.what);
+            return Err(Fault::new(refusal.code, what));
+        }
+        serde_json::from_slice(&answer)
+            .map_err(|error| Fault::because(Code::ProtocolVersion, what, error))
     }
 
     /// Says hello.
@@ -138,7 +210,7 @@ impl Hub {
         let what = "cannot greet the hub";
         let body = serde_json::to_vec(hello)
             .map_err(|error| Fault::because(Code::Bug, "cannot write a greeting", error))?;
-        let sent = self.client.post(self.hello.clone()).body(body).send().await;
+        let sent = self.client().post(self.hello.clone()).body(body).send().await;
         let (status, answer) = read(sent, what).await?;
         if status == StatusCode::OK {
             return serde_json::from_slice(&answer)
@@ -205,7 +277,7 @@ impl Hub {
     ) -> Result<Vec<u8>, Fault> {
         let body =
             serde_json::to_vec(question).map_err(|error| Fault::because(Code::Bug, what, error))?;
-        let sent = self.client.post(url.clone()).timeout(COMPARISON_TIMEOUT).body(body);
+        let sent = self.client().post(url.clone()).timeout(COMPARISON_TIMEOUT).body(body);
         let (status, answer) = read(sent.send().await, what).await?;
         if status.is_success() {
             return Ok(answer);
@@ -221,7 +293,7 @@ impl Hub {
             let fault = Fault::new(Code::BatchTooLarge, "a batch is larger than a frame may be");
             return failed(delivery::Answer::Refused(Code::BatchTooLarge), fault);
         }
-        let sent = self.client.post(self.batch.clone()).body(frame).send().await;
+        let sent = self.client().post(self.batch.clone()).body(frame).send().await;
         let (status, answer) = match read(sent, "cannot send a batch").await {
             Ok(read) => read,
             Err(fault) => return failed(delivery::Answer::Unreachable, fault),

@@ -72,7 +72,7 @@ impl Hub {
     pub async fn log_cosign(&self, note: String) -> Result<Option<String>, Fault> {
         let what = "cannot hand in a cosignature";
         let url = self.at("log/cosignature", what)?;
-        let sent = self.client.post(url).body(note).send().await;
+        let sent = self.client().post(url).body(note).send().await;
         let (status, answer) = read(sent, what).await?;
         let note = || String::from_utf8_lossy(&answer).into_owned();
         match status {
@@ -88,7 +88,7 @@ impl Hub {
 
     async fn look(&self, path: &str, what: &str) -> Result<Option<Vec<u8>>, Fault> {
         let (status, answer) =
-            read(self.client.get(self.at(path, what)?).send().await, what).await?;
+            read(self.client().get(self.at(path, what)?).send().await, what).await?;
         match status {
             StatusCode::OK => Ok(Some(answer)),
             StatusCode::NOT_FOUND | StatusCode::NO_CONTENT => Ok(None),

@@ -22,6 +22,7 @@ use crate::config::register::Register;
 use crate::error::statement_fault;
 use crate::transfers::keys::{self, Moment};
 use crate::transfers::{Log, Record};
+use crate::warehouse::gone;
 use crate::warehouse::tables::Shape;
 
 type Transaction<'a> = deadpool_postgres::Transaction<'a>;
@@ -141,7 +142,7 @@ impl Catalog {
             let why = format!("agent {agent} is not registered");
             return Err(Fault::because(Code::AgentUnknown, what(), why));
         };
-        if enrolled.suspended {
+        if enrolled.stopped.is_some() {
             let why = format!("agent {agent} is suspended");
             return Err(Fault::because(Code::AgentSuspended, what(), why));
         }
@@ -471,6 +472,11 @@ async fn run(tx: &Transaction<'_>, statements: Vec<String>) -> Result<(), Fault>
 async fn rebuild(tx: &Transaction<'_>, old: &Shape, new: &Shape, major: u32) -> Result<(), Fault> {
     run(tx, old.set_aside(major)).await?;
     run(tx, new.create()).await?;
+    // Rows that were destroyed do not come back in the new table either.
+    let marks = gone::generations(&**tx, new.dataset()).await.map_err(|error| not_kept(&error))?;
+    if !marks.is_empty() {
+        run(tx, new.make_gone(&marks)).await?;
+    }
     let dataset = new.dataset().to_string();
     // What was staged of an open source transaction was never visible; the new epoch reads it.
     let sql = "delete from phusa.staged where stream_key in \
@@ -512,6 +518,8 @@ async fn write_down(
         committed_at: now,
         hub_version: crate::VERSION.to_owned(),
         restored: None,
+        identity: None,
+        act: None,
         deed: None,
         step,
     };

@@ -1,13 +1,22 @@
 //! Spreadsheets (XLSX) into records of texts, and back. A code that the sheet holds as a number has
 //! lost its zeros and is refused; days are read whichever way the sheet holds them.
 
-use std::io::Cursor;
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read as _};
 
 use calamine::{Data, ExcelDateTime, Reader as _, Xlsx, XlsxError};
 use rust_xlsxwriter::{Format, Workbook};
+use zip::ZipArchive;
 
 /// A file larger than this is no list of codes.
 pub const BYTES_MAX: u64 = 16 << 20;
+
+/// What all parts of a file may come to once unpacked: 16 MiB can be packed from thousands of times
+/// as much.
+const UNPACKED_MAX: u64 = 256 << 20;
+
+/// A sheet with a cell further to the right is no list of codes.
+const COLUMNS_MAX: u32 = 256;
 
 /// Reads the first sheet: its records with the number of the row each stands in.
 ///
@@ -15,22 +24,48 @@ pub const BYTES_MAX: u64 = 16 << 20;
 /// What is wrong with the file, or with which cell.
 pub fn read(bytes: &[u8]) -> Result<Vec<(usize, Vec<String>)>, String> {
     let said = |error: XlsxError| format!("it is no XLSX file that can be read: {error}");
+    holds_unpacked(bytes, UNPACKED_MAX)?;
     let mut book: Xlsx<_> = Xlsx::new(Cursor::new(bytes)).map_err(said)?;
-    let sheet = book.worksheet_range_at(0).ok_or("it has no sheet")?.map_err(said)?;
-    let (first_row, first_column) = sheet.start().unwrap_or_default();
-    let mut records = Vec::new();
-    for (index, cells) in sheet.rows().enumerate() {
-        let row = index + usize::try_from(first_row).unwrap_or(0) + 1;
-        let record = cells.iter().enumerate().map(|(column, cell)| {
-            let column = column + usize::try_from(first_column).unwrap_or(0);
-            text(cell).map_err(|why| format!("cell {}{row}: {why}", letters(column)))
-        });
-        let record: Vec<String> = record.collect::<Result<_, _>>()?;
-        if record.iter().any(|field| !field.is_empty()) {
-            records.push((row, record));
+    let name = book.sheet_names().first().cloned().ok_or("it has no sheet")?;
+    // Cell by cell: two cells in opposite corners would make a rectangle of billions.
+    let mut cells = book.worksheet_cells_reader(&name).map_err(said)?;
+    let mut rows: BTreeMap<u32, BTreeMap<u32, String>> = BTreeMap::new();
+    while let Some(cell) = cells.next_cell().map_err(said)? {
+        let (row, column) = cell.get_position();
+        let place = || format!("cell {}{}", letters(column), u64::from(row) + 1);
+        if column >= COLUMNS_MAX {
+            return Err(format!("{}: there are more than {COLUMNS_MAX} columns", place()));
+        }
+        let value = Data::from(cell.get_value().clone());
+        let field = text(&value).map_err(|why| format!("{}: {why}", place()))?;
+        if !field.is_empty() {
+            rows.entry(row).or_default().insert(column, field);
         }
     }
-    Ok(records)
+    let columns = || rows.values().flat_map(|row| row.keys().copied());
+    let (first, last) = (columns().min().unwrap_or(0), columns().max().unwrap_or(0));
+    let record = |(row, mut fields): (u32, BTreeMap<u32, String>)| {
+        let record = (first..=last).map(|column| fields.remove(&column).unwrap_or_default());
+        (usize::try_from(row).unwrap_or(usize::MAX).saturating_add(1), record.collect())
+    };
+    Ok(rows.into_iter().map(record).collect())
+}
+
+/// Unpacks every part into nothing and counts, because what a part says of its own size need not be
+/// so.
+fn holds_unpacked(bytes: &[u8], bytes_max: u64) -> Result<(), String> {
+    let said = |error: &dyn std::fmt::Display| format!("it is no XLSX file: {error}");
+    let mut parts = ZipArchive::new(Cursor::new(bytes)).map_err(|error| said(&error))?;
+    let mut left = bytes_max;
+    for index in 0..parts.len() {
+        let part = parts.by_index(index).map_err(|error| said(&error))?;
+        let read = std::io::copy(&mut part.take(left + 1), &mut std::io::sink());
+        let read = read.map_err(|error| said(&error))?;
+        left = left.checked_sub(read).ok_or_else(|| {
+            format!("unpacked it holds more than {} MiB; no list of codes does", bytes_max >> 20)
+        })?;
+    }
+    Ok(())
 }
 
 fn text(cell: &Data) -> Result<String, String> {
@@ -56,11 +91,11 @@ fn day(moment: ExcelDateTime) -> String {
 }
 
 /// The column's name in a sheet: `A`, `Z`, `AA`.
-fn letters(column: usize) -> String {
+fn letters(column: u32) -> String {
     let (mut name, mut rest) = (String::new(), column + 1);
     while rest > 0 {
         rest -= 1;
-        let letter = u8::try_from(rest % 26).map_or('?', |letter| char::from(b'A' + letter));
+        let letter = char::from_u32(u32::from('A') + rest % 26).unwrap_or('?');
         name.insert(0, letter);
         rest /= 26;
     }
@@ -132,5 +167,25 @@ mod tests {
         assert!(why.starts_with("cell A2: it holds a number"), "{why}");
         assert!(read(b"code,name").unwrap_err().contains("no XLSX file"));
         assert_eq!([0, 25, 26, 701, 702].map(letters), ["A", "Z", "AA", "ZZ", "AAA"]);
+    }
+
+    #[test]
+    fn a_file_that_unpacks_beyond_bounds_or_spreads_over_the_sheet_is_refused() {
+        let lines: Vec<Vec<String>> = (0..20_000).map(|n| vec![format!("{n:09}")]).collect();
+        let bytes = write("bomb", &lines).unwrap();
+        let limit = u64::try_from(bytes.len()).unwrap();
+        assert!(holds_unpacked(&bytes, limit).unwrap_err().contains("unpacked"));
+        assert_eq!(holds_unpacked(&bytes, UNPACKED_MAX), Ok(()));
+        let mut book = Workbook::new();
+        let sheet = book.add_worksheet();
+        sheet.write_string(0, 0, "code").unwrap();
+        sheet.write_string(1_048_575, 1, "x").unwrap();
+        let bytes = book.save_to_buffer().unwrap();
+        let ends = read(&bytes).unwrap();
+        assert_eq!(ends.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1, 1_048_576]);
+        let mut book = Workbook::new();
+        book.add_worksheet().write_string(0, 16_383, "x").unwrap();
+        let bytes = book.save_to_buffer().unwrap();
+        assert!(read(&bytes).unwrap_err().starts_with("cell XFD1:"));
     }
 }

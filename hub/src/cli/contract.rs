@@ -11,10 +11,12 @@ use phusa_protocol::ids::DatasetId;
 use serde_json::json;
 
 use super::{json, one, print, with_warehouse};
+use crate::admission;
 use crate::catalog::Catalog;
 use crate::catalog::life::{Applied, Listed, Proposed};
 use crate::config::plan::Plan;
 use crate::config::profile::Profile;
+use crate::config::register::Register;
 use crate::transfers::{Log, sequence};
 use crate::warehouse::Warehouse;
 
@@ -105,7 +107,8 @@ pub(super) async fn run(config: &Path, command: ContractCommand) -> Result<(), V
             }
             ContractCommand::Approve { dataset, signature } => {
                 if let Some(file) = signature {
-                    catalog.owner_signs(&read_signature(&file)?, &plan.register, &log).await?;
+                    let register = register(&plan, warehouse).await?;
+                    catalog.owner_signs(&read_signature(&file)?, &register, &log).await?;
                 }
                 let number = catalog.hub_signs(&dataset, &log).await?;
                 print(&format!(
@@ -137,6 +140,10 @@ async fn open(plan: &Plan, warehouse: &Warehouse) -> Result<Catalog, Fault> {
     Catalog::open(warehouse.clone(), plan.signing_key.public()).await
 }
 
+async fn register(plan: &Plan, warehouse: &Warehouse) -> Result<Register, Fault> {
+    admission::register(warehouse, &plan.register, &plan.signing_key).await
+}
+
 /// Everything that is named is read before any of it is brought into force.
 async fn apply(plan: &Plan, log: &Log, what: &[String], major: bool) -> Result<(), Vec<Fault>> {
     let (mut files, mut datasets) = (Vec::new(), Vec::new());
@@ -150,11 +157,12 @@ async fn apply(plan: &Plan, log: &Log, what: &[String], major: bool) -> Result<(
     one(contracts.iter().try_for_each(|contract| check_purposes(contract, &plan.profile)))?;
     with_warehouse(plan, async |warehouse| {
         let catalog = open(plan, warehouse).await?;
+        let register = register(plan, warehouse).await?;
         for (file, contract) in files.iter().zip(&contracts) {
             catalog.propose(contract, log).await?;
             let beside = beside(file);
             if beside.exists() {
-                catalog.owner_signs(&read_signature(&beside)?, &plan.register, log).await?;
+                catalog.owner_signs(&read_signature(&beside)?, &register, log).await?;
             }
             catalog
                 .hub_signs(&contract.dataset, log)

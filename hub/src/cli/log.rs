@@ -15,6 +15,7 @@ use phusa_protocol::policy::Policy;
 use serde::Serialize;
 
 use super::{json, one, print, with_warehouse};
+use crate::admission;
 use crate::config::plan::Plan;
 use crate::listen::log::policy as policy_in_force;
 use crate::transfers::evidence::{Found, Heads, Stage, Which, find, prove};
@@ -108,7 +109,11 @@ pub(super) async fn run(config: &Path, command: LogCommand) -> Result<(), Vec<Fa
         }
         LogCommand::Policy => {
             let plan = Plan::read(config)?;
-            one(published_folder(&plan).and_then(|folder| print(&policy(&plan, &folder).to_text())))
+            let folder = one(published_folder(&plan))?;
+            with_warehouse(&plan, async |warehouse| {
+                print(&policy(&plan, warehouse, &folder).await?.to_text())
+            })
+            .await
         }
         LogCommand::Continue { because } => {
             let plan = Plan::read(config)?;
@@ -118,7 +123,7 @@ pub(super) async fn run(config: &Path, command: LogCommand) -> Result<(), Vec<Fa
 }
 
 /// The log's folder; `None` before the hub's first start.
-fn folder(plan: &Plan) -> Result<Option<Folder>, Fault> {
+pub(super) fn folder(plan: &Plan) -> Result<Option<Folder>, Fault> {
     if let Some(key) = &plan.log_key.key {
         return Ok(Some(Folder::new(&plan.state_dir, key.public())));
     }
@@ -140,8 +145,9 @@ pub(super) fn published(plan: &Plan) -> Result<u64, Fault> {
     Ok(folder.checkpoint()?.map_or(0, |checkpoint| checkpoint.head.size))
 }
 
-fn policy(plan: &Plan, folder: &Folder) -> Policy {
-    policy_in_force(plan.log_policy.as_ref(), folder.log(), &plan.register)
+async fn policy(plan: &Plan, warehouse: &Warehouse, folder: &Folder) -> Result<Policy, Fault> {
+    let register = admission::register(warehouse, &plan.register, &plan.signing_key).await?;
+    Ok(policy_in_force(plan.log_policy.as_ref(), folder.log(), &register))
 }
 
 fn stage_text(stage: Stage) -> &'static str {
@@ -231,7 +237,7 @@ async fn evidence(
     let unpublished = || Fault::new(Code::HubBusy, "no checkpoint holds this entry yet");
     let number = found.number.ok_or_else(unpublished)?;
     let checkpoint = heads.best(number).ok_or_else(unpublished)?.clone();
-    let policy = policy(plan, &folder);
+    let policy = policy(plan, warehouse, &folder).await?;
     let (from, known) = (folder.clone(), policy.clone());
     let evidence = blocking(move || prove(&from, number, &checkpoint, &known)).await?;
     check(&evidence, &found, &plan.signing_key.public(), &policy)?;

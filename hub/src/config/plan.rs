@@ -5,6 +5,7 @@ pub mod portal;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::keys::SigningKey;
@@ -13,10 +14,17 @@ use phusa_protocol::policy::Policy;
 use phusa_protocol::units::ByteSize;
 use toml::Spanned;
 
-use super::HubFile;
 use super::profile::Profile;
 use super::register::Register;
+use super::{BackupFile, HubFile, IdentityFile};
+use crate::identity::issue::Issuing;
+use crate::keeping::seal::BackupKey;
+use crate::keeping::{self};
 use crate::warehouse::{Password, Settings, Url};
+
+/// Shorter than this and an agent does nothing but renew; longer and a stolen one serves too long.
+const VALIDITY_MIN: Duration = Duration::from_secs(30);
+const VALIDITY_MAX: Duration = Duration::from_secs(90 * 86_400);
 
 /// Everything `hub.toml` and what it points at say, checked.
 #[derive(Debug)]
@@ -51,6 +59,12 @@ pub struct Plan {
     pub disk_reserve: ByteSize,
     /// The regulation the province works by.
     pub profile: Profile,
+    /// What issues agents' certificates, where the hub has an intermediate.
+    pub issuing: Option<Issuing>,
+    /// Copies at an independent place; `None` where there is none.
+    pub backup: Option<keeping::Terms>,
+    /// The file this was read from.
+    pub file: PathBuf,
     /// The pages for people, where there are any.
     pub portal: Option<portal::PortalPlan>,
     /// The key that second factors are sealed with; made at the first use.
@@ -133,8 +147,15 @@ impl Check<'_> {
         };
         let warehouse = self.warehouse(file, &state_dir);
         let profile = self.profile(file);
+        let issuing = file.identity.as_ref().map(|part| self.issuing(part));
+        let backup = file.backup.to.as_ref().map(|to| self.backup(&file.backup, to));
         let portal = file.portal.as_ref().map(|part| self.portal(part, file));
         Some(Plan {
+            backup: match backup {
+                Some(backup) => Some(backup?),
+                None => None,
+            },
+            file: self.path.to_path_buf(),
             state_dir,
             listen: listen?,
             allowed_networks,
@@ -153,12 +174,30 @@ impl Check<'_> {
             warehouse: warehouse?,
             disk_reserve: file.warehouse.disk_reserve,
             profile: profile?,
+            issuing: match issuing {
+                Some(issuing) => Some(issuing?),
+                None => None,
+            },
             portal: match portal {
                 Some(portal) => Some(portal?),
                 None => None,
             },
             accounts_key,
         })
+    }
+
+    fn issuing(&mut self, part: &IdentityFile) -> Option<Issuing> {
+        let certificate = self.secret("issuing_certificate_file", &part.issuing_certificate_file);
+        let key = self.private("issuing_key_file", &part.issuing_key_file)?;
+        let validity = part.certificate_validity.get_ref().0;
+        if !(VALIDITY_MIN..=VALIDITY_MAX).contains(&validity) {
+            let at = part.certificate_validity.span().start;
+            self.wrong(at, "`certificate_validity` must be 30s to 90d");
+        }
+        let texts = [certificate?, key].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let [certificate, key] = texts;
+        let issuing = Issuing::read(&certificate, &key, validity);
+        issuing.map_err(|fault| self.faults.push(fault)).ok()
     }
 
     fn address(&mut self, key: &str, text: &Spanned<String>) -> Option<SocketAddr> {
@@ -236,6 +275,30 @@ impl Check<'_> {
             None => None,
         };
         Some(Settings { url: url?, password, tls_ca_pem, connections_max })
+    }
+
+    fn backup(&mut self, part: &BackupFile, to: &Spanned<PathBuf>) -> Option<keeping::Terms> {
+        let (every, keep) = (part.every.get_ref().0, *part.keep.get_ref());
+        if every < Duration::from_secs(1) {
+            self.wrong(part.every.span().start, "`every` must be at least 1s");
+        }
+        if !(1..=1_000).contains(&keep) {
+            self.wrong(part.keep.span().start, "`keep` must be 1 to 1000");
+        }
+        let Some(path) = &part.key_file else {
+            self.wrong(to.span().start, "`to` needs `key_file`: `phusa-hub backup key` makes one");
+            return None;
+        };
+        let bytes = self.private("key_file of [backup]", path)?;
+        let key_file = self.base.join(path);
+        let Some(key) = BackupKey::from_text(&String::from_utf8_lossy(&bytes)) else {
+            let what = format!("key_file of [backup] {} is not 32 bytes", key_file.display());
+            self.faults.push(Fault::new(Code::SecretUnreadable, what));
+            return None;
+        };
+        let (max_age, reserve) = (part.max_age.0, part.reserve);
+        let to = self.base.join(to.get_ref());
+        Some(keeping::Terms { to, key, key_file, every, keep, max_age, reserve })
     }
 
     /// The default file need not be there yet; one that is named must.
@@ -375,6 +438,22 @@ agents_dir = "agents"
         assert!(error.contains("keep one"), "{error}");
         let error = chosen("file = \"none.toml\"").unwrap_err();
         assert!(error.contains("none.toml"), "{error}");
+    }
+
+    #[test]
+    fn backups_need_a_place_and_a_key() {
+        let chosen = |text: &str| read(&format!("{GOOD}[backup]\n{text}\n"));
+        assert!(chosen("keep = 3").unwrap().backup.is_none());
+        let error = chosen("to = \"/mnt\"").unwrap_err();
+        assert!(error.contains("line 10, column 6: `to` needs `key_file`"), "{error}");
+        // Any 32 bytes serve as a key here.
+        let terms = chosen("to = \"/mnt\"\nkey_file = \"signing.key\"").unwrap().backup.unwrap();
+        assert_eq!(
+            (terms.keep, terms.every.as_secs(), terms.max_age.as_secs()),
+            (14, 86_400, 93_600)
+        );
+        let error = chosen("to = \"/mnt\"\nkey_file = \"signing.key\"\nkeep = 0").unwrap_err();
+        assert!(error.contains("line 12, column 8: `keep` must be 1 to 1000"), "{error}");
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub struct ProfileFile {
     /// Its own words and addresses for things. Default none.
     #[serde(default)]
     pub term: Vec<TermFile>,
+    /// Whether lifting a suspension takes two people (CT-40). Default `false`.
+    #[serde(default)]
+    pub resume_by_two: bool,
 }
 
 /// One deadline.
@@ -163,6 +166,8 @@ pub struct Profile {
     pub themes: Vec<NamedFile>,
     /// Its own words.
     pub terms: Vec<TermFile>,
+    /// Whether lifting a suspension takes two people.
+    pub resume_by_two: bool,
 }
 
 impl Profile {
@@ -220,6 +225,7 @@ impl Profile {
             roles: file.role,
             themes: file.theme,
             terms: file.term,
+            resume_by_two: file.resume_by_two,
         })
     }
 

@@ -1,4 +1,5 @@
-//! `Register`: the agents this hub knows, as written in `agents/<agency>__<name>.toml`.
+//! `Register`: the agents this hub knows: those written in `agents/<agency>__<name>.toml`, and
+//! over them what the database holds of enrolled ones and of decisions about any.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -27,10 +28,36 @@ struct AgentFile {
 pub struct Enrolled {
     /// The key its headers are signed with.
     pub signing_key: PublicKey,
-    /// Whether everything it sends is refused (CT-40).
-    pub suspended: bool,
+    /// Why everything it sends is refused (CT-40), where that is so.
+    pub stopped: Option<Stopped>,
     /// Where it may connect from, beyond the hub's own `allowed_networks`; empty = anywhere there.
     pub allowed_networks: Vec<Network>,
+    /// The oldest generation of its certificates that is believed; 0 for any at all.
+    pub least_generation: u64,
+}
+
+/// Why an agent is let in no longer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopped {
+    /// `agent_suspended`, `agent_revoked` or `identity_cloned`.
+    pub code: Code,
+    /// The reason somebody gave.
+    pub because: String,
+}
+
+/// What the database says of one agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlay {
+    /// Which.
+    pub agent: AgentId,
+    /// Its key, where it was enrolled; a file's gives way to it.
+    pub signing_key: Option<PublicKey>,
+    /// Why it is let in no longer.
+    pub stopped: Option<Stopped>,
+    /// Where it may connect from; empty says nothing.
+    pub allowed_networks: Vec<Network>,
+    /// See [`Enrolled`].
+    pub least_generation: u64,
 }
 
 impl Enrolled {
@@ -74,6 +101,28 @@ impl Register {
             }
         }
         if faults.is_empty() { Ok(register) } else { Err(faults) }
+    }
+
+    /// This register with what the database says laid over it. What stops an agent in either does.
+    #[must_use]
+    pub fn with(&self, overlays: Vec<Overlay>) -> Self {
+        let mut both = self.clone();
+        for over in overlays {
+            let known = both.agents.get(&over.agent);
+            let Some(signing_key) = over.signing_key.or(known.map(|known| known.signing_key))
+            else {
+                continue;
+            };
+            let stopped = over.stopped.or_else(|| known?.stopped.clone());
+            let mut allowed_networks = over.allowed_networks;
+            if allowed_networks.is_empty() {
+                allowed_networks = known.map(|k| k.allowed_networks.clone()).unwrap_or_default();
+            }
+            let least_generation = over.least_generation;
+            let enrolled = Enrolled { signing_key, stopped, allowed_networks, least_generation };
+            both.agents.insert(over.agent, enrolled);
+        }
+        both
     }
 
     /// What is held against this name; `None` = unknown.
@@ -122,8 +171,11 @@ fn read_agent(path: &Path) -> Result<(AgentId, Enrolled), Fault> {
         text.parse::<Network>().map_err(|_| wrong(format!("{text:?} is no network; 10.0.0.0/8 is")))
     };
     let allowed_networks = file.allowed_networks.iter().map(network).collect::<Result<_, _>>()?;
-    let enrolled =
-        Enrolled { signing_key: file.signing_key, suspended: file.suspended, allowed_networks };
+    let stopped = file
+        .suspended
+        .then(|| Stopped { code: Code::AgentSuspended, because: format!("{expected} says so") });
+    let signing_key = file.signing_key;
+    let enrolled = Enrolled { signing_key, stopped, allowed_networks, least_generation: 0 };
     Ok((file.agent, enrolled))
 }
 
@@ -148,9 +200,32 @@ mod tests {
         let register = read("H57.12__may-1.toml", &text).unwrap();
         let agent = AgentId::try_from("H57.12/may-1".to_owned()).unwrap();
         let enrolled = register.get(&agent).unwrap();
-        assert!(!enrolled.suspended);
+        assert_eq!(enrolled.stopped, None);
         assert!(enrolled.may_come_from("10.1.2.3".parse().unwrap()));
         assert!(!enrolled.may_come_from("10.2.2.3".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_the_database_says_is_laid_over_the_files() {
+        let text = format!("agent = \"H57.12/may-1\"\nsigning_key = \"{KEY}\"\nsuspended = true");
+        let files = read("H57.12__may-1.toml", &text).unwrap();
+        let agent = |name: &str| AgentId::try_from(name.to_owned()).unwrap();
+        let key = phusa_protocol::keys::SigningKey::generate().unwrap().public();
+        let over = |name: &str, signing_key| Overlay {
+            agent: agent(name),
+            signing_key,
+            stopped: None,
+            allowed_networks: Vec::new(),
+            least_generation: 3,
+        };
+        let overlays = vec![over("H57.12/may-1", None), over("A/x", Some(key)), over("A/y", None)];
+        let both = files.with(overlays);
+        assert_eq!(both.len(), 2);
+        let first = both.get(&agent("H57.12/may-1")).unwrap();
+        assert_eq!(first.signing_key.to_string(), KEY);
+        assert_eq!(first.stopped.as_ref().unwrap().code, Code::AgentSuspended);
+        let enrolled = both.get(&agent("A/x")).unwrap();
+        assert_eq!((enrolled.signing_key, enrolled.least_generation), (key, 3));
     }
 
     #[test]

@@ -71,6 +71,8 @@ fn entry(proof: &Proof, transfer: i64) -> Entry {
         committed_at: now,
         hub_version: crate::VERSION.to_owned(),
         restored: None,
+        identity: None,
+        act: None,
         deed: None,
         step: None,
     }

@@ -4,33 +4,41 @@
 //! heads, field counts, lengths, nulls. What only PostgreSQL can judge (UTF-8, JSON grammar,
 //! digits) it judges in the batch's own transaction.
 
-use std::net::IpAddr;
-
 use phusa_protocol::batch::{Batch, Header, Phase, SignedHeader};
 use phusa_protocol::fault::Code;
 use phusa_protocol::frame::{self, BadFrame};
 use phusa_protocol::ids::AgentId;
 
+use super::Caller;
 use crate::catalog::rule::BodyRule;
 use crate::config::register::{Enrolled, Register};
 use crate::error::Refused;
 
-/// Whether this agent, coming from `address`, may send anything at all.
+/// Whether this caller may send anything at all.
 ///
 /// # Errors
-/// [`Refused`] as unknown, suspended or coming from elsewhere.
-pub fn admit<'r>(
-    register: &'r Register,
-    agent: &AgentId,
-    address: IpAddr,
-) -> Result<&'r Enrolled, Refused> {
+/// [`Refused`] as unknown, suspended, revoked, with a void certificate or coming from elsewhere.
+pub fn admit<'r>(register: &'r Register, caller: &Caller) -> Result<&'r Enrolled, Refused> {
+    let Caller { agent, address, generation } = caller;
     let Some(enrolled) = register.get(agent) else {
         return Err(Refused::new(Code::AgentUnknown, format!("agent {agent} is not registered")));
     };
-    if enrolled.suspended {
-        return Err(Refused::new(Code::AgentSuspended, format!("agent {agent} is suspended")));
+    if let Some(stopped) = &enrolled.stopped {
+        let because = &stopped.because;
+        let how = [(Code::AgentRevoked, "revoked"), (Code::IdentityCloned, "locked")];
+        let how = how.iter().find(|(code, _)| *code == stopped.code);
+        let how = how.map_or("suspended", |(_, how)| how);
+        let what = format!("agent {agent} is {how}: {because}");
+        return Err(Refused::new(stopped.code, what));
     }
-    if !enrolled.may_come_from(address) {
+    let held = generation.unwrap_or(0);
+    if held < enrolled.least_generation {
+        let least = enrolled.least_generation;
+        let what =
+            format!("agent {agent}: certificate of generation {held}, valid from {least} on");
+        return Err(Refused::new(Code::CertificateVoid, what));
+    }
+    if !enrolled.may_come_from(*address) {
         let what = format!("agent {agent} may not connect from {address}");
         return Err(Refused::new(Code::NetworkNotAllowed, what));
     }
@@ -110,7 +118,8 @@ mod tests {
         let register = Register::read(dir.path()).unwrap();
         let check = |name: &str, address: &str, expected: Option<Code>| {
             let agent = AgentId::try_from(format!("H57/{name}")).unwrap();
-            let found = admit(&register, &agent, address.parse().unwrap());
+            let address = address.parse().unwrap();
+            let found = admit(&register, &Caller { agent, address, generation: None });
             assert_eq!(found.err().map(|refused| refused.code), expected, "{name} {address}");
         };
         check("a", "10.2.0.1", None);

@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::Peer;
-use crate::error::http_status;
+use crate::error::{Refused, http_status};
 use crate::ingest::{Caller, Ingest};
 
 /// A greeting names at most some hundred datasets.
@@ -90,13 +90,10 @@ async fn batch(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    let caller = match identify(&routes.ingest, &peer).await {
+    let caller = match admitted(&routes.ingest, &peer).await {
         Ok(caller) => caller,
         Err(refusal) => return answer(&refusal),
     };
-    if let Err(refusal) = routes.ingest.admit(&caller).await {
-        return answer(&refusal);
-    }
     let Some(length) = content_length(&request) else {
         return answer(&refusal(Code::FrameDamaged, "a batch needs a Content-Length"));
     };
@@ -193,11 +190,21 @@ async fn asked<T: serde::de::DeserializeOwned>(
     Ok((caller, asked))
 }
 
-pub(super) async fn identify(ingest: &Ingest, peer: &Peer) -> Result<Caller, Refusal> {
+async fn identify(ingest: &Ingest, peer: &Peer) -> Result<Caller, Refusal> {
     match &peer.identity {
-        Ok(agent) => Ok(Caller { agent: agent.clone(), address: peer.address.ip() }),
-        Err(reason) => Err(ingest.turn_away(&reason.to_string()).await),
+        Ok(agent) => Ok(peer.caller(agent)),
+        Err(reason) => {
+            let refused = Refused::new(Code::OwnCertificate, reason.to_string());
+            Err(ingest.turn_away(None, refused).await)
+        }
     }
+}
+
+/// Who calls, if it may send now.
+pub(super) async fn admitted(ingest: &Ingest, peer: &Peer) -> Result<Caller, Refusal> {
+    let caller = identify(ingest, peer).await?;
+    ingest.admit(&caller).await?;
+    Ok(caller)
 }
 
 fn content_length(request: &Request) -> Option<usize> {

@@ -1,9 +1,27 @@
 //! Pure: client certificate to `AgentId`, or the reason not.
 
+use phusa_protocol::identity::AGENT_URI_PREFIX;
 use phusa_protocol::ids::{AgencyId, AgentId, BadName};
+use phusa_protocol::time::Timestamp;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use crate::identity::AGENT_URI_PREFIX;
+use crate::identity::facts::Facts;
+
+/// What a certificate says of its holder, beyond the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// Its generation; none of one that was not issued by enrolment.
+    pub generation: Option<u64>,
+    /// The moment after which it is not valid.
+    pub not_after: Timestamp,
+}
+
+/// What a certificate (DER) says beyond the name; `None` when it cannot be read.
+#[must_use]
+pub fn shown(certificate: &[u8]) -> Option<Shown> {
+    let facts = Facts::read(certificate).ok()?;
+    Some(Shown { generation: facts.generation, not_after: facts.not_after })
+}
 
 /// Why a certificate names no agent. The chain itself was checked before, by TLS.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +73,7 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair, SanType};
 
     use super::*;
-    use crate::identity::uri_of;
+    use phusa_protocol::identity::agent_uri;
 
     fn certificate(uris: &[&str]) -> Vec<u8> {
         let mut params = CertificateParams::new(vec!["may-1.example".to_owned()]).unwrap();
@@ -89,7 +107,7 @@ mod tests {
     #[test]
     fn the_uri_that_is_issued_is_the_uri_that_is_read() {
         let agent = AgentId::try_from("H57.12/may-1".to_owned()).unwrap();
-        assert_eq!(agent_of(&certificate(&[&uri_of(&agent)])), Ok(agent));
+        assert_eq!(agent_of(&certificate(&[&agent_uri(&agent)])), Ok(agent));
         assert_eq!(agent_of(b"not a certificate"), Err(NoIdentity::Unreadable));
     }
 }

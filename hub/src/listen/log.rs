@@ -21,7 +21,7 @@ use phusa_protocol::tile::{Asked, TILE_HASHES, Tile};
 use tokio::sync::watch;
 
 use super::Peer;
-use super::https::{answer, identify, receive, refusal};
+use super::https::{admitted, answer, receive, refusal};
 use crate::config::register::Register;
 use crate::ingest::{Caller, Ingest};
 use crate::transfers::folder::Folder;
@@ -77,9 +77,7 @@ pub fn policy(configured: Option<&Policy>, log: &PublicKey, register: &Register)
 
 impl Shown {
     async fn admit(&self, peer: &Peer) -> Result<Caller, Refusal> {
-        let caller = identify(&self.ingest, peer).await?;
-        self.ingest.admit(&caller).await?;
-        Ok(caller)
+        admitted(&self.ingest, peer).await
     }
 
     fn key_of(&self, agent: &AgentId) -> Option<PublicKey> {

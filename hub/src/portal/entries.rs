@@ -7,7 +7,8 @@ use axum::response::{IntoResponse as _, Response};
 use maud::{Markup, html};
 use phusa_protocol::batch::Header;
 use phusa_protocol::deed::{Action, Denied};
-use phusa_protocol::entry::{Entry, Kind};
+use phusa_protocol::entry::act::{Act, BackupStep};
+use phusa_protocol::entry::{Entry, IdentityAct, Kind};
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::{AgencyId, DatasetId};
 
@@ -82,20 +83,30 @@ fn kind_words(kind: Kind) -> (&'static str, &'static str) {
         Kind::Category => ("Danh mục", "Category list"),
         Kind::Proof => ("Đối chiếu", "Comparison"),
         Kind::Restore => ("Khôi phục", "Restore"),
-        Kind::Export => ("Kết xuất", "Export"),
+        Kind::Identity => ("Định danh", "Identity"),
+        Kind::Backup => ("Sao lưu", "Backup"),
+        Kind::Read => ("Xem dữ liệu", "Rows read"),
+        Kind::Export => ("Kết xuất dữ liệu", "Rows exported"),
+        Kind::Destroy => ("Hủy dữ liệu", "Destruction"),
+        Kind::Disclose => ("Trích nhật ký", "Log given out"),
         Kind::Operator => ("Người dùng", "Person"),
     }
 }
 
 /// Kinds to choose from, in the order they are shown.
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 13] = [
     Kind::Push,
     Kind::Refuse,
     Kind::Proof,
     Kind::Contract,
     Kind::Category,
+    Kind::Identity,
     Kind::Operator,
+    Kind::Read,
     Kind::Export,
+    Kind::Disclose,
+    Kind::Destroy,
+    Kind::Backup,
     Kind::Restore,
 ];
 
@@ -126,8 +137,49 @@ fn told(lang: Lang, entry: &Entry) -> Markup {
             }
             _ => {}
         }
+        @if let Some(step) = &entry.identity { (lang.of_pair(step_words(step.act))) }
+        @if let Some(act) = &entry.act { (act_words(lang, act)) }
         @if let Some(code) = entry.refused { " " span.tag.bad { (code.name()) } }
         @if let Some(why) = denied { " " span.tag.bad { (lang.of_pair(denied_words(why))) } }
+    }
+}
+
+fn step_words(act: IdentityAct) -> (&'static str, &'static str) {
+    match act {
+        IdentityAct::Invited => ("Cấp mã đăng ký", "One-time code made"),
+        IdentityAct::Asked => ("Đã dùng mã, chờ duyệt", "Code used, waits for approval"),
+        IdentityAct::Approved => ("Người thứ hai duyệt", "Second person approved"),
+        IdentityAct::Declined => ("Người thứ hai từ chối", "Second person refused"),
+        IdentityAct::Enrolled => ("Cấp chứng thư đầu tiên", "First certificate issued"),
+        IdentityAct::Renewed => ("Cấp chứng thư kế tiếp", "Certificate renewed"),
+        IdentityAct::Recovered => ("Cấp lại sau khi hết hạn", "Issued again after expiry"),
+        IdentityAct::Suspended => ("Đình chỉ", "Suspended"),
+        IdentityAct::ResumeAsked => ("Đề nghị mở lại", "Asked to be resumed"),
+        IdentityAct::Resumed => ("Mở lại", "Resumed"),
+        IdentityAct::Revoked => ("Thu hồi", "Revoked"),
+        IdentityAct::Locked => ("Khóa: hai nơi cùng dùng", "Locked: used in two places"),
+    }
+}
+
+/// What was done with rows or backups, in figures.
+fn act_words(lang: Lang, act: &Act) -> Markup {
+    let rows = |rows: u64| html! { (count(rows)) (lang.say(" dòng", " rows")) };
+    match act {
+        Act::Backup(backup) => {
+            let words = match backup.step {
+                BackupStep::Made => ("đã tạo", "made"),
+                BackupStep::Drilled => ("đã thử khôi phục", "tried out"),
+                BackupStep::Restored => ("đã khôi phục từ", "restored from"),
+            };
+            html! {
+                (backup.name) " " (lang.of_pair(words))
+                @if let Some(code) = backup.failed { " " span.tag.bad { (code.name()) } }
+            }
+        }
+        Act::Read(read) | Act::Export(read) => {
+            html! { (rows(read.rows)) " · " code { (read.purpose) } }
+        }
+        Act::Destroy(gone) => rows(gone.rows.saturating_add(gone.versions)),
     }
 }
 
@@ -157,8 +209,11 @@ fn denied_words(why: Denied) -> (&'static str, &'static str) {
 
 fn who(entry: &Entry) -> String {
     let agent = entry.agent.as_ref().map(ToString::to_string);
-    let by = || entry.deed.as_ref().map(|deed| deed.by.clone());
-    agent.or_else(by).unwrap_or_else(|| "–".to_owned())
+    let by = entry.by().map(ToOwned::to_owned);
+    match (agent, by) {
+        (Some(agent), Some(by)) => format!("{agent} · {by}"),
+        (one, other) => one.or(other).unwrap_or_else(|| "–".to_owned()),
+    }
 }
 
 fn listed(visitor: &Visitor, fields: &Fields, heads: &Heads, lines: &[Listed]) -> Response {

@@ -4,7 +4,6 @@ use deadpool_postgres::Transaction;
 use phusa_protocol::deed::Deed;
 use phusa_protocol::entry::{Entry, Kind};
 use phusa_protocol::fault::Fault;
-use phusa_protocol::ids::{AgentId, DatasetId};
 use phusa_protocol::time::Timestamp;
 
 use super::{Log, Record};
@@ -38,28 +37,9 @@ pub async fn write_alone(warehouse: &Warehouse, log: &Log, deed: Deed) -> Result
 }
 
 fn entry(deed: Deed, transfer: u64, now: Timestamp) -> Entry {
-    let kind = if deed.taken.is_some() { Kind::Export } else { Kind::Operator };
-    let dataset: Option<DatasetId> = deed.taken.as_ref().and_then(|taken| taken.dataset.clone());
-    let nobody: Option<AgentId> = None;
-    Entry {
-        v: 1,
-        kind,
-        transfer,
-        agent: nobody,
-        dataset,
-        header: None,
-        agent_signature: None,
-        refused: None,
-        compared: None,
-        contract: None,
-        bytes: 0,
-        received_at: now,
-        committed_at: now,
-        hub_version: crate::VERSION.to_owned(),
-        step: None,
-        restored: None,
-        deed: Some(deed),
-    }
+    let kind = if deed.taken.is_some() { Kind::Disclose } else { Kind::Operator };
+    let dataset = deed.taken.as_ref().and_then(|taken| taken.dataset.clone());
+    Entry { dataset, deed: Some(deed), ..Entry::of_hub(kind, transfer, now, crate::VERSION) }
 }
 
 /// Who sits at the hub's own console: the user that `sudo` was called by, or the one of the

@@ -49,6 +49,12 @@ impl Folder {
         &self.log
     }
 
+    /// Whether the folder it lies in is there; a medium that is not mounted is not.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        self.dir.parent().is_some_and(Path::is_dir)
+    }
+
     /// Takes the lock; `None` while another process has it.
     ///
     /// # Errors

@@ -221,6 +221,22 @@ pub async fn load(
     Ok(spans)
 }
 
+/// The keys the database knows agents to have had; the register's where it knows none.
+///
+/// # Errors
+/// As of [`load`].
+pub async fn known_to(
+    warehouse: &Warehouse,
+    hub: &[PublicKey],
+    register: &Register,
+) -> Result<BTreeMap<AgentId, Vec<KeySpan>>, Fault> {
+    let mut known = load(&warehouse.client().await?, hub).await?;
+    for (agent, key) in register.keys() {
+        known.entry(agent).or_insert_with(|| vec![KeySpan::always(key)]);
+    }
+    Ok(known)
+}
+
 fn not_kept(error: &tokio_postgres::Error) -> Fault {
     database_fault("cannot read or write the agents' keys", error)
 }

@@ -13,8 +13,10 @@ use phusa_protocol::keys::{PublicKey, Signature, SigningKey};
 use phusa_protocol::leaf::{Leaf, checksum};
 use phusa_protocol::tile::TILE_HASHES;
 use tokio_postgres::Row;
+use tracing::{info, warn};
 
 use super::folder::Folder;
+use super::mirror::Mirror;
 use super::sequence::{check_not_restored, end_of_chain, is_ours};
 use super::writer::Writer;
 use super::{digest_of, to_i64};
@@ -32,6 +34,9 @@ pub struct Publisher {
     log_key: SigningKey,
     hub_key: SigningKey,
     writer: Option<Writer>,
+    mirror: Option<Mirror>,
+    /// Whether was said that the second copy is behind.
+    said: bool,
 }
 
 impl Publisher {
@@ -43,7 +48,13 @@ impl Publisher {
         log_key: SigningKey,
         hub_key: SigningKey,
     ) -> Self {
-        Self { warehouse, folder, log_key, hub_key, writer: None }
+        Self { warehouse, folder, log_key, hub_key, writer: None, mirror: None, said: false }
+    }
+
+    /// Keeps a second copy of the log's files.
+    #[must_use]
+    pub fn mirrored(self, mirror: Option<Mirror>) -> Self {
+        Self { mirror, ..self }
     }
 
     /// Entries in the log as it was last published; 0 before.
@@ -89,10 +100,23 @@ impl Publisher {
         let key = self.log_key.clone();
         let (writer, checkpoint) =
             blocking(move || writer.publish(&key).map(|published| (writer, published))).await?;
+        self.tell_of_copy(writer.behind());
         remember(&tx, &checkpoint).await?;
         tx.commit().await.map_err(|error| not_published(&error))?;
         self.writer = Some(writer);
         Ok(Some(checkpoint.head))
+    }
+
+    /// Says once that the second copy is behind, and once that it is not any more.
+    fn tell_of_copy(&mut self, behind: Option<&Fault>) {
+        match behind {
+            Some(fault) if !self.said => {
+                warn!(code = %fault.code, "The log's second copy is behind: {}", fault.chain());
+            }
+            None if self.said => info!("The log's second copy is complete again"),
+            Some(_) | None => {}
+        }
+        self.said = behind.is_some();
     }
 
     /// The files' end, looked at when this process begins to write them.
@@ -106,6 +130,9 @@ impl Publisher {
         };
         check_log_key(tx, &self.log_key.public()).await?;
         check_last(tx, &self.folder, writer.published()).await?;
+        let mirror = self.mirror.clone();
+        let writer = blocking(move || Ok(writer.mirrored(mirror))).await?;
+        self.tell_of_copy(writer.behind());
         Ok(Some(writer))
     }
 

@@ -55,30 +55,14 @@ pub async fn go_on(
                nextval(pg_get_serial_sequence('phusa.transfers', 'transfer')) + $1)";
     tx.execute(sql, &[&IDENTIFIERS_PASSED_OVER]).await.map_err(|error| failed(&error))?;
     let transfer = log.next_transfer(&tx).await?;
-    let now = Timestamp::now();
     let entry = Entry {
-        v: 1,
-        kind: Kind::Restore,
-        transfer: transfer.unsigned_abs(),
-        agent: None,
-        dataset: None,
-        header: None,
-        agent_signature: None,
-        refused: None,
-        contract: None,
-        bytes: 0,
-        received_at: now,
-        committed_at: now,
-        hub_version: crate::VERSION.to_owned(),
-        compared: None,
-        step: None,
         restored: Some(Restored {
             last: last.unsigned_abs(),
             entries: published.size,
             root: published.root,
             because: because.to_owned(),
         }),
-        deed: None,
+        ..Entry::of_hub(Kind::Restore, transfer.unsigned_abs(), Timestamp::now(), crate::VERSION)
     };
     let text = entry.seal(log.key()).0;
     log.insert(&tx, &Record { entry, push: None }).await?;

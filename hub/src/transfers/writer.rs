@@ -9,6 +9,7 @@ use phusa_protocol::tile::{Edge, Loaded, TILE_HASHES, Tile, bytes, entries_path}
 use phusa_protocol::tree::empty_root;
 
 use super::folder::{Folder, Lock, Writing};
+use super::mirror::Mirror;
 use crate::failpoint::{self, Point};
 
 /// The log's end, with the right to write on.
@@ -23,6 +24,10 @@ pub struct Writer {
     writing: Writing,
     /// Tiles that became whole since the last checkpoint.
     filled: Vec<String>,
+    /// Where a second copy is kept.
+    mirror: Option<Mirror>,
+    /// Why the second copy is not what was published last.
+    behind: Option<Fault>,
 }
 
 impl Writer {
@@ -61,7 +66,28 @@ impl Writer {
         }
         let (folder, writing) = (folder.clone(), Writing::default());
         let filled = Vec::new();
-        Ok(Some(Self { folder, _lock: lock, edge, leaves, published, writing, filled }))
+        let (mirror, behind) = (None, None);
+        let writer =
+            Self { folder, _lock: lock, edge, leaves, published, writing, filled, mirror, behind };
+        Ok(Some(writer))
+    }
+
+    /// Keeps a second copy, which is brought up to the log now and before each checkpoint is
+    /// published.
+    #[must_use]
+    pub fn mirrored(self, mirror: Option<Mirror>) -> Self {
+        let follow = |to: &Mirror| match self.folder.checkpoint()? {
+            Some(checkpoint) => to.follow(&self.folder, &checkpoint),
+            None => Ok(()),
+        };
+        let behind = mirror.as_ref().map(follow).and_then(Result::err);
+        Self { mirror, behind, ..self }
+    }
+
+    /// Why the second copy is not what was published last; `None` when it is, or there is none.
+    #[must_use]
+    pub fn behind(&self) -> Option<&Fault> {
+        self.behind.as_ref()
     }
 
     /// What was published last.
@@ -126,6 +152,8 @@ impl Writer {
         self.folder.sync(std::mem::take(&mut self.writing))?;
         failpoint::pass(Point::LogTilesDurable);
         let checkpoint = Checkpoint::sign(self.head(), key);
+        let followed = self.mirror.as_ref().map(|to| to.follow(&self.folder, &checkpoint));
+        self.behind = followed.and_then(Result::err);
         self.folder.publish(&checkpoint)?;
         failpoint::pass(Point::LogPublished);
         self.published = checkpoint.head;

@@ -48,6 +48,9 @@ pub struct Metrics {
     log_entries: Gauge,
     log_unsequenced: Gauge,
     incidents_open: Family<Labels<1>, Gauge>,
+    backup_age: Gauge,
+    backups: Gauge,
+    log_copy_behind: Gauge,
     connections: Gauge,
     apply: Histogram,
 }
@@ -67,6 +70,9 @@ impl Default for Metrics {
             log_entries: Gauge::default(),
             log_unsequenced: Gauge::default(),
             incidents_open: Family::default(),
+            backup_age: Gauge::default(),
+            backups: Gauge::default(),
+            log_copy_behind: Gauge::default(),
             connections: Gauge::default(),
             apply,
         };
@@ -127,6 +133,17 @@ impl Metrics {
         }
     }
 
+    /// Takes over how old the newest complete backup is, and how many there are.
+    pub fn observe_backups(&self, age: Duration, count: usize) {
+        self.backup_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+        self.backups.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Takes over how many published entries the log's second copy lacks.
+    pub fn observe_log_copy(&self, behind: u64) {
+        self.log_copy_behind.set(i64::try_from(behind).unwrap_or(i64::MAX));
+    }
+
     /// The text Prometheus reads.
     #[must_use]
     pub fn text(&self) -> String {
@@ -157,6 +174,12 @@ impl Metrics {
         to.register("log_unsequenced", unsequenced, self.log_unsequenced.clone());
         let open = "Incidents that nobody has closed, by kind";
         to.register("incidents_open", open, self.incidents_open.clone());
+        let age =
+            "Age of the newest complete backup in seconds; since the start where there is none";
+        to.register("backup_age_seconds", age, self.backup_age.clone());
+        to.register("backups", "Complete backups at the independent place", self.backups.clone());
+        let behind = "Published entries that the log's second copy lacks";
+        to.register("log_copy_behind", behind, self.log_copy_behind.clone());
         to.register("connections", "Open connections of agents", self.connections.clone());
         let apply = "Seconds from the arrival of a batch to its commit";
         to.register("apply_seconds", apply, self.apply.clone());

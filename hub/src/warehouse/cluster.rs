@@ -15,6 +15,7 @@ use phusa_protocol::fault::{Code, Fault};
 use rustix::fs::FlockOperation;
 use tokio_postgres::Config;
 
+pub(super) mod copy;
 mod installation;
 mod tuning;
 
@@ -25,6 +26,10 @@ const SOCKET_FOLDER_BYTES_MAX: usize = 85;
 
 /// The role that owns everything in the cluster.
 const ROLE: &str = "phusa";
+
+/// Who may come in by the socket, which only the server's user and root can reach; the second line is
+/// for backups.
+const HBA: &str = "local all all trust\nlocal replication all trust\n";
 
 /// A running private cluster that this process uses.
 #[derive(Debug)]
@@ -116,7 +121,7 @@ fn start(base: PathBuf, connections_max: usize) -> Result<Cluster, Fault> {
     let has_lz4 = installation.has_lz4(&data_dir, place.user);
     let settings = tuning::settings(&place.socket_dir(), connections_max, has_lz4);
     write_for_server(&place, &data_dir.join("postgresql.conf"), &settings)?;
-    write_for_server(&place, &data_dir.join("pg_hba.conf"), "local all all trust\n")?;
+    write_for_server(&place, &data_dir.join("pg_hba.conf"), HBA)?;
     if !installation.is_running(&data_dir, place.user)? {
         installation.start(&data_dir, &place.base.join("server.log"), place.user)?;
     }

@@ -203,7 +203,7 @@ impl Shape {
         digits
     }
 
-    fn beside(&self, suffix: &str) -> String {
+    pub(super) fn beside(&self, suffix: &str) -> String {
         let name = format!("{}__{suffix}", self.dataset.table());
         format!("{}.{}", quoted(self.dataset.theme()), quoted(&name))
     }

@@ -224,7 +224,10 @@ async fn whoever_alters_log_rows_or_streams_in_the_database_is_found_out() {
     assert_eq!(world.log_verify()["accepted"], 2);
     let check = async |harm: &str, repair: &str, expected: &str| {
         let said = world.log_verify_after(harm).await;
-        assert!(said.contains("log_broken") && said.contains(expected), "{harm}: {said}");
+        let is_found = said.contains("log_broken") && said.contains(expected);
+        // Once it is published, the log itself tells that the newest entry is gone.
+        let is_gone = harm.contains("delete") && said.contains("log_restored");
+        assert!(is_found || is_gone, "{harm}: {said}");
         world.ask(&format!("with repaired as ({repair} returning 1) select true")).await;
         world.log_verify();
     };

@@ -100,7 +100,7 @@ async fn minutes_are_signed_equal_to_the_log_in_every_form_and_changed_ones_are_
     assert!(!html.contains("<script") && !html.contains("Nguyễn"));
     keep_for_looking(&html);
     check_changes(&world, &html);
-    let exports = "select count(*) = 4 from phusa.transfers where kind = 'export'";
+    let exports = "select count(*) = 4 from phusa.transfers where kind = 'disclose'";
     assert!(world.ask(exports).await, "three minutes and an export of the log");
     assert_eq!(world.log_verify()["accepted"], 3);
     world.stop().await;

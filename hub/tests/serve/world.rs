@@ -438,8 +438,16 @@ impl Sender {
 
     /// Delivers a batch.
     pub(crate) async fn send(&self, batch: &Batch) -> Answer {
-        let request = self.client.post(format!("{}/batch", self.url)).body(frame::encode(batch));
-        read(request.send().await.unwrap()).await
+        read(self.post("batch", frame::encode(batch)).await).await
+    }
+
+    /// A hub that stops an agent cuts its connections; the next one is told why.
+    async fn post(&self, to: &str, body: Vec<u8>) -> reqwest::Response {
+        let send = || self.client.post(format!("{}/{to}", self.url)).body(body.clone()).send();
+        match send().await {
+            Ok(answer) => answer,
+            Err(_) => send().await.unwrap(),
+        }
     }
 
     /// Delivers a batch to a hub that dies of it; whether an answer came all the same.
@@ -471,8 +479,7 @@ impl Sender {
             }],
         };
         let body = serde_json::to_vec(&hello).unwrap();
-        let request = self.client.post(format!("{}/hello", self.url)).body(body);
-        read(request.send().await.unwrap()).await
+        read(self.post("hello", body).await).await
     }
 
     fn seal_body(&mut self, phase: Phase, tx_open: bool, body: BodyWriter) -> Batch {

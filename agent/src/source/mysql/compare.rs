@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use phusa_protocol::fault::{Code, Fault};
 
 use super::Settings;
@@ -19,6 +19,9 @@ use super::{key, probe, read};
 use crate::source::reconcile::{Job, KeyOrder, Range, Rows};
 use crate::source::snapshot::KeyText;
 use crate::source::throttle::Answers as _;
+
+/// Room that rows on their way to the comparison share.
+const BUFFER_BYTES: usize = 16 << 10;
 
 /// One table, read along its key.
 pub(super) struct InKeyOrder {
@@ -90,14 +93,17 @@ impl InKeyOrder {
         let target = Arc::clone(&self.target);
         let doing = target.doing();
         let mut found = self.session().await?.read(&doing, query).await?;
-        let (mut count, mut length) = (0, 0);
+        let (mut count, mut tuple, mut buffer) = (0, Vec::new(), BytesMut::new());
         while let Some(row) = found.next().await? {
-            // Rows of a table are much of a length.
-            let mut tuple = Vec::with_capacity(length);
+            tuple.clear();
             read::put_row(&target, &row, &mut tuple)
                 .map_err(|error| Fault::because(Code::Bug, doing.as_str(), error))?;
-            (count, length) = (count + 1, tuple.len());
-            if !rows.take(Bytes::from(tuple)).await {
+            count += 1;
+            if buffer.capacity() < tuple.len() {
+                buffer = BytesMut::with_capacity(tuple.len().max(BUFFER_BYTES));
+            }
+            buffer.extend_from_slice(&tuple);
+            if !rows.take(buffer.split().freeze()).await {
                 return Ok(None);
             }
         }

@@ -264,8 +264,8 @@ impl Book {
             return Ok(());
         }
         self.written_bytes += row.len();
-        let step = Step { key, digest: Some(digest) };
-        self.written.push(Change { op: Op::Update, step, bytes: row });
+        let (step, bytes) = (Step { key, digest: Some(digest) }, Bytes::copy_from_slice(&row));
+        self.written.push(Change { op: Op::Update, step, bytes });
         if self.written_bytes >= CHANGED_BYTES_MAX {
             self.settle_written().await?;
         }
@@ -418,7 +418,9 @@ impl<'a> Gathered<'a> {
                 self.entries.push(Entry { key: key.clone(), digest });
                 self.changed_bytes += row.len();
                 let step = Step { key, digest: Some(digest) };
-                self.changes.push(Change { op, step, bytes: row });
+                // A copy: the row may lie in a buffer with many that do not travel.
+                let bytes = Bytes::copy_from_slice(&row);
+                self.changes.push(Change { op, step, bytes });
             }
         }
         self.is_enough = self.changed_bytes >= CHANGED_BYTES_MAX;

@@ -35,12 +35,20 @@ pub(super) fn digest_of(row: &[u8]) -> u128 {
 }
 
 /// Some fields of a row as a tuple of their own; `None` when the row has no such fields.
-pub(super) fn key_of(mut row: &[u8], places: &[usize]) -> Option<Box<[u8]>> {
-    let tuple = Tuple::take(&mut row).ok()?;
-    let mut out = Vec::with_capacity(16 * places.len());
+pub(super) fn key_of(row: &[u8], places: &[usize]) -> Option<Box<[u8]>> {
+    let field = |&place: &usize| Tuple::known(row).fields().nth(place);
+    // Asked for every row of a table: its room is neither too small nor given back.
+    let mut length = 2;
+    for place in places {
+        length += match field(place)? {
+            Field::Value(bytes) => 4 + bytes.len(),
+            Field::Null | Field::Unchanged => 4,
+        };
+    }
+    let mut out = Vec::with_capacity(length);
     begin_tuple(&mut out, places.len());
-    for &place in places {
-        put_field(&mut out, tuple.fields().nth(place)?);
+    for place in places {
+        put_field(&mut out, field(place)?);
     }
     Some(out.into_boxed_slice())
 }

@@ -24,7 +24,6 @@ use crate::transfers::export::{Filter, Format, export};
 use crate::transfers::publish::blocking;
 use crate::transfers::verify::{Verified, verify_database, verify_file};
 use crate::transfers::{Log, keys, witnesses};
-use crate::warehouse::Warehouse;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Verify {
@@ -95,7 +94,7 @@ pub(super) async fn audit(config: &Path, wanted: Audit) -> Result<(), Vec<Fault>
         let mut files = None;
         if let Some(folder) = folder.clone().filter(|_| wanted.full) {
             let heads = witnesses::kept(&warehouse.client().await?, folder.log()).await?;
-            let agents = known_keys(warehouse, &hub, &plan.register).await?;
+            let agents = keys::known_to(warehouse, &hub, &plan.register).await?;
             let mut known: Vec<PublicKey> =
                 agents.into_values().flatten().map(|span| span.key).collect();
             known.extend(plan.log_policy.iter().flat_map(Policy::witnesses));
@@ -103,7 +102,7 @@ pub(super) async fn audit(config: &Path, wanted: Audit) -> Result<(), Vec<Fault>
             let audited = blocking(move || audit::files(&folder, &hub, &heads, &known)).await?;
             files = Some(audited);
         }
-        let agents = known_keys(warehouse, &hub, &plan.register).await?;
+        let agents = keys::known_to(warehouse, &hub, &plan.register).await?;
         let catalog = Catalog::open(warehouse.clone(), plan.signing_key.public()).await?;
         let tables: Vec<_> = catalog.current().iter().map(|a| a.shape.clone()).collect();
         let compared = (tables.as_slice(), folder.as_ref());
@@ -143,7 +142,7 @@ pub(super) async fn verify(config: &Path, wanted: Verify) -> Result<(), Vec<Faul
         }
         with_warehouse(&plan, async |warehouse| {
             let agents = match wanted.agents.is_empty() {
-                true => known_keys(warehouse, &hub, &plan.register).await?,
+                true => keys::known_to(warehouse, &hub, &plan.register).await?,
                 false => agents,
             };
             let catalog = Catalog::open(warehouse.clone(), plan.signing_key.public()).await?;
@@ -168,19 +167,6 @@ fn given_keys(registers: &[PathBuf]) -> Result<BTreeMap<AgentId, Vec<KeySpan>>, 
         }
     }
     Ok(keys)
-}
-
-/// The keys the database knows agents to have had; the register's where it knows none.
-pub(super) async fn known_keys(
-    warehouse: &Warehouse,
-    hub: &[PublicKey],
-    register: &Register,
-) -> Result<BTreeMap<AgentId, Vec<KeySpan>>, Fault> {
-    let mut known = keys::load(&warehouse.client().await?, hub).await?;
-    for (agent, key) in register.keys() {
-        known.entry(agent).or_insert_with(|| vec![KeySpan::always(key)]);
-    }
-    Ok(known)
 }
 
 fn verified_text(verified: &Verified) -> String {

@@ -137,6 +137,26 @@ impl Installation {
         succeeded("cannot stop the warehouse's server", &mut command)
     }
 
+    /// What writes a whole copy of the running cluster to its output, as a tar file with the log that
+    /// makes it consistent.
+    pub(super) fn base_backup(
+        &self,
+        socket_dir: &Path,
+        role: &str,
+        user: Option<ServerUser>,
+    ) -> Command {
+        let mut command = self.command("pg_basebackup", user);
+        command.arg("--host").arg(socket_dir).args(["--port=5432", "--no-password", "--username"]);
+        command.args([role, "--pgdata=-", "--format=tar", "--wal-method=fetch"]);
+        command.args(["--checkpoint=fast", "--no-manifest"]);
+        command
+    }
+
+    /// Its major version.
+    pub(super) fn version(&self) -> u32 {
+        self.version
+    }
+
     fn control(&self, what: &str, data_dir: &Path, user: Option<ServerUser>) -> Command {
         let mut command = self.command("pg_ctl", user);
         command.arg(what).arg("--pgdata").arg(data_dir);
