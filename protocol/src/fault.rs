@@ -202,6 +202,12 @@ impl Code {
         CATALOGUE.iter().find(|words| words.code == self).unwrap_or(first)
     }
 
+    /// The code of that name, if this program knows one.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        CATALOGUE.iter().find(|words| words.name == name).map(|words| words.code)
+    }
+
     /// Its name in files, logs and answers.
     #[must_use]
     pub fn name(self) -> &'static str {
