@@ -27,6 +27,7 @@ use self::rounds::Rounds;
 use crate::config::plan::Plan;
 use crate::disk::RealDisk;
 use crate::ledger::log::LogBook;
+use crate::link::{Link, Snapshot};
 use crate::source::Source;
 use crate::spool::Spool;
 use crate::status::{self, AgentStatus, LogStatus};
@@ -78,10 +79,10 @@ pub async fn run<S: Source>(
     tasks.spawn(renewer.run(stop.child_token()));
     let (witness, log_seen) = witness(&plan, hub, signing_key, &tasks)?;
     tasks.spawn(witness.watch(stop.child_token()));
-    let snapshot = {
+    let snapshot: Snapshot = {
         let (plan, spool, shown) = (Arc::clone(&plan), spool.clone(), shown.clone());
         let started_at = Timestamp::now();
-        move || AgentStatus {
+        Arc::new(move || AgentStatus {
             agent: plan.agent.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at,
@@ -91,12 +92,19 @@ pub async fn run<S: Source>(
             datasets: shown.iter().map(|seen| seen.borrow().status()).collect(),
             log: Some(log_seen.borrow().clone()),
             identity: identity_seen.borrow().clone(),
-        }
+        })
     };
+    let link = Link {
+        files: wiring::identity_files(&plan),
+        plan: Arc::clone(&plan),
+        spool,
+        snapshot: Arc::clone(&snapshot),
+    };
+    tasks.spawn(link.run(stop.child_token()));
     tasks.spawn(progress::show(shown, stop.child_token()));
     crate::service::notify("READY=1");
     tracing::info!(agent = %plan.agent, datasets = plan.datasets.len(), "Agent {} is running", plan.agent);
-    let served = status::serve(&plan.state_dir, snapshot, &tasks, &stop).await;
+    let served = status::serve(&plan.state_dir, &*snapshot, &tasks, &stop).await;
     stop.cancel();
     crate::service::notify("STOPPING=1");
     tasks.close();

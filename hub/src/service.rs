@@ -18,6 +18,7 @@ use phusa_protocol::checkpoint::LogKey;
 use phusa_protocol::fault::{Class, Code, Fault};
 use phusa_protocol::time::Timestamp;
 use phusa_protocol::units::ByteSize;
+use phusa_protocol::verdict::SILENCE_MAX;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -32,7 +33,7 @@ use crate::admission::{Admission, Registrar};
 use crate::catalog::Catalog;
 use crate::config::plan::Plan;
 use crate::config::register::Register;
-use crate::fleet;
+use crate::fleet::{self, health};
 use crate::identity;
 use crate::identity::issue::Issuing;
 use crate::incidents;
@@ -40,6 +41,7 @@ use crate::ingest::{Ingest, Parts};
 use crate::keeping::Terms;
 use crate::keeping::files::Sources;
 use crate::keeping::schedule::Schedule;
+use crate::link;
 use crate::listen::{Listener, enrol, https, log};
 use crate::portal::{self, Portal};
 use crate::transfers::folder::Folder;
@@ -55,6 +57,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(30);
 
 /// How often free disk and contracts are looked at, and unnumbered entries looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often is looked how agents are.
+const FLEET_EVERY: Duration = Duration::from_secs(5);
 
 /// How often is said what keeps the log from going on.
 const REPEAT_EVERY: Duration = Duration::from_secs(60);
@@ -141,6 +146,8 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Res
     }));
     let listener = Listener::open(&plan, register_seen.clone(), metrics.clone()).await?;
     let pages = pages(&plan, (&warehouse, &entries), &folder, register_seen.clone()).await?;
+    let link =
+        link::Port::open(&plan, &warehouse, (register_seen.clone(), metrics.clone())).await?;
     let views = bind(plan.metrics_listen).await?;
     let stop = CancellationToken::new();
     let jobs = Jobs {
@@ -156,6 +163,7 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Res
     jobs.start_register(Arc::clone(&registrar));
     jobs.start_sequencer(publisher);
     jobs.start_backups(&plan, &folder, &metrics);
+    jobs.start_fleet(register_seen.clone(), metrics.clone());
     let shown = Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen };
     jobs.start_views(views, shown);
     let address = listener.address().unwrap_or(plan.listen);
@@ -173,6 +181,7 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Res
     let accepting = connections.spawn(listener.run(routes, connections.clone(), stop.clone()));
     let people = pages.map(|(door, pages)| door.run(pages, connections.clone(), stop.clone()));
     drop(people.map(|people| connections.spawn(people)));
+    drop(link.map(|link| connections.spawn(link.run(connections.clone(), stop.clone()))));
     info!(%address, agents = plan.register.len(), "The hub listens on {address}");
     notify("READY=1");
     while signals.next().await == Asked::Reload {
@@ -285,6 +294,35 @@ impl Jobs {
                 }
                 if let Err(fault) = catalog.refresh().await {
                     warn!(code = %fault.code, "Contracts were not refreshed: {}", fault.chain());
+                }
+            }
+        });
+    }
+
+    /// How every agent is, looked at every few seconds; first when those that were cut off by this
+    /// hub's own absence have had time to come back.
+    fn start_fleet(&self, register: watch::Receiver<Arc<Register>>, metrics: Metrics) {
+        let (warehouse, catalog, stop) =
+            (self.warehouse.clone(), self.catalog.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            let begin = Instant::now() + SILENCE_MAX;
+            if stop.run_until_cancelled(tokio::time::sleep_until(begin)).await.is_none() {
+                return;
+            }
+            let mut said = None;
+            while stop.run_until_cancelled(tokio::time::sleep(FLEET_EVERY)).await.is_some() {
+                let (agents, contracts) = (Arc::clone(&register.borrow()), catalog.current());
+                let now = Timestamp::now();
+                match health::look(&warehouse, (&agents, &contracts), now).await {
+                    Ok(all) => {
+                        metrics.observe_fleet(&health::counts(&all));
+                        said = None;
+                    }
+                    Err(fault) if said != Some(fault.code) => {
+                        warn!(code = %fault.code, "How agents are is not known: {}", fault.chain());
+                        said = Some(fault.code);
+                    }
+                    Err(_) => {}
                 }
             }
         });

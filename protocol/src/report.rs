@@ -207,6 +207,20 @@ pub enum BadReport {
     Text,
 }
 
+impl BadReport {
+    /// The reason in words that are the same each time.
+    #[must_use]
+    pub fn because(&self) -> &'static str {
+        match self {
+            Self::Large(_) => "its report is too large",
+            Self::Form => "its report is not of the known form",
+            Self::Agent => "its report names another agent than its certificate",
+            Self::Datasets => "its report lists too many datasets, or one twice",
+            Self::Text => "a text of its report is too long, or not plain",
+        }
+    }
+}
+
 impl Report {
     /// The version of the form that this program writes.
     pub const FORM: u32 = FORM;
