@@ -145,7 +145,8 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Res
         tasks: batches.clone(),
     }));
     let listener = Listener::open(&plan, register_seen.clone(), metrics.clone()).await?;
-    let pages = pages(&plan, (&warehouse, &entries), &folder, register_seen.clone()).await?;
+    let pages =
+        pages(&plan, (&warehouse, &entries, &catalog), &folder, register_seen.clone()).await?;
     let link =
         link::Port::open(&plan, &warehouse, (register_seen.clone(), metrics.clone())).await?;
     let views = bind(plan.metrics_listen).await?;
@@ -219,7 +220,7 @@ pub fn sources(plan: &Plan, terms: &Terms) -> Sources {
 /// The pages for people and the port they are reached by, where the configuration names one.
 async fn pages(
     plan: &Plan,
-    (warehouse, log): (&Warehouse, &Log),
+    (warehouse, log, catalog): (&Warehouse, &Log, &Catalog),
     folder: &Folder,
     register: watch::Receiver<Arc<Register>>,
 ) -> Result<Option<(portal::door::Door, Router)>, Fault> {
@@ -228,7 +229,9 @@ async fn pages(
     let sealer = Sealer::open(&plan.accounts_key)?;
     let people = People { warehouse: warehouse.clone(), log: log.clone(), sealer };
     let (folder, policy) = (folder.clone(), plan.log_policy.clone());
-    let router = portal::router(Portal { people, ends: part.ends, folder, policy, register });
+    let catalog = catalog.clone();
+    let router =
+        portal::router(Portal { people, ends: part.ends, folder, policy, catalog, register });
     info!(address = %part.listen, "People's pages are at {}", part.listen);
     Ok(Some((door, router)))
 }
@@ -299,25 +302,27 @@ impl Jobs {
         });
     }
 
-    /// How every agent is, looked at every few seconds; first when those that were cut off by this
-    /// hub's own absence have had time to come back.
+    /// How every agent is, looked at every few seconds; it is kept, and an incident made of it, when
+    /// those that were cut off by this hub's own absence have had time to come back.
     fn start_fleet(&self, register: watch::Receiver<Arc<Register>>, metrics: Metrics) {
         let (warehouse, catalog, stop) =
             (self.warehouse.clone(), self.catalog.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             let begin = Instant::now() + SILENCE_MAX;
-            if stop.run_until_cancelled(tokio::time::sleep_until(begin)).await.is_none() {
-                return;
-            }
             let mut said = None;
             while stop.run_until_cancelled(tokio::time::sleep(FLEET_EVERY)).await.is_some() {
                 let (agents, contracts) = (Arc::clone(&register.borrow()), catalog.current());
-                let now = Timestamp::now();
-                match health::look(&warehouse, (&agents, &contracts), now).await {
-                    Ok(all) => {
-                        metrics.observe_fleet(&health::counts(&all));
-                        said = None;
+                let looked = async {
+                    let (mut client, now) = (warehouse.client().await?, Timestamp::now());
+                    let all = health::all(&client, (&agents, &contracts), now).await?;
+                    metrics.observe_fleet(&health::counts(&all));
+                    match Instant::now() >= begin {
+                        true => health::keep(&mut client, &all, now).await,
+                        false => Ok(()),
                     }
+                };
+                match looked.await {
+                    Ok(()) => said = None,
                     Err(fault) if said != Some(fault.code) => {
                         warn!(code = %fault.code, "How agents are is not known: {}", fault.chain());
                         said = Some(fault.code);

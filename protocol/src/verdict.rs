@@ -211,7 +211,8 @@ impl Finding {
     fn verdict(self, before: Option<&Verdict>, now: Timestamp) -> Verdict {
         let same = before.filter(|before| before.state == self.state).map(|before| before.since);
         let since = same.or(self.began).unwrap_or(now).min(now);
-        let patience = self.state.patience().map(|patience| since.after(patience));
+        let patience = self.state.patience().filter(|_| self.reason != Reason::Barred);
+        let patience = patience.map(|patience| since.after(patience));
         let deadline = self.deadline.or(patience);
         let Self { state, reason, dataset, fault, .. } = self;
         Verdict { state, since, reason, dataset, fault, deadline }
@@ -237,10 +238,17 @@ fn offline(seen: &Seen<'_>) -> Option<Finding> {
     let heard = seen.heard?;
     let newest = seen.delivered_at.map_or(heard.at, |at| at.max(heard.at));
     let since_then = |finding| Some(Finding { began: Some(newest), ..finding });
+    if let Some(code) = seen.barred.filter(|_| seen.now.since(newest) > SILENCE_MAX) {
+        // It is offline because it is not let in, and nobody is to call its agency for that.
+        let fault = Some(code.name().to_owned());
+        let finding = Finding { fault, ..Finding::new(State::Offline, Reason::Barred) };
+        return since_then(finding);
+    }
     if seen.now.since(newest) > SILENCE_MAX {
         return since_then(Finding::new(State::Offline, Reason::Silent));
     }
-    let ended = seen.ended.filter(|ended| ended.at >= newest)?;
+    // The hub itself cuts whom it does not let in.
+    let ended = seen.ended.filter(|ended| ended.at >= newest && seen.barred.is_none())?;
     match ended.state {
         Alive::Leaving => since_then(Finding::new(State::Offline, Reason::Left)),
         Alive::Lost if seen.now.since(ended.at) > RETURN_WITHIN => {

@@ -20,7 +20,6 @@ use crate::catalog::Contracts;
 use crate::config::register::Register;
 use crate::incidents::{self, Happening, Kind};
 use crate::transfers::from_system_time;
-use crate::warehouse::Warehouse;
 
 /// An agent with what is said of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -168,19 +167,13 @@ async fn barred(client: &Object, register: &Register) -> Result<BTreeMap<String,
     Ok(all)
 }
 
-/// Judges every agent that reports, keeps what changed, and opens an incident for each that fell
-/// silent since the last time.
+/// Keeps what changed of what was said of agents that report, and opens an incident for each that
+/// fell silent since the last time.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn look(
-    warehouse: &Warehouse,
-    with: (&Register, &Contracts),
-    now: Timestamp,
-) -> Result<Vec<Health>, Fault> {
-    let mut client = warehouse.client().await?;
-    let all = all(&client, with, now).await?;
-    for one in &all {
+pub async fn keep(client: &mut Object, all: &[Health], now: Timestamp) -> Result<(), Fault> {
+    for one in all {
         if one.report.is_none() || one.before.as_ref() == Some(&one.verdict) {
             continue;
         }
@@ -207,7 +200,7 @@ pub async fn look(
         }
         tx.commit().await.map_err(not_read)?;
     }
-    Ok(all)
+    Ok(())
 }
 
 /// Whoever was stopped by somebody at the agency has not lost its heartbeat.

@@ -152,7 +152,7 @@ fn each_condition_has_its_state_and_reason() {
                 w.heard_ago = 100;
             },
             State::Offline,
-            Reason::Silent,
+            Reason::Barred,
         ),
         (|w| w.reports = false, State::Unreported, Reason::NeverReported),
         (|w| w.dataset().phase = Phase::Reading, State::Working, Reason::FirstRead),
@@ -299,7 +299,7 @@ proptest! {
         if silent {
             prop_assert_eq!(verdict.state, State::Offline);
         }
-        let ended = world.ended.is_some_and(|ended| ended.at >= newest);
+        let ended = world.ended.is_some_and(|ended| ended.at >= newest) && world.barred.is_none();
         prop_assert!(verdict.state != State::Offline || silent || ended);
         let barred = world.barred.is_some() && verdict.state != State::Offline;
         prop_assert_eq!(verdict.state == State::Suspended, barred);
