@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod spool;
 pub mod rejects;
 pub mod accord;
+pub mod orders;
 pub mod transport;
 pub mod status;
 pub mod link;

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use self::session::Session;
 use crate::config::plan::Plan;
 use crate::config::plan::address::HubAddress;
+use crate::orders::Book;
 use crate::spool::Spool;
 use crate::status::AgentStatus;
 use crate::transport::entropy;
@@ -37,6 +38,8 @@ pub struct Link {
     pub files: Files,
     /// What waits, and on which disk.
     pub spool: Spool,
+    /// What the hub wants of this agent.
+    pub orders: Arc<Book>,
     /// The rest.
     pub snapshot: Snapshot,
 }
@@ -86,6 +89,7 @@ impl Link {
             compose: compose::Composer {
                 plan: Arc::clone(&self.plan),
                 spool: self.spool.clone(),
+                orders: Arc::clone(&self.orders),
                 snapshot: Arc::clone(&self.snapshot),
                 certificate: identity.leaf().ok(),
             },

@@ -37,3 +37,22 @@ create table phusa.contacts (
   set_at timestamptz not null
 );
 create index contacts_of_agency on phusa.contacts (agency, contact);
+
+-- What people want of agents, until it is done, cancelled or over.
+create table phusa.fleet_orders (
+  fleet_order bigint generated always as identity primary key,
+  agent text not null,
+  dataset text not null,
+  -- pause, reread.
+  kind text not null,
+  -- The epoch of the stream when it was asked for.
+  epoch bigint not null,
+  wanted_by text not null,
+  because text not null,
+  issued_at timestamptz not null,
+  until timestamptz not null,
+  changed_at timestamptz not null,
+  -- open, done, cancelled, over.
+  state text not null default 'open'
+);
+create unique index fleet_orders_open on phusa.fleet_orders (agent, dataset, kind) where state = 'open';

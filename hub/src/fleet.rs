@@ -2,6 +2,7 @@
 
 pub mod contact;
 pub mod health;
+pub mod orders;
 pub mod proofs;
 pub mod reports;
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::AgentId;
 use phusa_protocol::network::Network;
+use phusa_protocol::orders::SignedOrders;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -59,7 +60,11 @@ pub(crate) struct Shared {
     metrics: Metrics,
     storing: Arc<Semaphore>,
     sessions: Sessions,
+    orders: watch::Receiver<Wanted>,
 }
+
+/// What every agent is to be told.
+pub type Wanted = Arc<BTreeMap<AgentId, SignedOrders>>;
 
 impl std::fmt::Debug for Port {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -103,6 +108,7 @@ impl Port {
         plan: &Plan,
         warehouse: &Warehouse,
         (register, metrics): (watch::Receiver<Arc<Register>>, Metrics),
+        orders: watch::Receiver<Wanted>,
     ) -> Result<Option<Self>, Fault> {
         let Some(listen) = plan.link_listen else { return Ok(None) };
         let mut tls = tls_config(plan)?;
@@ -118,6 +124,7 @@ impl Port {
             metrics,
             storing: Arc::new(Semaphore::new(STORING_MAX)),
             sessions: Sessions::default(),
+            orders,
         };
         Ok(Some(Self {
             tcp,

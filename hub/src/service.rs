@@ -4,6 +4,8 @@
 //! connections; batches in flight finish within [`DRAIN_MAX`] or are not acknowledged; what was
 //! committed is numbered; the warehouse closes last.
 
+mod fleet_jobs;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +20,6 @@ use phusa_protocol::checkpoint::LogKey;
 use phusa_protocol::fault::{Class, Code, Fault};
 use phusa_protocol::time::Timestamp;
 use phusa_protocol::units::ByteSize;
-use phusa_protocol::verdict::SILENCE_MAX;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -33,7 +34,7 @@ use crate::admission::{Admission, Registrar};
 use crate::catalog::Catalog;
 use crate::config::plan::Plan;
 use crate::config::register::Register;
-use crate::fleet::{self, health};
+use crate::fleet;
 use crate::identity;
 use crate::identity::issue::Issuing;
 use crate::incidents;
@@ -57,9 +58,6 @@ const DRAIN_MAX: Duration = Duration::from_secs(30);
 
 /// How often free disk and contracts are looked at, and unnumbered entries looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// How often is looked how agents are.
-const FLEET_EVERY: Duration = Duration::from_secs(5);
 
 /// How often is said what keeps the log from going on.
 const REPEAT_EVERY: Duration = Duration::from_secs(60);
@@ -147,8 +145,10 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Res
     let listener = Listener::open(&plan, register_seen.clone(), metrics.clone()).await?;
     let pages =
         pages(&plan, (&warehouse, &entries, &catalog), &folder, register_seen.clone()).await?;
+    let (wanted, wanted_seen) = watch::channel(link::Wanted::default());
     let link =
-        link::Port::open(&plan, &warehouse, (register_seen.clone(), metrics.clone())).await?;
+        link::Port::open(&plan, &warehouse, (register_seen.clone(), metrics.clone()), wanted_seen)
+            .await?;
     let views = bind(plan.metrics_listen).await?;
     let stop = CancellationToken::new();
     let jobs = Jobs {
@@ -165,6 +165,7 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Res
     jobs.start_sequencer(publisher);
     jobs.start_backups(&plan, &folder, &metrics);
     jobs.start_fleet(register_seen.clone(), metrics.clone());
+    jobs.start_orders(wanted);
     let shown = Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen };
     jobs.start_views(views, shown);
     let address = listener.address().unwrap_or(plan.listen);
@@ -297,37 +298,6 @@ impl Jobs {
                 }
                 if let Err(fault) = catalog.refresh().await {
                     warn!(code = %fault.code, "Contracts were not refreshed: {}", fault.chain());
-                }
-            }
-        });
-    }
-
-    /// How every agent is, looked at every few seconds; it is kept, and an incident made of it, when
-    /// those that were cut off by this hub's own absence have had time to come back.
-    fn start_fleet(&self, register: watch::Receiver<Arc<Register>>, metrics: Metrics) {
-        let (warehouse, catalog, stop) =
-            (self.warehouse.clone(), self.catalog.clone(), self.stop.clone());
-        self.tasks.spawn(async move {
-            let begin = Instant::now() + SILENCE_MAX;
-            let mut said = None;
-            while stop.run_until_cancelled(tokio::time::sleep(FLEET_EVERY)).await.is_some() {
-                let (agents, contracts) = (Arc::clone(&register.borrow()), catalog.current());
-                let looked = async {
-                    let (mut client, now) = (warehouse.client().await?, Timestamp::now());
-                    let all = health::all(&client, (&agents, &contracts), now).await?;
-                    metrics.observe_fleet(&health::counts(&all));
-                    match Instant::now() >= begin {
-                        true => health::keep(&mut client, &all, now).await,
-                        false => Ok(()),
-                    }
-                };
-                match looked.await {
-                    Ok(()) => said = None,
-                    Err(fault) if said != Some(fault.code) => {
-                        warn!(code = %fault.code, "How agents are is not known: {}", fault.chain());
-                        said = Some(fault.code);
-                    }
-                    Err(_) => {}
                 }
             }
         });

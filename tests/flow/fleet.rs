@@ -7,7 +7,7 @@ use phusa_tests::database::free_port;
 use phusa_tests::process::wait_until;
 use serde_json::Value;
 
-use crate::house::{AGENCY, AGENT, House, edit, text};
+use crate::house::{AGENCY, AGENT, DATASET, House, edit, text};
 
 /// How long a report and its verdict may take on a busy machine.
 const SHOWS_WITHIN: Duration = Duration::from_secs(60);
@@ -104,6 +104,61 @@ async fn a_suspension_cuts_the_session_and_it_comes_back_when_that_is_lifted() {
     }
     becomes(&house, "healthy", Duration::from_secs(120)).await;
     house.nothing_is_lost(200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_hub_wants_is_followed_over_restarts_until_it_is_taken_back_or_done() {
+    let mut house = linked();
+    house.province.start_hub();
+    house.province.start_agent(AGENCY);
+    assert_eq!(house.settle().await, 200);
+    becomes(&house, "healthy", SHOWS_WITHIN).await;
+    let fleet = |house: &House, arguments: &[&str]| {
+        let output = house.province.hub(&[["fleet"].as_slice(), arguments].concat());
+        (output.status.success(), text(&output))
+    };
+    let why = ["--because", "thử"];
+    let unknown = fleet(&house, &[["pause", AGENT, "a.b"].as_slice(), &why].concat());
+    assert!(!unknown.0 && unknown.1.contains("order_refused"), "{}", unknown.1);
+    let pause = [["pause", AGENT, DATASET].as_slice(), &why].concat();
+    let paused = fleet(&house, &pause);
+    assert!(paused.0, "{}", paused.1);
+    assert!(!fleet(&house, &pause).0, "one at a time");
+    let held = becomes(&house, "attention", SHOWS_WITHIN).await;
+    assert_eq!(held["verdict"]["reason"], "paused", "{held}");
+    house.database.psql("insert into people values (201, 'Lê', '1', 'x')");
+    // Both are killed in the middle of it; the order stands at both ends.
+    house.province.hub_process().kill();
+    house.province.agent_process(AGENCY).kill();
+    house.province.start_agent(AGENCY);
+    house.province.start_hub_with(&[]);
+    wait_until("the row to wait in the spool", SHOWS_WITHIN * 2, async || {
+        let found = agent_of(&house);
+        let of = &found["report"]["datasets"][0];
+        let waits = of["spooled_seq"].as_u64() > of["released_seq"].as_u64();
+        (waits && of["phase"] == "paused").then_some(())
+    })
+    .await;
+    let digest = house.province.hub(&["warehouse", "digest", DATASET, "--json"]);
+    assert!(text(&digest).contains("\"rows\":200"), "nothing was delivered: {}", text(&digest));
+    assert!(fleet(&house, &["resume", AGENT, DATASET]).0);
+    assert_eq!(house.settle().await, 201);
+    becomes(&house, "healthy", SHOWS_WITHIN).await;
+    let asked = fleet(&house, &[["re-read", AGENT, DATASET].as_slice(), &why].concat());
+    assert!(asked.0, "{}", asked.1);
+    wait_until("the dataset to be read again", SHOWS_WITHIN * 2, async || {
+        let done = house.province.hub(&["fleet", "orders", "--all", "--json"]);
+        let done: Value = serde_json::from_slice(&done.stdout).unwrap_or_default();
+        (done[0]["state"] == "done" && done[1]["state"] == "cancelled").then_some(())
+    })
+    .await;
+    let again = becomes(&house, "healthy", SHOWS_WITHIN).await;
+    assert_eq!(again["report"]["datasets"][0]["epoch"], 2, "{again}");
+    let log = house.province.hub(&["log", "ls"]);
+    for word in ["fleet_pause", "fleet_resume", "fleet_reread"] {
+        assert!(text(&log).contains(word), "{word} not in {}", text(&log));
+    }
+    house.nothing_is_lost(201).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ use phusa_protocol::time::Timestamp;
 
 use super::Snapshot;
 use crate::config::plan::Plan;
+use crate::orders::Book;
 use crate::spool::Spool;
 use crate::status::{AgentStatus, DatasetStatus, State};
 use crate::transport::identity::Leaf;
@@ -22,6 +23,8 @@ pub struct Composer {
     pub plan: Arc<Plan>,
     /// What waits, and on which disk.
     pub spool: Spool,
+    /// What the hub wants of this agent.
+    pub orders: Arc<Book>,
     /// The rest.
     pub snapshot: Snapshot,
     /// The certificate this session is held with.
@@ -78,6 +81,7 @@ impl Composer {
         Some(DatasetReport {
             dataset: one.dataset.clone(),
             phase: match one.state {
+                _ if self.orders.is_paused(&one.dataset) => Phase::Paused,
                 State::Starting => Phase::Starting,
                 State::Reading => Phase::Reading,
                 State::Following => Phase::Following,

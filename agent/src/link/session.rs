@@ -10,16 +10,17 @@ use std::time::Duration;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::AgentId;
 use phusa_protocol::network::Network;
+use phusa_protocol::orders::ORDERS_BYTES_MAX;
 use phusa_protocol::report::{Alive, Birth, Channel, Life, REPORT_BYTES_MAX};
 use phusa_protocol::verdict::REPORT_EVERY;
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions,
-    Packet, QoS, TlsConfiguration, Transport,
+    Packet, Publish, QoS, TlsConfiguration, Transport,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::compose::{Composer, gist};
 use crate::config::plan::address::HubAddress;
@@ -39,7 +40,7 @@ const WAITING_MAX: usize = 4;
 const UNACKNOWLEDGED_MAX: u16 = 4;
 
 /// The largest message from the hub.
-const COMMAND_BYTES_MAX: usize = 64 * 1024;
+const COMMAND_BYTES_MAX: usize = ORDERS_BYTES_MAX + 1_024;
 
 /// How long a farewell may take.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
@@ -71,7 +72,7 @@ impl Session {
         let (client, mut events) = AsyncClient::new(self.options(), WAITING_MAX);
         let (born, mut seen) = watch::channel(false);
         let ended = tokio::select! {
-            ended = drive(&mut events, &born) => Some(ended),
+            ended = self.drive(&mut events, &born) => Some(ended),
             () = self.talk(&client, &mut seen, stop) => None,
         };
         let lived = *born.borrow();
@@ -130,6 +131,9 @@ impl Session {
         }
         info!(hub = %self.address.host(), "The hub is told how this agent is");
         self.say(client, Channel::Life, Life { birth: self.birth, state: Alive::Born }.to_bytes());
+        if client.try_subscribe(Channel::Command.topic(&self.agent), QoS::AtLeastOnce).is_err() {
+            tracing::debug!("The hub does not read; its orders come with the next session");
+        }
         let (mut told, mut next) = (None, Instant::now());
         loop {
             let report = self.compose.report(self.birth);
@@ -150,6 +154,29 @@ impl Session {
         let topic = channel.topic(&self.agent);
         if client.try_publish(topic, QoS::AtLeastOnce, false, bytes).is_err() {
             tracing::debug!("The hub does not read; a report was left out");
+        }
+    }
+
+    /// Runs the library until its line breaks.
+    async fn drive(&self, events: &mut EventLoop, born: &watch::Sender<bool>) -> ConnectionError {
+        loop {
+            match events.poll().await {
+                Ok(Event::Incoming(Packet::ConnAck(_))) => drop(born.send_replace(true)),
+                Ok(Event::Incoming(Packet::Publish(publish))) => self.heed(&publish),
+                Ok(_) => {}
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// What the hub wants is followed where it is the hub's word; all else is refused here.
+    fn heed(&self, publish: &Publish) {
+        if publish.topic != Channel::Command.topic(&self.agent) {
+            let code = Code::OrderRefused;
+            return warn!(%code, "The hub sent something to another topic than this agent's own");
+        }
+        if let Err(fault) = self.compose.orders.take(&publish.payload) {
+            warn!(code = %fault.code, "Orders are not followed: {}", fault.chain());
         }
     }
 
@@ -183,17 +210,6 @@ impl Session {
             return Fault::new(code, format!("{what} was refused by the hub"));
         }
         Fault::because(connection_code(&error), what, error)
-    }
-}
-
-/// Runs the library until its line breaks.
-async fn drive(events: &mut EventLoop, born: &watch::Sender<bool>) -> ConnectionError {
-    loop {
-        match events.poll().await {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => drop(born.send_replace(true)),
-            Ok(_) => {}
-            Err(error) => return error,
-        }
     }
 }
 

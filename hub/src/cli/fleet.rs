@@ -4,8 +4,9 @@ use std::path::Path;
 
 use clap::Subcommand;
 use phusa_protocol::fault::{Code, Fault};
-use phusa_protocol::ids::AgencyId;
+use phusa_protocol::ids::{AgencyId, AgentId, DatasetId};
 use phusa_protocol::time::Timestamp;
+use phusa_protocol::units::Span;
 use phusa_protocol::verdict::{State, Verdict};
 
 use super::{json, print, with_warehouse};
@@ -13,7 +14,10 @@ use crate::catalog::Catalog;
 use crate::config::plan::Plan;
 use crate::fleet::contact::{self, Contact};
 use crate::fleet::health::{self, Health};
+use crate::fleet::orders::{self, Listed, Wanted as Wish};
 use crate::fleet::{self, aligned, reports};
+use crate::transfers::Log;
+use crate::transfers::deed::console;
 use crate::warehouse::Warehouse;
 
 #[derive(Debug, Subcommand)]
@@ -33,9 +37,52 @@ pub(super) enum FleetCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Have an agent deliver nothing of a dataset; reading goes on into its spool.
+    Pause(Asked),
+    /// End a pause.
+    Resume {
+        /// Which agent.
+        #[arg(value_parser = super::parse::<AgentId>)]
+        agent: AgentId,
+        /// Which dataset.
+        #[arg(value_parser = super::parse::<DatasetId>)]
+        dataset: DatasetId,
+    },
+    /// Have an agent read a dataset again from the beginning.
+    ReRead(Asked),
+    /// What is wanted of agents and not done yet.
+    Orders {
+        /// What is done, cancelled or over, too.
+        #[arg(long)]
+        all: bool,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take an open order back.
+    Cancel {
+        /// Its number.
+        order: i64,
+    },
     /// Focal points of agencies (CT-14).
     #[command(subcommand)]
     Contact(ContactCommand),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Asked {
+    /// Which agent, such as H57.12/may-1.
+    #[arg(value_parser = super::parse::<AgentId>)]
+    agent: AgentId,
+    /// Which dataset.
+    #[arg(value_parser = super::parse::<DatasetId>)]
+    dataset: DatasetId,
+    /// Why.
+    #[arg(long)]
+    because: String,
+    /// For how long it is wanted, 1m to 7d; then it is over by itself.
+    #[arg(long, default_value = "4h", value_parser = super::parse::<Span>)]
+    within: Span,
 }
 
 #[derive(Debug, Subcommand)]
@@ -99,9 +146,67 @@ pub(super) async fn run(config: &Path, command: FleetCommand) -> Result<(), Vec<
             print(&if as_json { with_days(warehouse, &all).await? } else { told(&all) })?;
             needs_nobody(&all)
         }
+        FleetCommand::Pause(asked) => order(&plan, warehouse, asked, false).await,
+        FleetCommand::ReRead(asked) => order(&plan, warehouse, asked, true).await,
+        FleetCommand::Resume { agent, dataset } => {
+            let number = orders::pause_of(&warehouse.client().await?, &agent, &dataset).await?;
+            cancel(&plan, warehouse, number).await
+        }
+        FleetCommand::Cancel { order } => cancel(&plan, warehouse, order).await,
+        FleetCommand::Orders { all, json: as_json } => {
+            let found = orders::list(&warehouse.client().await?, all).await?;
+            print(&if as_json { json(&found) } else { listed(&found) })
+        }
         FleetCommand::Contact(command) => of_contacts(warehouse, command).await,
     })
     .await
+}
+
+async fn order(
+    plan: &Plan,
+    warehouse: &Warehouse,
+    asked: Asked,
+    reread: bool,
+) -> Result<(), Fault> {
+    let Asked { agent, dataset, because, within } = asked;
+    let log = Log::new(plan.signing_key.clone());
+    let wanted = Wish { agent, dataset, reread, by: console(), because, within: within.0 };
+    let number = orders::issue(&mut warehouse.client().await?, &log, &wanted).await?;
+    print(&format!("yêu cầu (order) {number}: {} {}", wanted.agent, wanted.dataset))
+}
+
+async fn cancel(plan: &Plan, warehouse: &Warehouse, number: i64) -> Result<(), Fault> {
+    let log = Log::new(plan.signing_key.clone());
+    orders::cancel(&mut warehouse.client().await?, &log, number, &console()).await?;
+    print(&format!("yêu cầu (order) {number}: đã rút lại (taken back)"))
+}
+
+fn listed(found: &[Listed]) -> String {
+    if found.is_empty() {
+        return "không có yêu cầu nào (no orders)".to_owned();
+    }
+    let line = |one: &Listed| {
+        let kind = match one.kind.as_str() {
+            "reread" => "đọc lại · read again",
+            _ => "tạm dừng · pause",
+        };
+        let state = match one.state.as_str() {
+            "open" => "đang chờ · open",
+            "done" => "đã xong · done",
+            "cancelled" => "đã rút · cancelled",
+            _ => "hết hạn · over",
+        };
+        format!(
+            "{:>4}  {state}  {kind}  {} {}  {}  hạn · until {}  {}",
+            one.order,
+            one.agent,
+            one.dataset,
+            one.by,
+            one.until.vietnamese(),
+            one.because
+        )
+    };
+    found.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 async fn all(plan: &Plan, warehouse: &Warehouse) -> Result<Vec<Health>, Fault> {

@@ -50,14 +50,14 @@ pub async fn keep(client: &mut Object, report: &Report, now: Timestamp) -> Resul
     let (rows, rejects, spool) = (sum(|d| d.rows), sum(|d| d.rejects), count(report.spool.bytes));
     let sql = "insert into phusa.fleet_history as h \
                (agent, slot, lag_seconds, rows, rejects, spool_bytes) \
-               values ($1, date_bin('5 minutes', $2, 'epoch'), $3, $4, $5, $6) \
+               values ($1, date_bin('5 minutes', $2::timestamptz, timestamptz 'epoch'), $3, $4, $5, $6) \
                on conflict (agent, slot) do update \
                set lag_seconds = greatest(h.lag_seconds, excluded.lag_seconds), \
                rows = excluded.rows, rejects = excluded.rejects, \
                spool_bytes = greatest(h.spool_bytes, excluded.spool_bytes)";
     tx.execute(sql, &[&agent, &at, &lag, &rows, &rejects, &spool]).await.map_err(not_read)?;
     let sql = format!(
-        "delete from phusa.fleet_history where agent = $1 and slot < $2 - interval '{HISTORY}'"
+        "delete from phusa.fleet_history where agent = $1 and slot < $2::timestamptz - interval '{HISTORY}'"
     );
     tx.execute(&sql, &[&agent, &at]).await.map_err(not_read)?;
     tx.commit().await.map_err(not_read)

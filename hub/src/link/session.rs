@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use phusa_protocol::fault::Fault;
 use phusa_protocol::ids::AgentId;
-use phusa_protocol::report::Life;
+use phusa_protocol::orders::SignedOrders;
+use phusa_protocol::report::{Channel, Life};
 use phusa_protocol::time::Timestamp;
-use rumqttc::mqttbytes::v4::{ConnAck, ConnectReturnCode, Packet};
+use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v4::{ConnAck, ConnectReturnCode, Packet, Publish};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -79,12 +81,25 @@ impl Session {
     ) -> Ending {
         let mut register = self.shared.register.clone();
         let mut barred = std::pin::pin!(may_no_longer(&self.peer, &mut register));
+        let mut orders = self.shared.orders.clone();
+        let (mut listens, mut told) = (false, None);
         loop {
+            if listens {
+                let wanted = orders.borrow_and_update().get(&self.agent).cloned();
+                if wanted != told {
+                    let sent = self.order(wire, wanted.as_ref()).await;
+                    if let Err(broken) = sent {
+                        return Ending::Broke(broken);
+                    }
+                    told = wanted;
+                }
+            }
             let (bytes_max, wait) = rules.bounds();
             let packet = tokio::select! {
                 why = barred.as_mut() => return Ending::Refused(why.to_owned()),
                 () = stop.cancelled() => return Ending::Stopped,
                 () = replaced.cancelled() => return Ending::Replaced,
+                Ok(()) = orders.changed() => continue,
                 packet = wire.next(bytes_max, wait) => packet,
             };
             let acts = match packet {
@@ -92,6 +107,7 @@ impl Session {
                 Err(broken) => return Ending::Broke(broken),
             };
             for act in acts {
+                listens |= act == Act::Listens;
                 let ended = tokio::select! {
                     why = barred.as_mut() => Some(Ending::Refused(why.to_owned())),
                     ended = self.act(wire, act) => ended,
@@ -101,6 +117,21 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Tells the agent all that is wanted of it. It is told again with its next session, and when
+    /// that changes; whether it did it, its reports say.
+    async fn order(
+        &self,
+        wire: &mut Wire<TlsStream<TcpStream>>,
+        wanted: Option<&SignedOrders>,
+    ) -> Result<(), Broken> {
+        let Some(wanted) = wanted else { return Ok(()) };
+        let topic = Channel::Command.topic(&self.agent);
+        let mut publish = Publish::new(topic, QoS::AtLeastOnce, wanted.to_bytes());
+        // One is on its way at a time, and what is acknowledged is not counted.
+        publish.pkid = 1;
+        wire.send(&Packet::Publish(publish)).await
     }
 
     /// Does one thing; `Some` when that is the end.

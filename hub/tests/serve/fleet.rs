@@ -229,3 +229,26 @@ async fn keep_for_looking(an: &Browser) {
         [("fleet", "/fleet"), ("agency", "/fleet/H57.007"), ("offline", "/fleet?state=offline")];
     an.keep(&pages).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_focal_point_needs_all_five_items_and_a_change_keeps_what_was_before() {
+    let world = World::start().await;
+    let set = |name: &str, phone: &str| {
+        let who = ["--name", name, "--phone", phone, "--position", "Chuyên viên CNTT"];
+        let rest = ["--duty", "Đầu mối", "--email", "binh.tran@example.vn", "--by", "an"];
+        world.say(&[["fleet", "contact", "set", "H57.12"].as_slice(), &who, &rest].concat())
+    };
+    assert_eq!(set("Trần Thị Bình", "0234 3821 012").0, 0);
+    for (name, phone) in
+        [("", "0234 3821 012"), ("Lê Văn Cường", "hỏi trực ban"), ("Lê Văn Cường", "+")]
+    {
+        let (code, said) = set(name, phone);
+        assert!(code == 1 && said.contains("contact_invalid"), "{name} {phone}: {said}");
+    }
+    assert_eq!(set("Lê Văn Cường", "+84 234 3821 013").0, 0);
+    let shown = world.run(&["fleet", "contact", "show", "H57.12"]);
+    let names: Vec<_> = shown.lines().map(|line| line.contains("Lê Văn Cường")).collect();
+    assert_eq!(names, [true, false], "the newest first: {shown}");
+    assert!(world.run(&["fleet", "ls"]).contains("Lê Văn Cường +84 234 3821 013"));
+    world.stop().await;
+}

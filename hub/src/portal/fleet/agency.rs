@@ -15,7 +15,6 @@ use crate::fleet::reports::Step;
 use crate::portal::form::query;
 use crate::portal::frame;
 use crate::portal::guard::Visitor;
-use crate::portal::own::fact;
 use crate::portal::words::Lang;
 use crate::transfers::minutes::page::count;
 
@@ -49,14 +48,14 @@ fn focal_point(lang: Lang, agency: &AgencyId, contact: Option<&Contact>) -> Mark
         div.card {
             h2 { (lang.say("Đầu mối", "Focal point")) }
             @match contact {
-                Some(contact) => table.facts {
-                    (fact(lang.say("Họ tên", "Name"), &contact.name))
-                    (fact(lang.say("Chức vụ", "Position"), &contact.position))
-                    (fact(lang.say("Nhiệm vụ", "Duty"), &contact.duty))
-                    tr { th scope="row" { (lang.say("Điện thoại", "Phone")) }
-                        td { a href={ "tel:" (dialled(&contact.phone)) } { (contact.phone) } } }
-                    tr { th scope="row" { (lang.say("Thư điện tử", "E-mail")) }
-                        td { a href={ "mailto:" (contact.email) } { (contact.email) } } }
+                Some(contact) => dl.items {
+                    (item(lang.say("Họ tên", "Name"), &contact.name))
+                    (item(lang.say("Chức vụ", "Position"), &contact.position))
+                    (item(lang.say("Nhiệm vụ", "Duty"), &contact.duty))
+                    div { dt { (lang.say("Điện thoại", "Phone")) }
+                        dd { a href={ "tel:" (dialled(&contact.phone)) } { (contact.phone) } } }
+                    div { dt { (lang.say("Thư điện tử", "E-mail")) }
+                        dd { a href={ "mailto:" (contact.email) } { (contact.email) } } }
                 },
                 None => p {
                     (lang.say("Chưa ghi. Chạy ", "Not written down yet. Run "))
@@ -67,19 +66,23 @@ fn focal_point(lang: Lang, agency: &AgencyId, contact: Option<&Contact>) -> Mark
     }
 }
 
+fn item(name: &str, value: &str) -> Markup {
+    html! { div { dt { (name) } dd { (value) } } }
+}
+
 fn agent(lang: Lang, one: &Health, day: &[Step], now: Timestamp) -> Markup {
     let verdict = &one.verdict;
     html! {
         h2.agent { (tag(lang, verdict.state)) " " (one.row.agent) }
         div.card {
-            p.why { (why(lang, verdict, verdict.state >= State::Attention)) }
-            table.facts {
-                (fact(lang.say("Trạng thái này từ", "In this state since"), &verdict.since.vietnamese()))
+            div.why { (why(lang, verdict, verdict.state >= State::Attention)) }
+            dl.items {
+                (item(lang.say("Trạng thái này từ", "In this state since"), &verdict.since.vietnamese()))
                 @if let Some(deadline) = verdict.deadline {
-                    (fact(lang.say("Phải xử lý trước", "To be dealt with by"), &deadline.vietnamese()))
+                    (item(lang.say("Phải xử lý trước", "To be dealt with by"), &deadline.vietnamese()))
                 }
                 @if let Some(at) = one.reported_at {
-                    (fact(lang.say("Báo cáo cuối", "Last report"), &format!("{} ({})", at.vietnamese(), span_of(lang, now, at))))
+                    (item(lang.say("Báo cáo cuối", "Last report"), &format!("{} ({})", at.vietnamese(), span_of(lang, now, at))))
                 }
                 @if let Some(report) = &one.report { (machine(lang, report)) }
             }
@@ -94,16 +97,16 @@ fn machine(lang: Lang, report: &Report) -> Markup {
     let free = report.disk_free_bytes.map(bytes);
     let skew = report.skew_ms.map(|ms| format!("{ms} ms"));
     html! {
-        (fact(lang.say("Phiên bản", "Version"), &report.version))
-        (fact(lang.say("Hàng đợi", "Spool"), &spool))
+        (item(lang.say("Phiên bản", "Version"), &report.version))
+        (item(lang.say("Hàng đợi", "Spool"), &spool))
         @if let Some(oldest) = report.spool.oldest {
-            (fact(lang.say("Lô cũ nhất chờ từ", "Oldest waits since"), &oldest.vietnamese()))
+            (item(lang.say("Lô cũ nhất chờ từ", "Oldest waits since"), &oldest.vietnamese()))
         }
-        @if let Some(free) = &free { (fact(lang.say("Đĩa còn trống", "Disk free"), free)) }
+        @if let Some(free) = &free { (item(lang.say("Đĩa còn trống", "Disk free"), free)) }
         @if let Some(certificate) = report.certificate {
-            (fact(lang.say("Chứng thư đến", "Certificate until"), &certificate.until.vietnamese()))
+            (item(lang.say("Chứng thư đến", "Certificate until"), &certificate.until.vietnamese()))
         }
-        @if let Some(skew) = &skew { (fact(lang.say("Lệch đồng hồ", "Clock differs by"), skew)) }
+        @if let Some(skew) = &skew { (item(lang.say("Lệch đồng hồ", "Clock differs by"), skew)) }
     }
 }
 
