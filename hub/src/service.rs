@@ -4,6 +4,8 @@
 //! connections; batches in flight finish within [`DRAIN_MAX`] or are not acknowledged; what was
 //! committed is numbered; the warehouse closes last.
 
+mod fleet_jobs;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,6 +42,7 @@ use crate::ingest::{Ingest, Parts};
 use crate::keeping::Terms;
 use crate::keeping::files::Sources;
 use crate::keeping::schedule::Schedule;
+use crate::link;
 use crate::listen::{Listener, enrol, https, log};
 use crate::portal::{self, Portal};
 use crate::transfers::folder::Folder;
@@ -140,7 +143,12 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Res
         tasks: batches.clone(),
     }));
     let listener = Listener::open(&plan, register_seen.clone(), metrics.clone()).await?;
-    let pages = pages(&plan, (&warehouse, &entries), &folder, register_seen.clone()).await?;
+    let pages =
+        pages(&plan, (&warehouse, &entries, &catalog), &folder, register_seen.clone()).await?;
+    let (wanted, wanted_seen) = watch::channel(link::Wanted::default());
+    let link =
+        link::Port::open(&plan, &warehouse, (register_seen.clone(), metrics.clone()), wanted_seen)
+            .await?;
     let views = bind(plan.metrics_listen).await?;
     let stop = CancellationToken::new();
     let jobs = Jobs {
@@ -156,6 +164,8 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Res
     jobs.start_register(Arc::clone(&registrar));
     jobs.start_sequencer(publisher);
     jobs.start_backups(&plan, &folder, &metrics);
+    jobs.start_fleet(register_seen.clone(), metrics.clone());
+    jobs.start_orders(wanted);
     let shown = Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen };
     jobs.start_views(views, shown);
     let address = listener.address().unwrap_or(plan.listen);
@@ -173,6 +183,7 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Res
     let accepting = connections.spawn(listener.run(routes, connections.clone(), stop.clone()));
     let people = pages.map(|(door, pages)| door.run(pages, connections.clone(), stop.clone()));
     drop(people.map(|people| connections.spawn(people)));
+    drop(link.map(|link| connections.spawn(link.run(connections.clone(), stop.clone()))));
     info!(%address, agents = plan.register.len(), "The hub listens on {address}");
     notify("READY=1");
     while signals.next().await == Asked::Reload {
@@ -210,7 +221,7 @@ pub fn sources(plan: &Plan, terms: &Terms) -> Sources {
 /// The pages for people and the port they are reached by, where the configuration names one.
 async fn pages(
     plan: &Plan,
-    (warehouse, log): (&Warehouse, &Log),
+    (warehouse, log, catalog): (&Warehouse, &Log, &Catalog),
     folder: &Folder,
     register: watch::Receiver<Arc<Register>>,
 ) -> Result<Option<(portal::door::Door, Router)>, Fault> {
@@ -219,7 +230,9 @@ async fn pages(
     let sealer = Sealer::open(&plan.accounts_key)?;
     let people = People { warehouse: warehouse.clone(), log: log.clone(), sealer };
     let (folder, policy) = (folder.clone(), plan.log_policy.clone());
-    let router = portal::router(Portal { people, ends: part.ends, folder, policy, register });
+    let catalog = catalog.clone();
+    let router =
+        portal::router(Portal { people, ends: part.ends, folder, policy, catalog, register });
     info!(address = %part.listen, "People's pages are at {}", part.listen);
     Ok(Some((door, router)))
 }

@@ -35,6 +35,12 @@ pub enum Action {
     LogExport,
     /// Made signed minutes.
     Minutes,
+    /// Asked an agent to deliver nothing of a dataset.
+    FleetPause,
+    /// Took such an order back.
+    FleetResume,
+    /// Asked an agent to read a dataset again.
+    FleetReread,
 }
 
 impl Action {
@@ -53,6 +59,9 @@ impl Action {
             Self::AccountLost => "account_lost",
             Self::LogExport => "log_export",
             Self::Minutes => "minutes",
+            Self::FleetPause => "fleet_pause",
+            Self::FleetResume => "fleet_resume",
+            Self::FleetReread => "fleet_reread",
         }
     }
 }

@@ -67,6 +67,8 @@ pub struct Plan {
     pub file: PathBuf,
     /// The pages for people, where there are any.
     pub portal: Option<portal::PortalPlan>,
+    /// Where agents report, if they may.
+    pub link_listen: Option<SocketAddr>,
     /// The key that second factors are sealed with; made at the first use.
     pub accounts_key: PathBuf,
 }
@@ -149,6 +151,7 @@ impl Check<'_> {
         let profile = self.profile(file);
         let issuing = file.identity.as_ref().map(|part| self.issuing(part));
         let backup = file.backup.to.as_ref().map(|to| self.backup(&file.backup, to));
+        let link_listen = file.link.as_ref().map(|part| self.address("listen", &part.listen));
         let portal = file.portal.as_ref().map(|part| self.portal(part, file));
         Some(Plan {
             backup: match backup {
@@ -176,6 +179,10 @@ impl Check<'_> {
             profile: profile?,
             issuing: match issuing {
                 Some(issuing) => Some(issuing?),
+                None => None,
+            },
+            link_listen: match link_listen {
+                Some(listen) => Some(listen?),
                 None => None,
             },
             portal: match portal {
