@@ -33,11 +33,14 @@ pub enum Kind {
     Identity,
     /// Backups that are late, lie beside what they back up, or a copy of the log that is behind.
     Backup,
+    /// A collector of security events that is not reached.
+    Siem,
 }
 
 impl Kind {
     /// Every kind, so that a metric shows each at 0 too.
-    pub const ALL: [Self; 4] = [Self::Contract, Self::Signature, Self::Identity, Self::Backup];
+    pub const ALL: [Self; 5] =
+        [Self::Contract, Self::Signature, Self::Identity, Self::Backup, Self::Siem];
 
     /// Its name in the table, in metrics and in JSON.
     #[must_use]
@@ -47,6 +50,7 @@ impl Kind {
             Self::Signature => "signature",
             Self::Identity => "identity",
             Self::Backup => "backup",
+            Self::Siem => "siem",
         }
     }
 
@@ -58,6 +62,7 @@ impl Kind {
             Self::Signature => "chữ ký sai · wrong signature",
             Self::Identity => "danh tính · identity",
             Self::Backup => "sao lưu · backup",
+            Self::Siem => "chuyển nhật ký an ninh (SIEM) · collector of security events",
         }
     }
 }
