@@ -45,6 +45,8 @@ use crate::keeping::schedule::Schedule;
 use crate::link;
 use crate::listen::{Listener, enrol, https, log};
 use crate::portal::{self, Portal};
+use crate::siem::forward::Forwarder;
+use crate::siem::tap::Tapped;
 use crate::transfers::folder::Folder;
 use crate::transfers::keys::{self, Moment};
 use crate::transfers::mirror::Mirror;
@@ -97,14 +99,14 @@ pub async fn open_warehouse(plan: &Plan) -> Result<Warehouse, Fault> {
     }
 }
 
-/// Runs the hub until it is told to stop.
+/// Runs the hub until it is told to stop; `tapped` gives the events of security to be sent on.
 ///
 /// # Errors
 /// When it cannot start.
-pub async fn serve(plan: Plan) -> Result<(), Fault> {
+pub async fn serve(plan: Plan, tapped: Tapped) -> Result<(), Fault> {
     let signals = Signals::listen()?;
     let warehouse = open_warehouse(&plan).await?;
-    let served = serve_on(plan, warehouse.clone(), signals).await;
+    let served = serve_on(plan, warehouse.clone(), (signals, tapped)).await;
     warehouse.close().await;
     info!("The hub has stopped");
     served
@@ -119,7 +121,11 @@ struct Jobs {
     stop: CancellationToken,
 }
 
-async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Result<(), Fault> {
+async fn serve_on(
+    plan: Plan,
+    warehouse: Warehouse,
+    (mut signals, tapped): (Signals, Tapped),
+) -> Result<(), Fault> {
     let (catalog, entries) = (
         Catalog::open(warehouse.clone(), plan.signing_key.public()).await?,
         Log::new(plan.signing_key.clone()),
@@ -159,43 +165,53 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Res
         stop: CancellationToken::new(),
     };
     jobs.start_watch(plan.disk_reserve, has_room);
-    jobs.start_tending();
-    jobs.start_keys(register_seen.clone());
-    jobs.start_register(Arc::clone(&registrar));
+    jobs.start_identities(&registrar);
     jobs.start_sequencer(publisher);
     jobs.start_backups(&plan, &folder, &metrics);
     jobs.start_fleet(register_seen.clone(), metrics.clone());
     jobs.start_orders(wanted);
+    jobs.start_siem(&plan, tapped, &metrics);
     let shown = Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen };
     jobs.start_views(views, shown);
     let address = listener.address().unwrap_or(plan.listen);
     let admission = admission(plan.issuing, &plan.ca_pem, &jobs, &registrar);
-    let routes = https::router(Arc::clone(&ingest));
-    let routes = routes.merge(enrol::router(Arc::clone(&ingest), admission));
-    let routes = routes.merge(log::router(log::Shown {
+    let shown = log::Shown {
         ingest,
         warehouse: warehouse.clone(),
         folder,
         log_key,
         policy: plan.log_policy.clone(),
         register: register_seen,
-    }));
+    };
+    let routes = routes(shown, admission);
     let accepting = connections.spawn(listener.run(routes, connections.clone(), stop.clone()));
     let people = pages.map(|(door, pages)| door.run(pages, connections.clone(), stop.clone()));
     drop(people.map(|people| connections.spawn(people)));
     drop(link.map(|link| connections.spawn(link.run(connections.clone(), stop.clone()))));
     info!(%address, agents = plan.register.len(), "The hub listens on {address}");
-    notify("READY=1");
-    while signals.next().await == Asked::Reload {
-        reload(&jobs, &plan.agents_dir, &registrar).await;
-    }
-    notify("STOPPING=1");
-    info!("Stopping: batches in flight have {DRAIN_MAX:?} to finish");
+    until_stopped(&mut signals, async || reload(&jobs, &plan.agents_dir, &registrar).await).await;
     stop.cancel();
     drop(accepting.await);
     drain([&batches, &connections]).await;
     jobs.stop().await;
     Ok(())
+}
+
+/// Waits for the operating system's word to stop; whatever else it asks for is done meanwhile.
+async fn until_stopped(signals: &mut Signals, reload: impl AsyncFn()) {
+    notify("READY=1");
+    while signals.next().await == Asked::Reload {
+        reload().await;
+    }
+    notify("STOPPING=1");
+    info!("Stopping: batches in flight have {DRAIN_MAX:?} to finish");
+}
+
+/// What agents ask for.
+fn routes(shown: log::Shown, admission: Arc<Admission>) -> Router {
+    let ingest = Arc::clone(&shown.ingest);
+    let enrolling = enrol::router(Arc::clone(&ingest), admission);
+    https::router(ingest).merge(enrolling).merge(log::router(shown))
 }
 
 /// Waits for what is under way, for as long as it may take.
@@ -267,6 +283,13 @@ fn admission(
 }
 
 impl Jobs {
+    /// What keeps database, agents' keys and decisions about them in step.
+    fn start_identities(&self, registrar: &Arc<Registrar>) {
+        self.start_tending();
+        self.start_keys(registrar.watch());
+        self.start_register(Arc::clone(registrar));
+    }
+
     /// What other processes decided about agents, looked at every second.
     fn start_register(&self, registrar: Arc<Registrar>) {
         let stop = self.stop.clone();
@@ -370,6 +393,14 @@ impl Jobs {
             metrics: metrics.clone(),
         };
         self.tasks.spawn(schedule.run(self.stop.clone()));
+    }
+
+    /// Keeps a collector told, where the file names one; otherwise nothing is kept for it.
+    fn start_siem(&self, plan: &Plan, tapped: Tapped, metrics: &Metrics) {
+        let Some(terms) = plan.siem.clone() else { return };
+        let (warehouse, metrics) = (self.warehouse.clone(), metrics.clone());
+        let forwarder = Forwarder { terms, warehouse, metrics, tapped };
+        self.tasks.spawn(forwarder.run(self.stop.clone()));
     }
 
     fn start_views(&self, listener: TcpListener, views: Views) {

@@ -23,6 +23,7 @@ mod outage;
 mod proof;
 mod refusals;
 mod schema;
+mod siem;
 mod snapshot;
 mod sqlserver;
 mod standby;

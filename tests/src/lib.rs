@@ -22,3 +22,5 @@ pub mod registry;
 pub mod workload;
 pub mod latency;
 pub mod sums;
+pub mod syslog;
+pub mod collector;

@@ -2,6 +2,7 @@
 //! its line.
 
 pub mod portal;
+mod siem;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use super::{BackupFile, HubFile, IdentityFile};
 use crate::identity::issue::Issuing;
 use crate::keeping::seal::BackupKey;
 use crate::keeping::{self};
+use crate::siem as collector;
 use crate::warehouse::{Password, Settings, Url};
 
 /// Shorter than this and an agent does nothing but renew; longer and a stolen one serves too long.
@@ -71,6 +73,8 @@ pub struct Plan {
     pub link_listen: Option<SocketAddr>,
     /// The key that second factors are sealed with; made at the first use.
     pub accounts_key: PathBuf,
+    /// Who is told of every entry and event of security, where somebody is.
+    pub siem: Option<collector::Terms>,
 }
 
 /// Where the log's key is; the default file is made at the first start.
@@ -153,6 +157,7 @@ impl Check<'_> {
         let backup = file.backup.to.as_ref().map(|to| self.backup(&file.backup, to));
         let link_listen = file.link.as_ref().map(|part| self.address("listen", &part.listen));
         let portal = file.portal.as_ref().map(|part| self.portal(part, file));
+        let siem = file.siem.as_ref().map(|part| self.siem(part));
         Some(Plan {
             backup: match backup {
                 Some(backup) => Some(backup?),
@@ -190,6 +195,10 @@ impl Check<'_> {
                 None => None,
             },
             accounts_key,
+            siem: match siem {
+                Some(siem) => Some(siem?),
+                None => None,
+            },
         })
     }
 
