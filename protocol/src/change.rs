@@ -133,6 +133,14 @@ pub struct BodyWriter {
     row_start: usize,
 }
 
+/// A moment of a body.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    bytes: usize,
+    counts: Counts,
+    run: Option<(Op, usize, u32)>,
+}
+
 impl BodyWriter {
     /// An empty body with room for `capacity` bytes.
     #[must_use]
@@ -165,6 +173,18 @@ impl BodyWriter {
             self.bytes.truncate(head);
             self.run = None;
         }
+    }
+
+    /// Where it stands, to go back to.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark { bytes: self.bytes.len(), counts: self.counts, run: self.run }
+    }
+
+    /// Takes back every row begun since `mark`, which must be of this body.
+    pub fn rewind(&mut self, mark: Mark) {
+        self.bytes.truncate(mark.bytes);
+        (self.counts, self.run, self.row_start) = (mark.counts, mark.run, mark.bytes);
     }
 
     /// Bytes so far.
@@ -329,6 +349,27 @@ mod tests {
         check(b"S\0\0\0\x01\0\0\0\x02\0\0\0", BadBody::Cut);
         check(b"S\0\0\0\0\0\0\0\x02\0\0", BadBody::RunLength);
         check(b"S\0\0\0\x02\0\0\0\x02\0\0", BadBody::Row(BadRow::Cut));
+    }
+
+    #[test]
+    fn rows_taken_back_to_a_mark_leave_no_trace() {
+        let ops = [Op::Insert, Op::Insert, Op::Delete, Op::Update, Op::Insert];
+        let body_of = |ops: &[Op]| {
+            let mut body = BodyWriter::default();
+            ops.iter().for_each(|op| row(&mut body, *op, "a"));
+            body
+        };
+        for kept in 0..=ops.len() {
+            for torn in kept..=ops.len() {
+                let mut body = body_of(ops.get(..kept).unwrap());
+                let mark = body.mark();
+                ops.iter().take(torn).skip(kept).for_each(|op| row(&mut body, *op, "poison"));
+                body.rewind(mark);
+                row(&mut body, Op::Insert, "a");
+                let expected = [ops.get(..kept).unwrap(), &[Op::Insert]].concat();
+                assert_eq!(body.finish(), body_of(&expected).finish(), "{kept} {torn}");
+            }
+        }
     }
 
     proptest! {

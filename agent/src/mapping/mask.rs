@@ -15,17 +15,27 @@ pub(super) fn keep_first(count: usize, words: &mut String, spare: &mut String) {
     let shown = count.min(letters / 2);
     spare.clear();
     spare.extend(words.chars().take(shown));
-    spare.extend(std::iter::repeat_n('*', letters - shown));
+    put_stars(letters - shown, spare);
     std::mem::swap(words, spare);
+}
+
+/// Appends `count` stars.
+fn put_stars(count: usize, out: &mut String) {
+    const STARS: &str = "********************************";
+    match STARS.get(..count) {
+        Some(stars) => out.push_str(stars),
+        None => out.extend(std::iter::repeat_n('*', count)),
+    }
 }
 
 /// Leaves the last `count` characters, at most half of them; `*` stands for each of the others.
 pub(super) fn keep_last(count: usize, words: &mut String, spare: &mut String) {
     let letters = words.chars().count();
     let hidden = letters - count.min(letters / 2);
+    let shown = words.char_indices().nth(hidden).and_then(|(at, _)| words.get(at..));
     spare.clear();
-    spare.extend(std::iter::repeat_n('*', hidden));
-    spare.extend(words.chars().skip(hidden));
+    put_stars(hidden, spare);
+    spare.push_str(shown.unwrap_or_default());
     std::mem::swap(words, spare);
 }
 
@@ -33,12 +43,17 @@ pub(super) fn keep_last(count: usize, words: &mut String, spare: &mut String) {
 pub(super) fn initials(words: &mut String, spare: &mut String) {
     spare.clear();
     for word in words.split_whitespace() {
-        let mut letters = word.chars().filter(|letter| letter.is_alphanumeric());
+        let mut letters = word.chars().filter(is_letter_or_digit);
         let first = letters.next().filter(|_| letters.next().is_some());
         spare.push(first.unwrap_or('*'));
         spare.push('.');
     }
     std::mem::swap(words, spare);
+}
+
+/// Whether it is a letter or a digit of any script; of Vietnamese letters one look tells.
+fn is_letter_or_digit(letter: &char) -> bool {
+    matches!(letter, 'À'..='Ö' | 'Ø'..='ö' | 'ø'..='ʯ' | 'Ḁ'..='ỿ') || letter.is_alphanumeric()
 }
 
 /// Leaves the year of a date, a moment or a partial date: `-44` for 44 BC.
@@ -93,6 +108,9 @@ pub(super) fn band(width: u32, lower_alone: bool, words: &mut String) -> Result<
 const COMMUNES: [&str; 9] =
     ["xa ", "phuong ", "thi tran ", "dac khu ", "p. ", "x. ", "tt. ", "p ", "tt "];
 
+/// How most write it: these need no folding.
+const WRITTEN_OUT: [&str; 6] = ["Xã ", "xã ", "Phường ", "phường ", "Thị trấn ", "thị trấn "];
+
 /// Leaves of an address the parts from the commune on.
 ///
 /// # Errors
@@ -112,6 +130,9 @@ pub(super) fn commune(words: &mut String) -> Result<(), Rule> {
 
 /// Reads no more letters than it takes to tell.
 fn names_commune(part: &str) -> bool {
+    if WRITTEN_OUT.iter().any(|word| part.starts_with(word)) {
+        return true;
+    }
     let mut words = COMMUNES.map(Some);
     for letter in folded_letters(part) {
         let mut is_open = false;
@@ -132,8 +153,8 @@ fn names_commune(part: &str) -> bool {
 
 /// Appends 256 bits as 64 hexadecimal digits.
 pub(super) fn hexadecimal(code: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
+    // The ten digits stand side by side in ASCII, and so do the six letters.
+    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
     let start = out.len();
     out.resize(start + 2 * code.len(), b'0');
     let pairs = out.get_mut(start..).unwrap_or_default().chunks_exact_mut(2);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use phusa_protocol::batch::Phase;
-use phusa_protocol::change::{BodyWriter, Op};
+use phusa_protocol::change::{BodyWriter, Mark, Op};
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::time::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -49,6 +49,17 @@ impl Filler {
     /// Whether a row of this length had better begin a block of its own.
     pub(super) fn is_crowded_by(&self, row_bytes: usize) -> bool {
         self.rows > 0 && row_bytes >= self.limits.row_bytes_max.as_usize()
+    }
+
+    /// Where it stands, to go back to before it is taken.
+    pub(super) fn mark(&self) -> (Mark, u64) {
+        (self.body.mark(), self.rows)
+    }
+
+    /// Takes back what was filled in since.
+    pub(super) fn rewind(&mut self, (mark, rows): (Mark, u64)) {
+        self.body.rewind(mark);
+        self.rows = rows;
     }
 
     /// Takes what was filled in and begins anew.

@@ -1,6 +1,7 @@
 //! The binlog: transactions larger than memory, restarts, rotations and purges, replicas, changes
 //! of shape, and everything that could hide a change.
 
+use std::process::Command;
 use std::sync::Arc;
 
 use phusa_tests::mysql::{Flavour, MySqlDatabase, MySqlServer};
@@ -106,6 +107,68 @@ async fn a_server_that_restarts_rotates_or_crashes_is_followed_on() {
     world.warehouse_says("select so from thu.dan where id = 5000", "3").await;
     assert_eq!(world.identical("dan").await, 1_000);
     assert_eq!(world.epoch("dan"), 1, "nothing of this is a reason to begin anew");
+}
+
+/// The log's last file and where it ends.
+fn end_of_log(source: &MySqlDatabase) -> (String, usize) {
+    let said = source.sql("show master status");
+    let mut fields = said.split('\t');
+    let file = fields.next().unwrap().to_owned();
+    (file, fields.next().unwrap().trim().parse().unwrap())
+}
+
+/// Ends the server as if it had been writing the transaction `sql` to its log: everything is as it
+/// was before, but for the log's last file, which goes on with what `kept` says of its bytes.
+fn tear(source: &MySqlDatabase, sql: &str, kept: fn(&[u8]) -> usize) {
+    let server = source.server();
+    let (data, copy) = (server.folder().join("data"), server.folder().join("copy"));
+    let (file, end) = end_of_log(source);
+    server.kill();
+    std::fs::create_dir(&copy).unwrap();
+    let all = format!("{}/.", data.display());
+    assert!(Command::new("cp").arg("-a").arg(all).arg(&copy).status().unwrap().success());
+    server.resume();
+    let (written_to, start) = end_of_log(source);
+    source.sql(sql);
+    let written = std::fs::read(data.join(written_to)).unwrap();
+    server.kill();
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(&copy, &data).unwrap();
+    let transaction = written.get(start..).unwrap();
+    let mut torn = std::fs::read(data.join(&file)).unwrap();
+    assert_eq!(torn.len(), end, "the log ends where the server said");
+    torn.extend_from_slice(transaction.get(..kept(transaction)).unwrap());
+    std::fs::write(data.join(&file), torn).unwrap();
+    server.resume();
+}
+
+/// Bytes of the first `events` events.
+fn events(bytes: &[u8], events: usize) -> usize {
+    let length = |at: usize| bytes.get(at + 9..at + 13).unwrap().try_into().unwrap();
+    (0..events).fold(0, |at, _| at + usize::try_from(u32::from_le_bytes(length(at))).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_a_crash_tore_is_followed_on_without_what_was_never_committed() {
+    // Behind the transaction's name, behind its rows, and inside them.
+    let tears: [fn(&[u8]) -> usize; 3] =
+        [|bytes| events(bytes, 1), |bytes| events(bytes, 4), |bytes| events(bytes, 3) + 40];
+    let mut world = followed(own("").database(), "").await;
+    for (round, tear_at) in (0_u64..).zip(tears) {
+        world.province.agent_process(AGENCY).kill();
+        let id = 7_000 + round;
+        world.source.sql(&format!("insert into dan values ({id}, 'trước', 1)"));
+        tear(&world.source, "insert into dan values (6000, 'chưa bao giờ', 1)", tear_at);
+        world.source.sql(&format!("update dan set ten = 'sau' where id = {id}"));
+        world.start_agent();
+        let sql = format!("select ten from thu.dan where id = {id}");
+        world.warehouse_says(&sql, "sau").await;
+        assert_eq!(world.identical("dan").await, 1_001 + round, "round {round}");
+        assert_eq!(world.epoch("dan"), 1, "nothing is missing, so nothing is read anew");
+    }
+    let log = world.province.agent_process(AGENCY).log();
+    assert!(log.contains("ends inside an event"), "the last tear was none: {log}");
+    world.province.verify_log();
 }
 
 #[tokio::test(flavor = "multi_thread")]

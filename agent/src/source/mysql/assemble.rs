@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use phusa_protocol::batch::Phase;
-use phusa_protocol::change::Op;
+use phusa_protocol::change::{Mark, Op};
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::time::Timestamp;
 
 use super::event::{BadEvent, Change, Event, Head, Rows, TableMap};
-use super::place::{Following, OpenTx, Position, Tracking};
+use super::place::{FILE_START, Following, OpenTx, Position, Tracking};
 use super::shape::{Cell, Image, Shape};
 use super::statement::{Meaning, meaning, replaces_column, xa_name};
 use super::target::Target;
@@ -71,6 +71,8 @@ struct Transaction {
     changes: u64,
     /// How many of them earlier blocks hold.
     known: u64,
+    /// Where the block stood when it began; `None` once a block holds a part of it.
+    before: Option<(Mark, u64)>,
     /// Whether its commit comes later, by name; its changes are not known until then.
     is_xa: bool,
 }
@@ -241,8 +243,36 @@ impl Assembler {
         let file = file.ok_or_else(|| {
             Fault::new(Code::SourceVersion, "the log goes on in a file without a name")
         })?;
+        if file != self.file {
+            self.take_back()?;
+        }
         file.clone_into(&mut self.file);
         self.offset = offset;
+        Ok(())
+    }
+
+    /// A file that ends inside a transaction ended with the server, before the commit: when it came
+    /// back it knew nothing of the transaction, and may have given its name to another.
+    fn take_back(&mut self) -> Result<(), Fault> {
+        self.name = None;
+        if let Some(Transaction { before: Some(before), .. }) = self.transaction.take() {
+            self.filler.rewind(before);
+            self.following.open = None;
+        }
+        if self.following.open.is_some() {
+            return Err(gap("a transaction that was handed on in part was never committed"));
+        }
+        Ok(())
+    }
+
+    /// The file ends inside an event; what the server has of its log goes on with `file`.
+    ///
+    /// # Errors
+    /// `source_gap` when a part of the torn transaction was handed on.
+    pub(super) fn torn(&mut self, file: String) -> Result<(), Fault> {
+        self.take_back()?;
+        (self.file, self.offset) = (file, FILE_START);
+        self.stand_here();
         Ok(())
     }
 
@@ -318,7 +348,8 @@ impl Assembler {
             }
             None => 0,
         };
-        self.transaction = Some(Transaction { name, known, ..Transaction::default() });
+        let before = self.following.open.is_none().then(|| self.filler.mark());
+        self.transaction = Some(Transaction { name, known, before, ..Transaction::default() });
         Ok(())
     }
 
@@ -546,6 +577,9 @@ impl Assembler {
         };
         if self.has_settled() && !self.in_transaction() {
             self.following.settle_until = None;
+        }
+        if let Some(transaction) = &mut self.transaction {
+            transaction.before = None;
         }
         self.following.told_live |= live;
         let tx_open = self.in_transaction() && self.following.open.is_some();

@@ -8,10 +8,10 @@ use tokio::time::{Instant, interval, sleep_until};
 
 use super::assemble::{Asks, Assembler, Incomplete};
 use super::event::{self, BadEvent, Event, Head};
-use super::place::{Identity, Place, Stage};
+use super::place::{Identity, Place, Stage, Tracking};
 use super::server::Server;
 use super::session::Session;
-use super::stream::{Log, Received, Unpacked};
+use super::stream::{Log, Next, Received, Unpacked};
 use super::target::Target;
 use super::{Settings, packed, probe, read};
 use crate::source::outbox::Outbox;
@@ -49,10 +49,18 @@ impl Follower {
         if self.assembler.has_become_live() {
             self.cut(outbox).await?;
         }
-        let (target, at) = (Arc::clone(&self.target), self.assembler.following().at.clone());
-        let tracking = self.identity.tracking;
-        let mut log = Log::open(&self.settings, &target.selection, &at, tracking).await?;
-        self.assembler.reconnected();
+        loop {
+            let (target, at) = (Arc::clone(&self.target), self.assembler.following().at.clone());
+            let tracking = self.identity.tracking;
+            let log = Log::open(&self.settings, &target.selection, &at, tracking).await?;
+            self.assembler.reconnected();
+            self.run_to_tear(log, outbox).await?;
+            self.go_past_tear().await?;
+        }
+    }
+
+    /// Follows until the log's file ends inside an event.
+    async fn run_to_tear(&mut self, mut log: Log, outbox: &mut Outbox<()>) -> Result<(), Fault> {
         let mut look = interval(LOOK_INTERVAL);
         loop {
             let deadline =
@@ -62,7 +70,8 @@ impl Follower {
                 received = log.next() => {
                     let mut next = Some(received);
                     while let Some(received) = next {
-                        self.received(&received?, &mut log, outbox).await?;
+                        let Next::Event(received) = received? else { return Ok(()) };
+                        self.received(&received, &mut log, outbox).await?;
                         next = log.next_ready();
                     }
                 }
@@ -71,6 +80,31 @@ impl Follower {
             }
             self.note_idle(outbox).await?;
         }
+    }
+
+    /// Goes on in the file after one that ends inside an event. The server was ended while it wrote
+    /// the last transaction, so that was never committed; that nothing else is missing is shown by
+    /// the transactions that the server says come before the next file: just those taken in.
+    async fn go_past_tear(&mut self) -> Result<(), Fault> {
+        let (file, server) = (self.assembler.reached().0.to_owned(), self.server.clone());
+        let gap = |why: &str| {
+            let what = format!("log file {file} ends inside an event, and {why}");
+            Err(Fault::new(Code::SourceGap, what))
+        };
+        if self.identity.tracking != Tracking::FileWithDomains {
+            return gap("the server does not tell what comes before the next");
+        }
+        let reader = self.reader().await?;
+        let Some(next) = server.file_after(reader, &file).await? else {
+            let what = format!("log file {file} ends inside an event, and there is none after it");
+            return Err(Fault::new(Code::SourceUnreachable, what));
+        };
+        let before = server.domains_before(reader, &next).await?;
+        if before.as_ref() != Some(&self.assembler.following().at.domains) {
+            return gap("the next does not begin with what was read");
+        }
+        tracing::info!(dataset = %self.target.selection.dataset, "Log file {file} ends inside an event, as a crash of the server leaves it; reading goes on in {next}");
+        self.assembler.torn(next)
     }
 
     async fn received(

@@ -10,6 +10,9 @@ use super::gtid::GtidSet;
 use crate::source::Resume;
 use crate::source::snapshot::Reading;
 
+/// Where the first event of each file of the log stands.
+pub(super) const FILE_START: u64 = 4;
+
 /// How positions of a server are told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) enum Tracking {

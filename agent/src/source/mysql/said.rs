@@ -50,6 +50,14 @@ pub(super) fn of_log(what: impl Into<String>, error: Error) -> Fault {
     fault(what.into(), error, true)
 }
 
+/// Whether a file of the log ends inside an event: the server was ended while it wrote it, and does
+/// not mend its log when it comes back. `MariaDB` does not.
+pub(super) fn is_torn(error: &Error) -> bool {
+    const FATAL: u16 = 1236;
+    let words = "truncated in the middle of event";
+    matches!(error, Error::Server(said) if said.code == FATAL && said.message.contains(words))
+}
+
 /// One number stands for everything that ends a log connection.
 fn of_fatal(message: &str) -> Code {
     let says = |words: &str| message.contains(words);

@@ -7,7 +7,7 @@ use phusa_protocol::fault::{Code, Fault};
 
 use super::Flavour;
 use super::gtid::GtidSet;
-use super::place::{Domains, Position, Reach, Tracking, domains};
+use super::place::{Domains, FILE_START, Position, Reach, Tracking, domains};
 use super::session::{Session, by_name, get};
 
 /// What one server is.
@@ -311,6 +311,28 @@ impl Server {
             None => None,
         };
         Ok(text.as_deref().and_then(domains))
+    }
+
+    /// `MariaDB`'s transactions before a file of its log.
+    pub(super) async fn domains_before(
+        &self,
+        session: &mut Session,
+        file: &str,
+    ) -> Result<Option<Domains>, Fault> {
+        let start = Position { file: file.to_owned(), offset: FILE_START, ..Position::default() };
+        self.domains_at(session, &start).await
+    }
+
+    /// The file of the log after `file`.
+    pub(super) async fn file_after(
+        &self,
+        session: &mut Session,
+        file: &str,
+    ) -> Result<Option<String>, Fault> {
+        let rows = session.rows("cannot list the log's files", "show binary logs").await?;
+        let files = rows.iter().map(|row| get::<String>(row, 0)).collect::<Result<Vec<_>, _>>()?;
+        let at = files.iter().position(|name| name == file);
+        Ok(at.and_then(|at| files.get(at + 1).cloned()))
     }
 
     /// How far back the log reaches.

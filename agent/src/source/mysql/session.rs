@@ -1,7 +1,10 @@
 //! One SQL connection to the source, with everything pinned that could change what is read.
 
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::poll;
 use mysql_async::prelude::Queryable;
 use mysql_async::{BinaryProtocol, Conn, Opts, OptsBuilder, QueryResult, Row, SslOpts};
 use phusa_protocol::fault::{Code, Fault};
@@ -152,9 +155,14 @@ pub(super) struct ReadRows<'a> {
 impl ReadRows<'_> {
     /// The next row, or `None` after the last.
     pub(super) async fn next(&mut self) -> Result<Option<Row>, Fault> {
-        let next = tokio::time::timeout(self.silence_max, self.result.next()).await;
-        let next = next
-            .map_err(|_| Fault::new(Code::SourceUnreachable, format!("{}: silence", self.doing)))?;
+        let mut next = pin!(self.result.next());
+        // Most rows are there already, and looking at a clock for each would cost more than they do.
+        let next = match poll!(next.as_mut()) {
+            Poll::Ready(next) => next,
+            Poll::Pending => tokio::time::timeout(self.silence_max, next).await.map_err(|_| {
+                Fault::new(Code::SourceUnreachable, format!("{}: silence", self.doing))
+            })?,
+        };
         next.map_err(|error| said::of_rows(self.doing, error))
     }
 }

@@ -49,6 +49,13 @@ pub(super) struct Log {
 /// An event as it came.
 pub(super) struct Received(RawEvent);
 
+/// What the log says next.
+pub(super) enum Next {
+    Event(Received),
+    /// The file ends inside an event.
+    Torn,
+}
+
 /// The number under which an agent reads the log of one table: from a range that nobody gives a
 /// server by hand, because a reader or server of the same number would be cut off.
 fn server_id(agent: &AgentId, selection: &Selection) -> u32 {
@@ -91,7 +98,7 @@ impl Log {
     }
 
     /// The next event.
-    pub(super) async fn next(&mut self) -> Result<Received, Fault> {
+    pub(super) async fn next(&mut self) -> Result<Next, Fault> {
         // A reader that was held up heard nothing because it did not listen.
         if self.asked_at.elapsed() > HEARTBEAT {
             self.heard_at = Instant::now();
@@ -106,13 +113,15 @@ impl Log {
                 }
             };
             self.heard_at = Instant::now();
-            let event = next.ok_or_else(|| self.broken("the server ended it"))?;
-            let event = event.map_err(|error| said::of_log(&*self.doing, error))?;
+            let event = match next.ok_or_else(|| self.broken("the server ended it"))? {
+                Err(error) if said::is_torn(&error) => return Ok(Next::Torn),
+                event => event.map_err(|error| said::of_log(&*self.doing, error))?,
+            };
             if self.skip > 0 {
                 self.skip -= 1;
                 continue;
             }
-            return Received(event).checked(&self.doing);
+            return Received(event).checked(&self.doing).map(Next::Event);
         }
     }
 
@@ -121,7 +130,7 @@ impl Log {
     }
 
     /// The next event, if it is there already.
-    pub(super) fn next_ready(&mut self) -> Option<Result<Received, Fault>> {
+    pub(super) fn next_ready(&mut self) -> Option<Result<Next, Fault>> {
         self.next().now_or_never()
     }
 

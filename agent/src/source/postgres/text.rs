@@ -99,53 +99,63 @@ fn numeric(text: &str, out: &mut Vec<u8>) -> Result<(), BadText> {
         _ => None,
     };
     if let Some((sign, scale)) = special {
-        put_numeric(out, (0, sign, scale), &[]);
+        let mut head = [0; NUMERIC_HEAD_BYTES];
+        put_numeric_head(&mut head, 0, (0, sign, scale));
+        out.extend(head);
         return Ok(());
     }
     let (sign, text) = text.strip_prefix('-').map_or((0, text), |rest| (0x4000, rest));
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let padded = format!(
-        "{}{whole}{fraction}{}",
-        "0".repeat(whole.len().wrapping_neg() % 4),
-        "0".repeat(fraction.len().wrapping_neg() % 4)
-    );
-    let (groups, odd) = padded.as_bytes().as_chunks::<4>();
-    if !odd.is_empty() {
-        return Err(BadText);
+    let (whole, fraction) = (whole.as_bytes(), fraction.as_bytes());
+    let start = out.len();
+    out.extend([0; NUMERIC_HEAD_BYTES]);
+    // The groups of four digits lie on both sides of the point.
+    let (first, rest) = whole.split_at_checked(whole.len() % 4).unwrap_or_default();
+    let first = (!first.is_empty()).then_some(first).into_iter();
+    let before = first.chain(rest.chunks(4)).map(|group| (group, 0));
+    let behind = fraction.chunks(4).map(|group| (group, 4 - group.len()));
+    let mut leading = 0_i32;
+    for (group, missing) in before.chain(behind) {
+        let digit = base_10000(group, missing)?;
+        if digit == 0 && out.len() == start + NUMERIC_HEAD_BYTES {
+            leading += 1;
+        } else {
+            out.extend(digit.to_be_bytes());
+        }
     }
-    let digits: Vec<u16> = groups.iter().map(base_10000).collect::<Result<_, _>>()?;
-    let leading = digits.iter().take_while(|&&digit| digit == 0).count();
-    let digits = digits.get(leading..).unwrap_or_default();
-    let trailing = digits.iter().rev().take_while(|&&digit| digit == 0).count();
-    let digits = digits.get(..digits.len() - trailing).unwrap_or_default();
+    while out.len() > start + NUMERIC_HEAD_BYTES && out.ends_with(&[0, 0]) {
+        out.truncate(out.len() - 2);
+    }
+    let count = (out.len() - start - NUMERIC_HEAD_BYTES) / 2;
     // The largest numbers have one group more than the weight can count.
-    let [whole_groups, leading] = [whole.len().div_ceil(4), leading].map(i32::try_from);
-    let weight = whole_groups.map_err(|_| BadText)? - 1 - leading.map_err(|_| BadText)?;
-    let weight = if digits.is_empty() { 0 } else { i16::try_from(weight).map_err(|_| BadText)? };
+    let groups = i32::try_from(whole.len().div_ceil(4)).map_err(|_| BadText)?;
+    let weight = i16::try_from(groups - 1 - leading).map_err(|_| BadText);
+    let (weight, sign) = if count == 0 { (0, 0) } else { (weight?, sign) };
     let scale = u16::try_from(fraction.len()).map_err(|_| BadText)?;
-    if digits.is_empty() {
-        put_numeric(out, (0, 0, scale), &[]);
-    } else {
-        put_numeric(out, (weight, sign, scale), digits);
-    }
+    put_numeric_head(out.get_mut(start..).unwrap_or_default(), count, (weight, sign, scale));
     Ok(())
 }
 
-fn base_10000(group: &[u8; 4]) -> Result<u16, BadText> {
-    group.iter().try_fold(0, |sum, digit| match digit {
+/// The value of a group of up to four digits that `missing` zeros follow.
+fn base_10000(group: &[u8], missing: usize) -> Result<u16, BadText> {
+    let digits = group.iter().try_fold(0, |sum, digit| match digit {
         b'0'..=b'9' => Ok(sum * 10 + u16::from(digit - b'0')),
         _ => Err(BadText),
-    })
+    })?;
+    Ok((0..missing).fold(digits, |digits, _| digits * 10))
 }
 
-fn put_numeric(out: &mut Vec<u8>, (weight, sign, scale): (i16, u16, u16), digits: &[u16]) {
+/// Count of groups, weight, sign, scale.
+const NUMERIC_HEAD_BYTES: usize = 8;
+
+fn put_numeric_head(out: &mut [u8], count: usize, (weight, sign, scale): (i16, u16, u16)) {
     // At most 131,072 digits before and 16,383 after the point: far below 65,536 groups.
-    let count = u16::try_from(digits.len()).unwrap_or(u16::MAX);
-    out.extend(count.to_be_bytes());
-    out.extend(weight.to_be_bytes());
-    out.extend(sign.to_be_bytes());
-    out.extend(scale.to_be_bytes());
-    out.extend(digits.iter().flat_map(|digit| digit.to_be_bytes()));
+    let count = u16::try_from(count).unwrap_or(u16::MAX).to_be_bytes();
+    let [weight, sign, scale] = [weight.to_be_bytes(), sign.to_be_bytes(), scale.to_be_bytes()];
+    let head = [count, weight, sign, scale];
+    for (place, bytes) in out.iter_mut().zip(head.as_flattened()) {
+        *place = *bytes;
+    }
 }
 
 const DAY_MICROS: i64 = 86_400_000_000;

@@ -174,6 +174,37 @@ fn a_transaction_that_was_cut_goes_on_where_it_was_cut() {
 }
 
 #[test]
+fn a_transaction_that_a_crash_tore_is_taken_back_unless_a_part_was_handed_on() {
+    let rotate = |assembler: &mut Assembler| {
+        let rotate = Event::Rotate { file: b"bin.000002", offset: 4 };
+        assembler.take(Head { code: 4, ..head(0) }, &rotate).map(drop)
+    };
+    let mut torn = assembler(None);
+    begin(&mut torn, &[1]);
+    commit(&mut torn, 200);
+    torn.named(Name::Domain(0, 1, 9));
+    begin(&mut torn, &[2, 3]);
+    rotate(&mut torn).unwrap();
+    // The server gave the name to another transaction.
+    torn.named(Name::Domain(0, 1, 9));
+    begin(&mut torn, &[4]);
+    commit(&mut torn, 300);
+    assert_eq!(shown(&torn.seal()), ["I a·1·x", "I a·4·x"]);
+    assert_eq!(torn.following().at.to_string(), "bin.000002:300");
+    let mut inside_an_event = assembler(None);
+    begin(&mut inside_an_event, &[2]);
+    inside_an_event.torn("bin.000002".to_owned()).unwrap();
+    assert_eq!((inside_an_event.rows(), inside_an_event.following().open.as_ref()), (0, None));
+    assert_eq!(inside_an_event.following().at.to_string(), "bin.000002:4");
+    let mut handed_on = assembler(None);
+    begin(&mut handed_on, &[2]);
+    assert!(handed_on.seal().tx_open);
+    rows(&mut handed_on, Change::Insert, (7, 7), &image(3, "a", "x")).unwrap();
+    assert_eq!(rotate(&mut handed_on).unwrap_err().code, Code::SourceGap);
+    assert_eq!(handed_on.torn("bin.000002".to_owned()).unwrap_err().code, Code::SourceGap);
+}
+
+#[test]
 fn whatever_changes_the_table_beside_the_log_is_a_gap() {
     let check = |text: &str, words: &str| {
         let mut assembler = assembler(None);
