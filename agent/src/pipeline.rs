@@ -13,6 +13,7 @@ pub mod progress;
 pub mod proof;
 pub mod rounds;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,7 +130,7 @@ async fn follow(
     shown: Vec<watch::Receiver<Shown>>,
     stop: CancellationToken,
 ) {
-    let mut said = false;
+    let (mut said, mut due) = (false, BTreeMap::new());
     while stop.run_until_cancelled(tokio::time::sleep(ORDERS_EVERY)).await.is_some() {
         let now = Timestamp::now();
         orders.follow(now);
@@ -139,6 +140,11 @@ async fn follow(
             if !orders.is_to_be_read_again(dataset, epoch, now)
                 || repair::is_requested(&plan.state_dir, dataset)
             {
+                due.remove(dataset);
+                continue;
+            }
+            // A wish is taken away just before its epoch shows: look twice.
+            if due.insert(dataset.clone(), epoch) != Some(epoch) {
                 continue;
             }
             match repair::request(&plan.state_dir, dataset) {

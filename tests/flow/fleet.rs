@@ -63,6 +63,14 @@ async fn an_agent_is_seen_well_killed_back_and_stopped() {
     {
         assert!(shown.contains(word), "{word} not in {shown}");
     }
+    // A hub that has just started waits as long as silence may last before it says so.
+    let incident = wait_until("the incident", OFFLINE_WITHIN * 2, async || {
+        let found = house.province.hub(&["incident", "ls", "--json"]);
+        let found: Value = serde_json::from_slice(&found.stdout).unwrap_or_default();
+        found.get(0).cloned()
+    })
+    .await;
+    assert_eq!((&incident["kind"], &incident["agent"]), (&"heartbeat".into(), &AGENT.into()));
     house.province.start_agent(AGENCY);
     becomes(&house, "healthy", SHOWS_WITHIN).await;
     assert!(house.province.agent_process(AGENCY).stop().success());

@@ -77,14 +77,14 @@ pub async fn all(
     for agent in registered.chain(told.keys().cloned()) {
         rows.entry(agent.clone()).or_insert_with(|| AgentRow::unseen(agent));
     }
-    let barred = barred(client, register).await?;
+    let standing = standing(client, register).await?;
     let contacts = contact::all(client).await?;
     let mut all: Vec<_> = rows
         .into_values()
         .map(|row| {
             let told = told.remove(&row.agent).unwrap_or_default();
-            let barred = barred.get(&row.agent).copied();
-            let mut health = health(row, told, (barred, contracts), now);
+            let standing = standing.get(&row.agent).copied().unwrap_or_default();
+            let mut health = health(row, told, (standing, contracts), now);
             let agency = health.agency();
             health.contact = contacts.iter().find(|contact| contact.agency == agency).cloned();
             health
@@ -100,13 +100,15 @@ pub async fn all(
 fn health(
     row: AgentRow,
     told: Told,
-    (barred, contracts): (Option<Code>, &Contracts),
+    (standing, contracts): (Standing, &Contracts),
     now: Timestamp,
 ) -> Health {
     let Told { report, reported_at, ended, before } = told;
     let arrived: Vec<_> = row.streams.iter().filter_map(|one| arrived(one, contracts)).collect();
     let committed = row.streams.iter().filter_map(|stream| stream.last_committed_at);
-    let delivered_at = committed.chain(row.last_hello_at).max();
+    // Who was let in again has as long to be heard as one that was just heard.
+    let delivered_at = committed.chain(row.last_hello_at).chain(standing.let_in_at).max();
+    let barred = standing.barred;
     let heard = report.as_ref().zip(reported_at).map(|(report, at)| Heard { report, at });
     let before_seen = before.as_ref();
     let seen =
@@ -145,24 +147,42 @@ async fn told(client: &Object) -> Result<BTreeMap<String, Told>, Fault> {
     Ok(all)
 }
 
-/// Agents that are not let in, with the fault that says so: by their files or by a decision.
-async fn barred(client: &Object, register: &Register) -> Result<BTreeMap<String, Code>, Fault> {
+/// Whether an agent is let in.
+#[derive(Debug, Clone, Copy, Default)]
+struct Standing {
+    /// The fault that says why not.
+    barred: Option<Code>,
+    /// When somebody decided that it is.
+    let_in_at: Option<Timestamp>,
+}
+
+/// How agents stand by their files and by decisions.
+async fn standing(
+    client: &Object,
+    register: &Register,
+) -> Result<BTreeMap<String, Standing>, Fault> {
     let mut all = BTreeMap::new();
     for agent in register.keys().into_keys() {
         let stopped = register.get(&agent).and_then(|enrolled| enrolled.stopped.as_ref());
         if let Some(stopped) = stopped {
-            all.insert(agent.to_string(), stopped.code);
+            let barred = Some(stopped.code);
+            all.insert(agent.to_string(), Standing { barred, let_in_at: None });
         }
     }
-    let sql = "select agent, state from phusa.identities where state <> 'active'";
+    let sql = "select agent, state, since from phusa.identities";
     for row in client.query(sql, &[]).await.map_err(not_read)? {
         let state: String = row.try_get(1).map_err(not_read)?;
-        let code = match state.as_str() {
-            "revoked" => Code::AgentRevoked,
-            "locked" => Code::IdentityCloned,
-            _ => Code::AgentSuspended,
+        let barred = match state.as_str() {
+            "active" => None,
+            "revoked" => Some(Code::AgentRevoked),
+            "locked" => Some(Code::IdentityCloned),
+            _ => Some(Code::AgentSuspended),
         };
-        all.insert(row.try_get(0).map_err(not_read)?, code);
+        let since: SystemTime = row.try_get(2).map_err(not_read)?;
+        let of: &mut Standing = all.entry(row.try_get(0).map_err(not_read)?).or_default();
+        // What stops an agent in either place does.
+        of.barred = barred.or(of.barred);
+        of.let_in_at = barred.is_none().then(|| from_system_time(since));
     }
     Ok(all)
 }

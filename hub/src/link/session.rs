@@ -88,7 +88,10 @@ impl Session {
             if listens {
                 let wanted = orders.borrow_and_update().get(&self.agent).cloned();
                 if wanted != told {
-                    let sent = self.order(wire, wanted.as_ref()).await;
+                    let sent = tokio::select! {
+                        why = barred.as_mut() => return Ending::Refused(why.to_owned()),
+                        sent = self.order(wire, wanted.as_ref()) => sent,
+                    };
                     if let Err(broken) = sent {
                         return Ending::Broke(broken);
                     }
@@ -162,20 +165,21 @@ impl Session {
         reports::keep_life(&client, &self.agent, life, Timestamp::now()).await
     }
 
-    /// Tells of an end once, and lets the will count where the session broke.
+    /// Tells of an end once, and lets the will count where the session broke: whom the hub itself
+    /// cut is not lost by that.
     async fn ended(&self, ending: &Ending, will: Option<Life>) {
         let (agent, address) = (&self.agent, self.peer.address);
         match ending {
             Ending::Bye | Ending::Stopped => return,
             Ending::Replaced => info!(%agent, "A new session of {agent} replaced its old one"),
             Ending::Refused(why) => {
-                warn!(target: SECURITY, %agent, %address, "Cut a session of the link with {agent}: {why}");
+                return warn!(target: SECURITY, %agent, %address, "Cut a session of the link with {agent}: {why}");
             }
             Ending::Broke(broken) => {
                 debug!(%agent, error = %broken, "A session of the link with {agent} broke: {broken}");
             }
             Ending::NotStored(fault) => {
-                warn!(%agent, code = %fault.code, "What {agent} reported was not stored: {}", fault.chain());
+                return warn!(%agent, code = %fault.code, "What {agent} reported was not stored: {}", fault.chain());
             }
         }
         let Some(will) = will else { return };

@@ -197,7 +197,7 @@ fn a_certificate_in_its_last_third_has_its_own_end_as_deadline() {
     let verdict = world.judge();
     assert_eq!(verdict.reason, Reason::CertificateEnds);
     assert_eq!(verdict.deadline, Some(until));
-    world.report.certificate = Some(CertificateReport { from: until.before(day * 6), until });
+    world.report.certificate = Some(CertificateReport { from: until.before(day * 5), until });
     assert_eq!(world.judge().state, State::Healthy);
 }
 
