@@ -35,12 +35,20 @@ pub enum Kind {
     Backup,
     /// A collector of security events that is not reached.
     Siem,
+    /// A log without its timestamp.
+    Timestamp,
 }
 
 impl Kind {
     /// Every kind, so that a metric shows each at 0 too.
-    pub const ALL: [Self; 5] =
-        [Self::Contract, Self::Signature, Self::Identity, Self::Backup, Self::Siem];
+    pub const ALL: [Self; 6] = [
+        Self::Contract,
+        Self::Signature,
+        Self::Identity,
+        Self::Backup,
+        Self::Siem,
+        Self::Timestamp,
+    ];
 
     /// Its name in the table, in metrics and in JSON.
     #[must_use]
@@ -51,6 +59,7 @@ impl Kind {
             Self::Identity => "identity",
             Self::Backup => "backup",
             Self::Siem => "siem",
+            Self::Timestamp => "timestamp",
         }
     }
 
@@ -63,6 +72,7 @@ impl Kind {
             Self::Identity => "danh tính · identity",
             Self::Backup => "sao lưu · backup",
             Self::Siem => "chuyển nhật ký an ninh (SIEM) · collector of security events",
+            Self::Timestamp => "dấu thời gian · timestamp",
         }
     }
 }

@@ -35,6 +35,9 @@ pub enum Action {
     LogExport,
     /// Made signed minutes.
     Minutes,
+    /// Decided something in somebody's name at the console; only what was refused stands so, the rest
+    /// in entries of its own kind.
+    Decide,
 }
 
 impl Action {
@@ -53,6 +56,7 @@ impl Action {
             Self::AccountLost => "account_lost",
             Self::LogExport => "log_export",
             Self::Minutes => "minutes",
+            Self::Decide => "decide",
         }
     }
 }

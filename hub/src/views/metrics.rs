@@ -52,6 +52,7 @@ pub struct Metrics {
     backups: Gauge,
     log_copy_behind: Gauge,
     connections: Gauge,
+    timestamp_age: Gauge,
     siem_connected: Gauge,
     siem_behind: Gauge,
     siem_lag: Gauge<f64, std::sync::atomic::AtomicU64>,
@@ -79,6 +80,7 @@ impl Default for Metrics {
             backups: Gauge::default(),
             log_copy_behind: Gauge::default(),
             connections: Gauge::default(),
+            timestamp_age: Gauge::default(),
             siem_connected: Gauge::default(),
             siem_behind: Gauge::default(),
             siem_lag: Gauge::default(),
@@ -178,6 +180,11 @@ impl Metrics {
         self.siem_lag.set(age.as_secs_f64());
     }
 
+    /// Takes over how old the log's newest timestamp is.
+    pub fn observe_timestamp(&self, age: Duration) {
+        self.timestamp_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+    }
+
     /// The text Prometheus reads.
     #[must_use]
     pub fn text(&self) -> String {
@@ -215,13 +222,15 @@ impl Metrics {
         let behind = "Published entries that the log's second copy lacks";
         to.register("log_copy_behind", behind, self.log_copy_behind.clone());
         to.register("connections", "Open connections of agents", self.connections.clone());
-        self.describe_siem(&mut to);
+        self.describe_outward(&mut to);
         let apply = "Seconds from the arrival of a batch to its commit";
         to.register("apply_seconds", apply, self.apply.clone());
         to
     }
 
-    fn describe_siem(&self, to: &mut Registry) {
+    fn describe_outward(&self, to: &mut Registry) {
+        let age = "Age of the log's newest timestamp; since the start where there is none";
+        to.register("timestamp_age_seconds", age, self.timestamp_age.clone());
         let connected = "1 while a line to the collector of security events stands";
         to.register("siem_connected", connected, self.siem_connected.clone());
         let behind = "Numbered entries that the collector has not been sent";
