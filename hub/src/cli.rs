@@ -231,10 +231,18 @@ async fn check(config: &Path) -> Result<(), Vec<Fault>> {
         plan.listen
     );
     one(print(&format!("{text}\n{}", plan.profile.explained())))?;
+    if let Some(timestamp) = &plan.timestamp {
+        one(print(&timestamp.explained()))?;
+    }
     if let Some(siem) = &plan.siem {
         one(print(&siem.explained()))?;
         one(print(&siem.reached().await))?;
     }
+    one(print(
+        "Tên sau --by: khi đã có tài khoản thì phải là tài khoản đang hoạt động có quyền; chưa có tài khoản nào \
+         thì tên không được đối chiếu (names after --by: once there is an account, that of an active one with \
+         the right; until then they are believed): phusa-hub account ls",
+    ))?;
     if matches!(plan.warehouse.url, Url::Embedded { .. }) {
         // Opening it would make and start it, and `check` changes nothing.
         return Ok(());

@@ -63,6 +63,23 @@ pub struct HubFile {
     pub backup: BackupFile,
     /// A collector of security events; without it nobody is told.
     pub siem: Option<SiemFile>,
+    /// Who says when the log was there; without it nobody does.
+    pub timestamp: Option<TimestampFile>,
+}
+
+/// The `[timestamp]` part of `hub.toml`: an authority of RFC 3161 that stamps the log's checkpoint.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimestampFile {
+    /// Where it answers. Required. Example `"http://tsa.ca.gov.vn"`.
+    pub url: Spanned<String>,
+    /// Certificates (PEM) that its certificate for timestamps must descend from. Required.
+    pub ca_file: PathBuf,
+    /// Certificates (PEM) that its web server's must descend from. Required for `https://`.
+    pub tls_ca_file: Option<PathBuf>,
+    /// How often a log that has grown is stamped, `1s` to `31d`. Default `1d`.
+    #[serde(default = "default_stamp_every")]
+    pub every: Spanned<Span>,
 }
 
 /// The `[siem]` part of `hub.toml` (HU-31): who is told of every entry, incident and event of security.
@@ -228,6 +245,10 @@ impl Default for WarehouseFile {
 
 fn default_validity() -> Spanned<Span> {
     Spanned::new(0..0, Span(Duration::from_secs(7 * 86_400)))
+}
+
+fn default_stamp_every() -> Spanned<Span> {
+    Spanned::new(0..0, Span(Duration::from_secs(86_400)))
 }
 
 fn first_entry() -> u64 {

@@ -37,17 +37,20 @@ pub enum Kind {
     Heartbeat,
     /// A collector of security events that is not reached.
     Siem,
+    /// A log without its timestamp.
+    Timestamp,
 }
 
 impl Kind {
     /// Every kind, so that a metric shows each at 0 too.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Contract,
         Self::Signature,
         Self::Identity,
         Self::Backup,
         Self::Heartbeat,
         Self::Siem,
+        Self::Timestamp,
     ];
 
     /// Its name in the table, in metrics and in JSON.
@@ -60,6 +63,7 @@ impl Kind {
             Self::Backup => "backup",
             Self::Heartbeat => "heartbeat",
             Self::Siem => "siem",
+            Self::Timestamp => "timestamp",
         }
     }
 
@@ -73,6 +77,7 @@ impl Kind {
             Self::Backup => "sao lưu · backup",
             Self::Heartbeat => "mất liên lạc · lost contact",
             Self::Siem => "chuyển nhật ký an ninh (SIEM) · collector of security events",
+            Self::Timestamp => "dấu thời gian · timestamp",
         }
     }
 }

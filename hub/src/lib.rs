@@ -19,6 +19,7 @@ pub mod fleet;
 pub mod accounts;
 pub mod views;
 pub mod siem;
+pub mod stamping;
 pub mod keeping;
 pub mod reading;
 pub mod retention;

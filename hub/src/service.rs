@@ -47,6 +47,8 @@ use crate::listen::{Listener, enrol, https, log};
 use crate::portal::{self, Portal};
 use crate::siem::forward::Forwarder;
 use crate::siem::tap::Tapped;
+use crate::stamping;
+use crate::stamping::shelf::Shelf;
 use crate::transfers::folder::Folder;
 use crate::transfers::keys::{self, Moment};
 use crate::transfers::mirror::Mirror;
@@ -170,7 +172,7 @@ async fn serve_on(
     jobs.start_backups(&plan, &folder, &metrics);
     jobs.start_fleet(register_seen.clone(), metrics.clone());
     jobs.start_orders(wanted);
-    jobs.start_siem(&plan, tapped, &metrics);
+    jobs.start_outward((&plan, tapped), &folder, &metrics);
     let shown = Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen };
     jobs.start_views(views, shown);
     let address = listener.address().unwrap_or(plan.listen);
@@ -395,8 +397,18 @@ impl Jobs {
         self.tasks.spawn(schedule.run(self.stop.clone()));
     }
 
-    /// Keeps a collector told, where the file names one; otherwise nothing is kept for it.
-    fn start_siem(&self, plan: &Plan, tapped: Tapped, metrics: &Metrics) {
+    /// Has the log stamped, and a collector told, where the file names whom.
+    fn start_outward(&self, (plan, tapped): (&Plan, Tapped), folder: &Folder, metrics: &Metrics) {
+        if let Some(terms) = plan.timestamp.clone() {
+            let schedule = stamping::schedule::Schedule {
+                terms,
+                folder: folder.clone(),
+                shelf: Shelf::new(&plan.state_dir),
+                warehouse: self.warehouse.clone(),
+                metrics: metrics.clone(),
+            };
+            self.tasks.spawn(schedule.run(self.stop.clone()));
+        }
         let Some(terms) = plan.siem.clone() else { return };
         let (warehouse, metrics) = (self.warehouse.clone(), metrics.clone());
         let forwarder = Forwarder { terms, warehouse, metrics, tapped };

@@ -41,6 +41,9 @@ pub enum Action {
     FleetResume,
     /// Asked an agent to read a dataset again.
     FleetReread,
+    /// Decided something in somebody's name at the console; only what was refused stands so, the rest
+    /// in entries of its own kind.
+    Decide,
 }
 
 impl Action {
@@ -62,6 +65,7 @@ impl Action {
             Self::FleetPause => "fleet_pause",
             Self::FleetResume => "fleet_resume",
             Self::FleetReread => "fleet_reread",
+            Self::Decide => "decide",
         }
     }
 }

@@ -9,8 +9,10 @@
 pub mod act;
 mod form;
 mod identity;
+mod span;
 
 pub use identity::{IdentityAct, IdentityStep};
+pub use span::KeySpan;
 
 use std::collections::BTreeMap;
 
@@ -224,29 +226,6 @@ pub struct BrokenLog {
     pub number: u64,
     /// What is wrong there.
     pub what: String,
-}
-
-/// A public key, and the transfers it may have signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeySpan {
-    /// The key.
-    pub key: PublicKey,
-    /// The first transfer.
-    pub first: u64,
-    /// The last; `None` while it is in use.
-    pub last: Option<u64>,
-}
-
-impl KeySpan {
-    /// A key that may have signed any transfer.
-    #[must_use]
-    pub fn always(key: PublicKey) -> Self {
-        Self { key, first: 0, last: None }
-    }
-
-    fn covers(&self, transfer: u64) -> bool {
-        self.first <= transfer && self.last.is_none_or(|last| transfer <= last)
-    }
 }
 
 /// Walks a log from its beginning with nothing but public keys.

@@ -24,6 +24,8 @@ mod proof;
 mod refusals;
 mod schema;
 mod siem;
+mod stamping;
+mod named;
 mod snapshot;
 mod sqlserver;
 mod standby;

@@ -3,6 +3,7 @@
 
 pub mod portal;
 mod siem;
+mod timestamp;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use crate::identity::issue::Issuing;
 use crate::keeping::seal::BackupKey;
 use crate::keeping::{self};
 use crate::siem as collector;
+use crate::stamping;
 use crate::warehouse::{Password, Settings, Url};
 
 /// Shorter than this and an agent does nothing but renew; longer and a stolen one serves too long.
@@ -75,6 +77,8 @@ pub struct Plan {
     pub accounts_key: PathBuf,
     /// Who is told of every entry and event of security, where somebody is.
     pub siem: Option<collector::Terms>,
+    /// Who stamps the log, where somebody does.
+    pub timestamp: Option<stamping::Terms>,
 }
 
 /// Where the log's key is; the default file is made at the first start.
@@ -158,6 +162,7 @@ impl Check<'_> {
         let link_listen = file.link.as_ref().map(|part| self.address("listen", &part.listen));
         let portal = file.portal.as_ref().map(|part| self.portal(part, file));
         let siem = file.siem.as_ref().map(|part| self.siem(part));
+        let timestamp = file.timestamp.as_ref().map(|part| self.timestamp(part));
         Some(Plan {
             backup: match backup {
                 Some(backup) => Some(backup?),
@@ -195,6 +200,10 @@ impl Check<'_> {
                 None => None,
             },
             accounts_key,
+            timestamp: match timestamp {
+                Some(timestamp) => Some(timestamp?),
+                None => None,
+            },
             siem: match siem {
                 Some(siem) => Some(siem?),
                 None => None,

@@ -199,6 +199,7 @@ fn action_words(action: Action) -> (&'static str, &'static str) {
         Action::FleetPause => ("Tạm dừng gửi", "Pause deliveries"),
         Action::FleetResume => ("Rút lại yêu cầu", "Take an order back"),
         Action::FleetReread => ("Yêu cầu đọc lại", "Ask to read again"),
+        Action::Decide => ("Quyết định tại máy chủ", "Decide at the console"),
     }
 }
 

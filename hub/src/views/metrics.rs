@@ -56,6 +56,7 @@ pub struct Metrics {
     fleet: Family<Labels<1>, Gauge>,
     sessions: Gauge,
     reports: Family<Labels<1>, Counter>,
+    timestamp_age: Gauge,
     siem_connected: Gauge,
     siem_behind: Gauge,
     siem_lag: Gauge<f64, std::sync::atomic::AtomicU64>,
@@ -86,6 +87,7 @@ impl Default for Metrics {
             fleet: Family::default(),
             sessions: Gauge::default(),
             reports: Family::default(),
+            timestamp_age: Gauge::default(),
             siem_connected: Gauge::default(),
             siem_behind: Gauge::default(),
             siem_lag: Gauge::default(),
@@ -205,6 +207,11 @@ impl Metrics {
         self.siem_lag.set(age.as_secs_f64());
     }
 
+    /// Takes over how old the log's newest timestamp is.
+    pub fn observe_timestamp(&self, age: Duration) {
+        self.timestamp_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+    }
+
     /// The text Prometheus reads.
     #[must_use]
     pub fn text(&self) -> String {
@@ -250,13 +257,15 @@ impl Metrics {
             "Reports that arrived, by what became of them",
             self.reports.clone(),
         );
-        self.describe_siem(&mut to);
+        self.describe_outward(&mut to);
         let apply = "Seconds from the arrival of a batch to its commit";
         to.register("apply_seconds", apply, self.apply.clone());
         to
     }
 
-    fn describe_siem(&self, to: &mut Registry) {
+    fn describe_outward(&self, to: &mut Registry) {
+        let age = "Age of the log's newest timestamp; since the start where there is none";
+        to.register("timestamp_age_seconds", age, self.timestamp_age.clone());
         let connected = "1 while a line to the collector of security events stands";
         to.register("siem_connected", connected, self.siem_connected.clone());
         let behind = "Numbered entries that the collector has not been sent";
