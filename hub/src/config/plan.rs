@@ -314,9 +314,13 @@ impl Check<'_> {
             self.faults.push(Fault::new(Code::SecretUnreadable, what));
             return None;
         };
+        let drill_every = part.drill_every.get_ref().0;
+        if drill_every < Duration::from_secs(1) {
+            self.wrong(part.drill_every.span().start, "`drill_every` must be at least 1s");
+        }
         let (max_age, reserve) = (part.max_age.0, part.reserve);
         let to = self.base.join(to.get_ref());
-        Some(keeping::Terms { to, key, key_file, every, keep, max_age, reserve })
+        Some(keeping::Terms { to, key, key_file, every, keep, max_age, drill_every, reserve })
     }
 
     /// The default file need not be there yet; one that is named must.
