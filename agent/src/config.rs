@@ -89,6 +89,11 @@ pub struct HubFile {
     /// own with `phusa-hub log policy`). Default: the log whose key the hub states, and this
     /// agent's own cosignature. Example `"log.policy"`.
     pub log_policy_file: Option<String>,
+    /// Where the agent tells the hub how it is, by MQTT over mutual TLS: `listen` of `[link]` in
+    /// hub.toml. Data never travels there. An IP address must lie inside `allowed_networks`, and is
+    /// one of IPv4; a name's addresses are checked on connecting. Default: it does not report.
+    /// Example `"mqtts://10.1.2.3:7445"`.
+    pub link_url: Option<Spanned<String>>,
     /// How hard bodies are packed with zstd, 1 to 19; 0 sends them as they are. Default `1`.
     #[serde(default = "HubFile::compression_level")]
     pub compression_level: Spanned<u32>,

@@ -1,5 +1,5 @@
 //! The agent as a story in reading order: configuration, source, mapping, spool, ledger, transport;
-//! then what it says of itself, what it
+//! then what it says of itself and tells the hub, what it
 //! sees of the hub's log, and the pipeline that wires it all.
 
 pub mod failpoint;
@@ -13,8 +13,10 @@ pub mod ledger;
 pub mod spool;
 pub mod rejects;
 pub mod accord;
+pub mod orders;
 pub mod transport;
 pub mod status;
+pub mod link;
 pub mod witness;
 pub mod pipeline;
 pub mod cli;

@@ -13,7 +13,9 @@ pub mod progress;
 pub mod proof;
 pub mod rounds;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use phusa_protocol::fault::Fault;
 use phusa_protocol::keys::SigningKey;
@@ -27,6 +29,8 @@ use self::rounds::Rounds;
 use crate::config::plan::Plan;
 use crate::disk::RealDisk;
 use crate::ledger::log::LogBook;
+use crate::link::{Link, Snapshot};
+use crate::orders::Book;
 use crate::source::Source;
 use crate::spool::Spool;
 use crate::status::{self, AgentStatus, LogStatus};
@@ -47,11 +51,13 @@ pub async fn run<S: Source>(
     let spool = Spool::open(wiring::spool_settings(&plan)?, Arc::new(RealDisk))?;
     let hub = Arc::new(Hub::new(wiring::hub_settings(&plan)?)?);
     let signing_key = wiring::signing_key(&plan)?;
+    let orders = Arc::new(wiring::orders(&plan)?);
     let mut shown = Vec::new();
     for (index, dataset) in plan.datasets.iter().enumerate() {
         let (show, seen) = watch::channel(Shown::new(dataset.dataset()));
         shown.push(seen);
         let accord = Arc::new(wiring::accord(&plan, dataset)?);
+        let gate = orders.gate(dataset.dataset());
         let dataset = Dataset {
             accord,
             plan: Arc::clone(&plan),
@@ -61,6 +67,7 @@ pub async fn run<S: Source>(
             hub: Arc::clone(&hub),
             signing_key: signing_key.clone(),
             show,
+            gate,
             tasks: tasks.clone(),
             stop: stop.child_token(),
         };
@@ -78,10 +85,10 @@ pub async fn run<S: Source>(
     tasks.spawn(renewer.run(stop.child_token()));
     let (witness, log_seen) = witness(&plan, hub, signing_key, &tasks)?;
     tasks.spawn(witness.watch(stop.child_token()));
-    let snapshot = {
+    let snapshot: Snapshot = {
         let (plan, spool, shown) = (Arc::clone(&plan), spool.clone(), shown.clone());
         let started_at = Timestamp::now();
-        move || AgentStatus {
+        Arc::new(move || AgentStatus {
             agent: plan.agent.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at,
@@ -91,17 +98,65 @@ pub async fn run<S: Source>(
             datasets: shown.iter().map(|seen| seen.borrow().status()).collect(),
             log: Some(log_seen.borrow().clone()),
             identity: identity_seen.borrow().clone(),
-        }
+        })
     };
+    let link = Link {
+        files: wiring::identity_files(&plan),
+        plan: Arc::clone(&plan),
+        spool,
+        orders: Arc::clone(&orders),
+        snapshot: Arc::clone(&snapshot),
+    };
+    tasks.spawn(follow(orders, Arc::clone(&plan), shown.clone(), stop.child_token()));
+    tasks.spawn(link.run(stop.child_token()));
     tasks.spawn(progress::show(shown, stop.child_token()));
     crate::service::notify("READY=1");
     tracing::info!(agent = %plan.agent, datasets = plan.datasets.len(), "Agent {} is running", plan.agent);
-    let served = status::serve(&plan.state_dir, snapshot, &tasks, &stop).await;
+    let served = status::serve(&plan.state_dir, &*snapshot, &tasks, &stop).await;
     stop.cancel();
     crate::service::notify("STOPPING=1");
     tasks.close();
     tasks.wait().await;
     served
+}
+
+/// How often is looked whether what the hub wants is done, or over.
+const ORDERS_EVERY: Duration = Duration::from_secs(1);
+
+/// Brings the agent to what the hub wants, again and again: what is done needs nothing.
+async fn follow(
+    orders: Arc<Book>,
+    plan: Arc<Plan>,
+    shown: Vec<watch::Receiver<Shown>>,
+    stop: CancellationToken,
+) {
+    let (mut said, mut due) = (false, BTreeMap::new());
+    while stop.run_until_cancelled(tokio::time::sleep(ORDERS_EVERY)).await.is_some() {
+        let now = Timestamp::now();
+        orders.follow(now);
+        for seen in &shown {
+            let status = seen.borrow().status();
+            let (dataset, epoch) = (&status.dataset, status.epoch);
+            if !orders.is_to_be_read_again(dataset, epoch, now)
+                || repair::is_requested(&plan.state_dir, dataset)
+            {
+                due.remove(dataset);
+                continue;
+            }
+            // A wish is taken away just before its epoch shows: look twice.
+            if due.insert(dataset.clone(), epoch) != Some(epoch) {
+                continue;
+            }
+            match repair::request(&plan.state_dir, dataset) {
+                Ok(()) => tracing::info!(%dataset, "The hub wants {dataset} to be read again"),
+                Err(fault) if !said => {
+                    tracing::warn!(code = %fault.code, "{}", fault.chain());
+                    said = true;
+                }
+                Err(_) => {}
+            }
+        }
+    }
 }
 
 /// Who watches the hub's log, and what it says of it.

@@ -22,7 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use phusa_protocol::fault::{Code, Fault};
-use phusa_protocol::ids::{DatasetId, Epoch};
+use phusa_protocol::ids::{DatasetId, Epoch, Seq};
+use phusa_protocol::time::Timestamp;
 use phusa_protocol::units::ByteSize;
 use tokio::sync::Notify;
 
@@ -148,6 +149,21 @@ impl Spool {
             return Err(Fault::new(Code::DiskFull, what));
         }
         Ok(())
+    }
+
+    /// Bytes free on the disk of the state folder, where the system says.
+    #[must_use]
+    pub fn disk_free_bytes(&self) -> Option<u64> {
+        self.inner.disk.free_bytes(&self.inner.settings.state_dir).ok()
+    }
+
+    /// When this batch was made durable, by the file's own time; `None` where there is none.
+    #[must_use]
+    pub fn durable_since(&self, dataset: &DatasetId, epoch: Epoch, seq: Seq) -> Option<Timestamp> {
+        let stream = self.stream(dataset, epoch);
+        let at = std::fs::metadata(stream.folder().join(file::batch_name(seq))).ok()?;
+        let since = at.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(Timestamp::UNIX_EPOCH.after(since))
     }
 
     fn stream(&self, dataset: &DatasetId, epoch: Epoch) -> Stream {

@@ -100,6 +100,8 @@ pub struct Lane {
     pub spooled: mpsc::Receiver<Spooled>,
     /// What is shown of it.
     pub standing: watch::Sender<Standing>,
+    /// `true` while somebody wants that nothing is delivered.
+    pub gate: watch::Receiver<bool>,
     /// Where its requests run.
     pub tasks: TaskTracker,
     /// When cancelled, requests under way are left to the next start.
@@ -373,8 +375,13 @@ impl Drive {
         let Some(&header) = self.headers.get(&seq) else { return };
         let (hub, stream) = (Arc::clone(&self.lane.hub), self.lane.stream.clone());
         let (answers, stop) = (self.answers.clone(), self.lane.stop.clone());
-        let tasks = self.lane.tasks.clone();
+        let (tasks, mut gate) = (self.lane.tasks.clone(), self.lane.gate.clone());
         self.lane.tasks.spawn(async move {
+            // A gate whose keeper is gone lets through.
+            let opened = async { drop(gate.wait_for(|shut| !*shut).await) };
+            if stop.run_until_cancelled(opened).await.is_none() {
+                return;
+            }
             let read = on_blocking_thread(&tasks, move || read_or_set_aside(&stream, seq)).await;
             let event = match read {
                 Ok(record) => {

@@ -11,6 +11,7 @@ mod ca;
 mod category;
 mod contract;
 mod enrol;
+mod fleet;
 mod incident;
 mod log;
 mod warehouse;
@@ -22,13 +23,13 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use phusa_protocol::fault::{Class, Code, Fault};
 use phusa_protocol::ids::AgentId;
-use phusa_protocol::time::Timestamp;
 
 use crate::catalog::Catalog;
 use crate::config::plan::Plan;
+use crate::fleet::proofs;
 use crate::siem::tap::{self, Tapped};
 use crate::warehouse::{Url, Warehouse};
-use crate::{fleet, identity, service};
+use crate::{identity, service};
 
 /// Receives batches from agencies, keeps the shared warehouse and logs every transfer.
 #[derive(Debug, Parser)]
@@ -72,9 +73,9 @@ enum Command {
     /// The transfer log.
     #[command(subcommand)]
     Log(log::LogCommand),
-    /// Agents and their streams.
+    /// How every agent is, where the streams stand, and whom to call.
     #[command(subcommand)]
-    Fleet(FleetCommand),
+    Fleet(fleet::FleetCommand),
     /// The shared tables.
     #[command(subcommand)]
     Warehouse(warehouse::WarehouseCommand),
@@ -97,16 +98,6 @@ enum Command {
     DevCerts(DevCerts),
     /// Print the version.
     Version,
-}
-
-#[derive(Debug, Subcommand)]
-enum FleetCommand {
-    /// Who has said hello, and where the streams stand.
-    Ls {
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -205,7 +196,7 @@ async fn execute(cli: Cli, tapped: Tapped) -> Result<(), Vec<Fault>> {
         Command::Backup(command) => backup::run(&config, command).await,
         Command::Restore(wanted) => one(backup::restore(wanted).await),
         Command::Log(command) => log::run(&config, command).await,
-        Command::Fleet(FleetCommand::Ls { json }) => fleet_ls(&config, json).await,
+        Command::Fleet(command) => fleet::run(&config, command).await,
         Command::Warehouse(command) => warehouse::run(&config, command).await,
         Command::Verify { json } => proven(&config, json).await,
         Command::Ca(command) => one(ca::run(command)),
@@ -277,22 +268,12 @@ async fn migrate(config: &Path) -> Result<(), Vec<Fault>> {
     one(print("Lược đồ đã cập nhật (schema is up to date)"))
 }
 
-async fn fleet_ls(config: &Path, as_json: bool) -> Result<(), Vec<Fault>> {
-    let plan = Plan::read(config)?;
-    with_warehouse(&plan, async |warehouse| {
-        let client = warehouse.client().await?;
-        let agents = fleet::agents(&client, Timestamp::now()).await?;
-        print(&if as_json { json(&agents) } else { fleet::table(&agents) })
-    })
-    .await
-}
-
 async fn proven(config: &Path, as_json: bool) -> Result<(), Vec<Fault>> {
     let plan = Plan::read(config)?;
     with_warehouse(&plan, async |warehouse| {
         let client = warehouse.client().await?;
-        let proven = fleet::proofs::last(&client).await?;
-        print(&if as_json { json(&proven) } else { fleet::proofs::table(&proven) })
+        let proven = proofs::last(&client).await?;
+        print(&if as_json { json(&proven) } else { proofs::table(&proven) })
     })
     .await
 }

@@ -53,6 +53,8 @@ pub struct HubFile {
     pub profile: ProfileChoiceFile,
     /// The pages for people; without it there are none.
     pub portal: Option<PortalFile>,
+    /// The port agents report to; without it they deliver, and nothing is known beyond that.
+    pub link: Option<LinkFile>,
     /// The hub's own CA. Default none: agents are then registered by files, and nobody connects
     /// without a certificate.
     pub identity: Option<IdentityFile>,
@@ -140,6 +142,14 @@ pub struct PortalFile {
     /// A session ends after so long in all, `5m` to `24h`. Default `12h`.
     #[serde(default = "default_session_max")]
     pub session_max: Spanned<Span>,
+}
+
+/// The `[link]` part of `hub.toml`: reports of agents, by MQTT over mutual TLS.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkFile {
+    /// Address and port for agents. Example: `0.0.0.0:7445`. Required.
+    pub listen: Spanned<String>,
 }
 
 /// The `[backup]` part of `hub.toml` (CT-36, CB-19). Without `to` no backup is made.

@@ -1,6 +1,10 @@
 //! Who has said hello, where the streams stand, and how far behind they are.
 
+pub mod contact;
+pub mod health;
+pub mod orders;
 pub mod proofs;
+pub mod reports;
 
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -53,6 +57,21 @@ pub struct AgentRow {
     pub streams: Vec<StreamRow>,
 }
 
+impl AgentRow {
+    /// An agent of which nothing is known but its name.
+    #[must_use]
+    pub fn unseen(agent: String) -> Self {
+        Self {
+            agent,
+            last_hello_at: None,
+            version: String::new(),
+            address: String::new(),
+            skew_ms: 0,
+            streams: Vec::new(),
+        }
+    }
+}
+
 /// Notes that an agent has said hello.
 ///
 /// # Errors
@@ -101,14 +120,8 @@ pub async fn agents(client: &Object, now: Timestamp) -> Result<Vec<AgentRow>, Fa
     for stream in streams(client, now).await? {
         match agents.iter_mut().find(|agent| agent.agent == stream.agent) {
             Some(agent) => agent.streams.push(stream),
-            None => agents.push(AgentRow {
-                agent: stream.agent.clone(),
-                last_hello_at: None,
-                version: String::new(),
-                address: String::new(),
-                skew_ms: 0,
-                streams: vec![stream],
-            }),
+            None => agents
+                .push(AgentRow { streams: vec![stream.clone()], ..AgentRow::unseen(stream.agent) }),
         }
     }
     Ok(agents)
@@ -176,7 +189,7 @@ pub fn table(agents: &[AgentRow]) -> String {
     aligned(&lines)
 }
 
-fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
+pub(crate) fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for line in lines {
         for (width, cell) in widths.iter_mut().zip(line) {

@@ -33,6 +33,8 @@ pub enum Kind {
     Identity,
     /// Backups that are late, lie beside what they back up, or a copy of the log that is behind.
     Backup,
+    /// An agent that reported and is heard of no longer.
+    Heartbeat,
     /// A collector of security events that is not reached.
     Siem,
     /// A log without its timestamp.
@@ -41,11 +43,12 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, so that a metric shows each at 0 too.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Contract,
         Self::Signature,
         Self::Identity,
         Self::Backup,
+        Self::Heartbeat,
         Self::Siem,
         Self::Timestamp,
     ];
@@ -58,6 +61,7 @@ impl Kind {
             Self::Signature => "signature",
             Self::Identity => "identity",
             Self::Backup => "backup",
+            Self::Heartbeat => "heartbeat",
             Self::Siem => "siem",
             Self::Timestamp => "timestamp",
         }
@@ -71,6 +75,7 @@ impl Kind {
             Self::Signature => "chữ ký sai · wrong signature",
             Self::Identity => "danh tính · identity",
             Self::Backup => "sao lưu · backup",
+            Self::Heartbeat => "mất liên lạc · lost contact",
             Self::Siem => "chuyển nhật ký an ninh (SIEM) · collector of security events",
             Self::Timestamp => "dấu thời gian · timestamp",
         }

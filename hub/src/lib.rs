@@ -25,6 +25,7 @@ pub mod reading;
 pub mod retention;
 pub mod ingest;
 pub mod listen;
+pub mod link;
 pub mod portal;
 pub mod service;
 pub mod cli;

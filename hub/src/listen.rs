@@ -63,7 +63,7 @@ const STRANGER_MAX: Duration = Duration::from_secs(60);
 const CONNECTION_MAX: Duration = Duration::from_secs(30 * 86_400);
 
 /// A handshake takes two round trips; whoever needs longer is not an agent.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 /// How long, and with how many bytes, a connection without a handshake is still listened to.
 const PARTING_MAX: (Duration, u64) = (Duration::from_secs(1), 64 * 1024);
@@ -88,7 +88,7 @@ pub struct Peer {
 
 impl Peer {
     /// The caller that `agent`, which this is, becomes.
-    fn caller(&self, agent: &AgentId) -> Caller {
+    pub(crate) fn caller(&self, agent: &AgentId) -> Caller {
         let generation = self.shown.and_then(|shown| shown.generation);
         Caller { agent: agent.clone(), address: self.address.ip(), generation }
     }
@@ -247,7 +247,7 @@ impl Connection {
 
 /// Says why a handshake failed; a certificate that is not believed is an event of security, a line
 /// that broke is not.
-fn handshake_failed(address: SocketAddr, error: &std::io::Error) {
+pub(crate) fn handshake_failed(address: SocketAddr, error: &std::io::Error) {
     use rustls::Error::{InvalidCertificate, NoCertificatesPresented, PeerIncompatible};
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let code = if matches!(inner, Some(InvalidCertificate(_) | NoCertificatesPresented)) {
@@ -264,7 +264,7 @@ fn handshake_failed(address: SocketAddr, error: &std::io::Error) {
 ///
 /// Closing with unread bytes makes the kernel send RST, and a reset connection loses what was sent
 /// before it (RFC 9293 §3.10.7.4): the agent would hear of a broken line, not of its certificate.
-async fn part(mut stream: TcpStream) {
+pub(crate) async fn part(mut stream: TcpStream) {
     let drain = async {
         stream.shutdown().await?;
         tokio::io::copy(&mut stream.take(PARTING_MAX.1), &mut tokio::io::sink()).await
@@ -325,7 +325,10 @@ async fn whole(request: Request, next: Next) -> Response {
 }
 
 /// Waits until a peer that spoke may do so no longer.
-async fn may_no_longer(peer: &Peer, register: &mut watch::Receiver<Arc<Register>>) -> &'static str {
+pub(crate) async fn may_no_longer(
+    peer: &Peer,
+    register: &mut watch::Receiver<Arc<Register>>,
+) -> &'static str {
     let left = peer.shown.map(|shown| shown.not_after.since(Timestamp::now()));
     let ends = tokio::time::sleep(left.unwrap_or(STRANGER_MAX).min(CONNECTION_MAX));
     let mut ends = std::pin::pin!(ends);
@@ -348,7 +351,7 @@ async fn may_no_longer(peer: &Peer, register: &mut watch::Receiver<Arc<Register>
     }
 }
 
-fn peer_of(stream: &TlsStream<TcpStream>, address: SocketAddr) -> Peer {
+pub(crate) fn peer_of(stream: &TlsStream<TcpStream>, address: SocketAddr) -> Peer {
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let Some(leaf) = chain.first() else {
         return Peer { identity: Err(NoIdentity::Absent), address, shown: None };

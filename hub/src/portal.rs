@@ -11,6 +11,7 @@ pub mod frame;
 pub mod guard;
 mod accounts;
 mod entries;
+mod fleet;
 mod invitation;
 mod login;
 mod own;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 
 use crate::accounts::People;
 use crate::accounts::session::Ends;
+use crate::catalog::Catalog;
 use crate::config::register::Register;
 use crate::transfers::folder::Folder;
 
@@ -41,6 +43,8 @@ pub struct Portal {
     pub folder: Folder,
     /// The policy of the configuration, if it names one.
     pub policy: Option<Policy>,
+    /// The contracts in force, which say how fresh data has to be.
+    pub catalog: Catalog,
     /// The agents, who are the witnesses.
     pub register: watch::Receiver<Arc<Register>>,
 }
@@ -52,7 +56,7 @@ pub struct From(pub IpAddr);
 /// Every page. Requests carry [`From`].
 pub fn router(portal: Portal) -> Router {
     Router::new()
-        .route("/", get(async || Redirect::to("/transfers")))
+        .route("/", get(async || Redirect::to("/fleet")))
         .route("/login", get(login::show).post(login::sign_in))
         .route("/logout", post(login::sign_out))
         .route("/invitation", get(invitation::show).post(invitation::take))
@@ -62,6 +66,8 @@ pub fn router(portal: Portal) -> Router {
         .route("/accounts", get(accounts::list))
         .route("/accounts/new", get(accounts::blank).post(accounts::create))
         .route("/accounts/{name}", get(accounts::one).post(accounts::change))
+        .route("/fleet", get(fleet::list))
+        .route("/fleet/{agency}", get(fleet::one))
         .route("/transfers", get(entries::list))
         .route("/transfers/{number}", get(entries::one))
         .route("/transfers/{number}/proof", get(entries::proof))

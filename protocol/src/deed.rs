@@ -38,6 +38,12 @@ pub enum Action {
     /// Decided something in somebody's name at the console; only what was refused stands so, the rest
     /// in entries of its own kind.
     Decide,
+    /// Asked an agent to deliver nothing of a dataset.
+    FleetPause,
+    /// Took such an order back.
+    FleetResume,
+    /// Asked an agent to read a dataset again.
+    FleetReread,
 }
 
 impl Action {
@@ -57,6 +63,9 @@ impl Action {
             Self::LogExport => "log_export",
             Self::Minutes => "minutes",
             Self::Decide => "decide",
+            Self::FleetPause => "fleet_pause",
+            Self::FleetResume => "fleet_resume",
+            Self::FleetReread => "fleet_reread",
         }
     }
 }

@@ -171,6 +171,12 @@ pub enum Code {
     AccountUnknown,
     /// The role does not allow it (CB-07).
     RightMissing,
+    /// Agents need a person.
+    FleetUnwell,
+    /// A focal point's item is missing or not one (CT-14).
+    ContactInvalid,
+    /// An order for an agent is not one, not the hub's, or not possible.
+    OrderRefused,
     /// The collector of security events is not reached (HU-31).
     SiemUnreachable,
     /// The log's checkpoint was not timestamped, or not by whom it should be (RFC 3161).
@@ -204,6 +210,12 @@ impl Code {
     pub fn words(self) -> &'static Words {
         let [first, ..] = &CATALOGUE;
         CATALOGUE.iter().find(|words| words.code == self).unwrap_or(first)
+    }
+
+    /// The code of that name, if this program knows one.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        CATALOGUE.iter().find(|words| words.name == name).map(|words| words.code)
     }
 
     /// Its name in files, logs and answers.
@@ -280,7 +292,7 @@ impl Error for Fault {
 
 /// What is said of every code, in the order of [`Code`].
 #[rustfmt::skip] // one code a line, so that the catalogue reads as a table
-pub const CATALOGUE: [Words; 77] = [
+pub const CATALOGUE: [Words; 80] = [
     Words { code: Code::ConfigInvalid, name: "config_invalid", class: Class::Operator, meaning_vi: "Tệp cấu hình sai.", meaning_en: "A configuration file is wrong.", remedy_vi: "Sửa dòng được nêu rồi chạy lại `check`.", remedy_en: "Correct the line that is named and run `check` again." },
     Words { code: Code::SecretUnreadable, name: "secret_unreadable", class: Class::Operator, meaning_vi: "Không đọc được tệp mật khẩu, khóa hoặc chứng thư.", meaning_en: "A password, key or certificate file cannot be read.", remedy_vi: "Kiểm tra tệp có tồn tại, thuộc người dùng của dịch vụ và có quyền 0600.", remedy_en: "Check that the file exists, belongs to the service's user and has mode 0600." },
     Words { code: Code::ContractInvalid, name: "contract_invalid", class: Class::Operator, meaning_vi: "Tệp hợp đồng dữ liệu sai hoặc tự mâu thuẫn.", meaning_en: "A contract file is wrong or contradicts itself.", remedy_vi: "Sửa quy tắc được nêu; cơ quan và trung tâm phải giữ cùng một tệp.", remedy_en: "Correct the rule that is named; agency and hub must hold the same file." },
@@ -355,6 +367,9 @@ pub const CATALOGUE: [Words; 77] = [
     Words { code: Code::AccountInvalid, name: "account_invalid", class: Class::Operator, meaning_vi: "Tên, vai trò hoặc đơn vị của tài khoản không hợp lệ, hoặc tên đã có người dùng.", meaning_en: "An account's name, role or unit is not one, or the name is taken.", remedy_vi: "Sửa điều được nêu; xem các tài khoản bằng `phusa-hub account ls`.", remedy_en: "Correct what is named; see the accounts with `phusa-hub account ls`." },
     Words { code: Code::AccountUnknown, name: "account_unknown", class: Class::Operator, meaning_vi: "Không có tài khoản mang tên này, hoặc bạn không được xem.", meaning_en: "There is no account of that name, or you may not see it.", remedy_vi: "Xem các tên bằng `phusa-hub account ls`.", remedy_en: "See the names with `phusa-hub account ls`." },
     Words { code: Code::RightMissing, name: "right_missing", class: Class::Operator, meaning_vi: "Vai trò của bạn không cho phép việc này (CB-07); lần thử đã được ghi vào nhật ký.", meaning_en: "Your role does not allow this (CB-07); the try stands in the log.", remedy_vi: "Nhờ người có quyền: quản trị chung lập quản trị đơn vị, quản trị đơn vị lập tài khoản trong đơn vị mình.", remedy_en: "Ask whoever may: the general administrator makes unit administrators, a unit's administrator makes accounts of its own unit." },
+    Words { code: Code::FleetUnwell, name: "fleet_unwell", class: Class::Operator, meaning_vi: "Có tác tử cần người xử lý.", meaning_en: "There are agents that need a person.", remedy_vi: "Xem từng tác tử bằng `phusa-hub fleet show <cơ quan>`: lý do, cách xử lý, hạn và đầu mối.", remedy_en: "Look at each with `phusa-hub fleet show <agency>`: reason, remedy, deadline and focal point." },
+    Words { code: Code::ContactInvalid, name: "contact_invalid", class: Class::Operator, meaning_vi: "Thiếu hoặc sai một mục của đầu mối (CT-14).", meaning_en: "An item of a focal point is missing or not one (CT-14).", remedy_vi: "Ghi đủ họ tên, chức vụ, nhiệm vụ, điện thoại và thư điện tử trong `phusa-hub fleet contact set`.", remedy_en: "Give name, position, duty, phone and e-mail in `phusa-hub fleet contact set`." },
+    Words { code: Code::OrderRefused, name: "order_refused", class: Class::Operator, meaning_vi: "Yêu cầu gửi tới tác tử không hợp lệ, không phải của trung tâm, hoặc không làm được.", meaning_en: "An order for an agent is not one, not the hub's, or not possible.", remedy_vi: "Xem các yêu cầu bằng `phusa-hub fleet orders`; sửa điều được nêu.", remedy_en: "See the orders with `phusa-hub fleet orders`; correct what is named." },
     Words { code: Code::SiemUnreachable, name: "siem_unreachable", class: Class::Retry, meaning_vi: "Không gửi được nhật ký tới hệ thống giám sát an ninh (HU-31); các mục chờ, không mất mục nào.", meaning_en: "The collector of security events is not reached (HU-31); entries wait, none is lost.", remedy_vi: "Kiểm tra địa chỉ, chứng thư và đường mạng trong `[siem]` cùng máy thu; trung tâm tự thử lại và gửi tiếp từ chỗ dừng.", remedy_en: "Check the address, certificate and line named in `[siem]`, and the collector; the hub tries again by itself and goes on where it stopped." },
     Words { code: Code::TimestampMissing, name: "timestamp_missing", class: Class::Retry, meaning_vi: "Chưa có dấu thời gian cho điểm kiểm của nhật ký, hoặc câu trả lời không đúng là của tổ chức được tin cậy (RFC 3161).", meaning_en: "The log's checkpoint has no timestamp, or what came back is not one by the authority that is trusted (RFC 3161).", remedy_vi: "Kiểm tra `url` và `ca_file` trong `[timestamp]` cùng đường mạng; trung tâm tự thử lại, nhật ký vẫn chạy.", remedy_en: "Check `url` and `ca_file` in `[timestamp]`, and the line; the hub tries again by itself, and the log goes on." },
     Words { code: Code::Bug, name: "bug", class: Class::Bug, meaning_vi: "Đã xảy ra điều lẽ ra không thể.", meaning_en: "Something happened that should be impossible.", remedy_vi: "Hãy báo lại kèm các dòng nhật ký liên quan; chúng không chứa giá trị bản ghi.", remedy_en: "Report it with the log lines around it; they hold no row values." },

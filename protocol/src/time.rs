@@ -81,6 +81,14 @@ impl Timestamp {
         let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
         format!("{}/{}/{} {}", part(8, 10), part(5, 7), part(0, 4), part(11, 19))
     }
+
+    /// The same without year and seconds, `01/12 00:00`, where both are clear or do not matter.
+    #[must_use]
+    pub fn vietnamese_minute(self) -> String {
+        let text = self.vietnamese();
+        let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
+        format!("{} {}", part(0, 5), part(11, 16))
+    }
 }
 
 /// A text that is not an RFC 3339 moment.
@@ -130,6 +138,7 @@ mod tests {
     fn people_in_vietnam_read_their_own_clock() {
         let moment = Timestamp::try_from("2026-11-30T17:00:05Z".to_owned()).unwrap();
         assert_eq!(moment.vietnamese(), "01/12/2026 00:00:05");
+        assert_eq!(moment.vietnamese_minute(), "01/12 00:00");
     }
 
     #[test]

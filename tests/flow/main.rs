@@ -5,6 +5,7 @@ mod arrival;
 mod canary;
 mod capture;
 mod contracts;
+mod fleet;
 mod guard;
 mod house;
 mod hub;

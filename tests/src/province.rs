@@ -2,6 +2,7 @@
 //! question whether both ends hold the same.
 
 mod admission;
+mod template;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -180,6 +181,15 @@ impl Province {
     /// When the files cannot be written.
     #[must_use]
     pub fn with_warehouse(lines: &str) -> Self {
+        let province = Self::bare(lines);
+        if !lines.contains("url =") {
+            template::lay_down(&province.hub_folder().join("state"));
+        }
+        province
+    }
+
+    /// A hub that has made no warehouse yet.
+    fn bare(lines: &str) -> Self {
         let province = Self {
             folder: Arc::new(Folder::new()),
             listen: free_port(),
@@ -317,6 +327,7 @@ impl Province {
     /// # Panics
     /// When it does not come up.
     pub fn start_hub(&mut self) {
+        let _kept = template::keep_running(&self.hub_folder().join("state"));
         self.apply_contracts();
         self.start_hub_with(&[]);
     }

@@ -83,6 +83,8 @@ pub struct HubPlan {
     pub recovery_key_file: SecretFile,
     /// Which log and which witnesses are believed, where a file says it.
     pub log_policy_file: Option<PathBuf>,
+    /// Where the agent reports, if it does.
+    pub link: Option<HubAddress>,
     /// Level of zstd; 0 sends bodies as they are.
     pub compression_level: i32,
     /// How long one request may take.
@@ -324,7 +326,12 @@ impl Check<'_> {
             }
         };
         self.hub_is_allowed(&file.url, &address, allowed);
+        let link = match &file.link_url {
+            Some(url) => Some(self.link(url, allowed)?),
+            None => None,
+        };
         Some(HubPlan {
+            link,
             address,
             ca_file: folder.join(file.ca_file),
             certificate_file: folder.join(file.certificate_file),
@@ -336,6 +343,17 @@ impl Check<'_> {
             compression_level: i32::try_from(level).unwrap_or(1),
             request_timeout: timeout.0,
         })
+    }
+
+    fn link(&mut self, url: &Spanned<String>, allowed: &[Network]) -> Option<HubAddress> {
+        let Some(address) = HubAddress::of_link(url.get_ref()) else {
+            let rule = "`link_url` is mqtts://host:port without a path, with a name or an IPv4 \
+                        address; the hub is reached by TLS only";
+            self.wrong(url, rule.to_owned());
+            return None;
+        };
+        self.hub_is_allowed(url, &address, allowed);
+        Some(address)
     }
 
     /// A name is looked up on connecting, and its address checked there; an address is known now.

@@ -100,6 +100,8 @@ pub struct Dataset<S> {
     pub signing_key: SigningKey,
     /// What is shown of it.
     pub show: watch::Sender<Shown>,
+    /// `true` while somebody wants that nothing is delivered.
+    pub gate: watch::Receiver<bool>,
     /// Where its tasks run.
     pub tasks: TaskTracker,
     /// Stops it.
@@ -204,6 +206,7 @@ impl<S: Source> Dataset<S> {
             ledger: self.spool.ledger(dataset.dataset(), epoch),
             spooled: news_of_spool,
             standing,
+            gate: self.gate.clone(),
             tasks: self.tasks.clone(),
             stop: stop.clone(),
         };

@@ -11,6 +11,7 @@ use crate::accord::Accord;
 use crate::config::Engine;
 use crate::config::plan::{DatasetPlan, Plan};
 use crate::config::secret::SecretFile;
+use crate::orders::Book;
 use crate::source::any::AnySource;
 use crate::source::guard::Guard;
 use crate::source::mysql::{self, MySqlSource};
@@ -103,6 +104,15 @@ pub fn accord(plan: &Plan, dataset: &DatasetPlan) -> Result<Accord, Fault> {
         state_dir: plan.state_dir.clone(),
         lists: dataset.lists().cloned().collect(),
     })
+}
+
+/// What the hub wants of this agent, as it was kept.
+///
+/// # Errors
+/// `secret_unreadable` for the hub's key.
+pub fn orders(plan: &Plan) -> Result<Book, Fault> {
+    let datasets = plan.datasets.iter().map(|dataset| dataset.dataset().clone()).collect();
+    Ok(Book::open(plan.state_dir.clone(), plan.agent.clone(), hub_key(plan)?, datasets))
 }
 
 /// The hub's pinned key.

@@ -123,7 +123,8 @@ pub(super) async fn run(config: &Path, command: BackupCommand) -> Result<(), Vec
                     decider::check(warehouse, &log, by, (Deciding::Keep, None)).await?;
                 }
                 let hub = (warehouse, &log, plan.state_dir.as_path());
-                let drilled = drill(&terms, name, hub, by.as_deref(), &CancellationToken::new()).await?;
+                let drilled =
+                    drill(&terms, name, hub, by.as_deref(), &CancellationToken::new()).await?;
                 print(&if as_json {
                     json(&drilled)
                 } else {

@@ -71,6 +71,8 @@ pub struct Plan {
     pub file: PathBuf,
     /// The pages for people, where there are any.
     pub portal: Option<portal::PortalPlan>,
+    /// Where agents report, if they may.
+    pub link_listen: Option<SocketAddr>,
     /// The key that second factors are sealed with; made at the first use.
     pub accounts_key: PathBuf,
     /// Who is told of every entry and event of security, where somebody is.
@@ -123,6 +125,14 @@ impl Plan {
     }
 }
 
+/// A part that is left out is none; one that is there must be whole.
+fn whole<T>(part: Option<Option<T>>) -> Option<Option<T>> {
+    match part {
+        Some(part) => part.map(Some),
+        None => Some(None),
+    }
+}
+
 /// Walks a file and collects what is wrong with it.
 struct Check<'a> {
     path: &'a Path,
@@ -157,14 +167,12 @@ impl Check<'_> {
         let profile = self.profile(file);
         let issuing = file.identity.as_ref().map(|part| self.issuing(part));
         let backup = file.backup.to.as_ref().map(|to| self.backup(&file.backup, to));
+        let link_listen = file.link.as_ref().map(|part| self.address("listen", &part.listen));
         let portal = file.portal.as_ref().map(|part| self.portal(part, file));
         let siem = file.siem.as_ref().map(|part| self.siem(part));
         let timestamp = file.timestamp.as_ref().map(|part| self.timestamp(part));
         Some(Plan {
-            backup: match backup {
-                Some(backup) => Some(backup?),
-                None => None,
-            },
+            backup: whole(backup)?,
             file: self.path.to_path_buf(),
             state_dir,
             listen: listen?,
@@ -174,33 +182,19 @@ impl Check<'_> {
             key_pem: SecretPem(key_pem?),
             signing_key: signing_key?,
             log_key: log_key?,
-            log_policy: match log_policy {
-                Some(policy) => Some(policy?),
-                None => None,
-            },
+            log_policy: whole(log_policy)?,
             agents_dir,
             register: register?,
             metrics_listen: metrics_listen?,
             warehouse: warehouse?,
             disk_reserve: file.warehouse.disk_reserve,
             profile: profile?,
-            issuing: match issuing {
-                Some(issuing) => Some(issuing?),
-                None => None,
-            },
-            portal: match portal {
-                Some(portal) => Some(portal?),
-                None => None,
-            },
+            issuing: whole(issuing)?,
+            link_listen: whole(link_listen)?,
+            portal: whole(portal)?,
             accounts_key,
-            timestamp: match timestamp {
-                Some(timestamp) => Some(timestamp?),
-                None => None,
-            },
-            siem: match siem {
-                Some(siem) => Some(siem?),
-                None => None,
-            },
+            timestamp: whole(timestamp)?,
+            siem: whole(siem)?,
         })
     }
 

@@ -105,6 +105,7 @@ fn way(visitor: &Visitor) -> Markup {
     html! {
         nav aria-label=(lang.say("Các trang", "Pages")) {
             @if reads {
+                a href="/fleet" aria-current=[here("/fleet")] { (lang.say("Tổng quan", "Overview")) }
                 a href="/transfers" aria-current=[here("/transfers")] { (lang.say("Nhật ký", "Transfers")) }
             }
             @if sees {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use phusa_protocol::change::Counts;
 use phusa_protocol::fault::Code;
 use phusa_protocol::ids::DatasetId;
+use phusa_protocol::verdict::State;
 use prometheus_client::encoding::{
     EncodeLabelKey, EncodeLabelSet, EncodeLabelValue, LabelSetEncoder, text,
 };
@@ -53,6 +54,9 @@ pub struct Metrics {
     log_copy_behind: Gauge,
     connections: Gauge,
     timestamp_age: Gauge,
+    fleet: Family<Labels<1>, Gauge>,
+    sessions: Gauge,
+    reports: Family<Labels<1>, Counter>,
     siem_connected: Gauge,
     siem_behind: Gauge,
     siem_lag: Gauge<f64, std::sync::atomic::AtomicU64>,
@@ -81,6 +85,9 @@ impl Default for Metrics {
             log_copy_behind: Gauge::default(),
             connections: Gauge::default(),
             timestamp_age: Gauge::default(),
+            fleet: Family::default(),
+            sessions: Gauge::default(),
+            reports: Family::default(),
             siem_connected: Gauge::default(),
             siem_behind: Gauge::default(),
             siem_lag: Gauge::default(),
@@ -125,6 +132,26 @@ impl Metrics {
     /// A connection was opened (`true`) or closed.
     pub fn connection(&self, opened: bool) {
         let _before = if opened { self.connections.inc() } else { self.connections.dec() };
+    }
+
+    /// A session of the link was opened (`true`) or ended.
+    pub fn session(&self, opened: bool) {
+        let _before = if opened { self.sessions.inc() } else { self.sessions.dec() };
+    }
+
+    /// A report arrived, and was stored or not.
+    pub fn reported(&self, stored: bool) {
+        let result = if stored { "stored" } else { "failed" };
+        self.reports.get_or_create(&Labels([("result", result.to_owned())])).inc();
+    }
+
+    /// Takes over how many agents are in each state.
+    pub fn observe_fleet(&self, counts: &[(State, usize)]) {
+        for (state, count) in counts {
+            let labels = Labels([("state", state.name().to_owned())]);
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            self.fleet.get_or_create(&labels).set(count);
+        }
     }
 
     /// Takes over what the database says: streams, and how long the log is.
@@ -222,6 +249,14 @@ impl Metrics {
         let behind = "Published entries that the log's second copy lacks";
         to.register("log_copy_behind", behind, self.log_copy_behind.clone());
         to.register("connections", "Open connections of agents", self.connections.clone());
+        let fleet = "Agents by what is said of them: the verdict of page and commands";
+        to.register("fleet_agents", fleet, self.fleet.clone());
+        to.register("link_sessions", "Open sessions of the link", self.sessions.clone());
+        to.register(
+            "link_reports",
+            "Reports that arrived, by what became of them",
+            self.reports.clone(),
+        );
         self.describe_outward(&mut to);
         let apply = "Seconds from the arrival of a batch to its commit";
         to.register("apply_seconds", apply, self.apply.clone());

@@ -11,6 +11,7 @@ mod world;
 mod terms;
 mod minutes;
 mod people;
+mod fleet;
 
 use phusa_hub::failpoint::Point;
 use phusa_protocol::batch::Phase;

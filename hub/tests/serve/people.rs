@@ -10,24 +10,24 @@ use crate::world::World;
 const PASSWORD: &str = "sông Hương chảy chậm";
 
 /// A browser without JavaScript: one origin, one session.
-struct Browser {
+pub(crate) struct Browser {
     base: String,
     client: reqwest::Client,
     cookie: String,
 }
 
 /// An answer of the portal.
-struct Page {
-    status: u16,
-    to: String,
+pub(crate) struct Page {
+    pub(crate) status: u16,
+    pub(crate) to: String,
     cookie: String,
     wait: Option<u64>,
-    text: String,
+    pub(crate) text: String,
 }
 
 impl Page {
     /// What stands between `from` and `to`.
-    fn between(&self, from: &str, to: &str) -> String {
+    pub(crate) fn between(&self, from: &str, to: &str) -> String {
         let (_, rest) =
             self.text.split_once(from).unwrap_or_else(|| panic!("{from}: {}", self.text));
         rest.split_once(to).unwrap().0.to_owned()
@@ -46,7 +46,22 @@ impl Browser {
         Self { base, client, cookie: String::new() }
     }
 
-    async fn get(&self, path: &str) -> Page {
+    /// Where `KEEP` names a folder, these pages in both languages, to be looked at.
+    pub(crate) async fn keep(&self, pages: &[(&str, &str)]) {
+        let Some(folder) = std::env::var_os("KEEP") else { return };
+        let folder = std::path::PathBuf::from(folder);
+        std::fs::write(folder.join("style.css"), self.get("/style.css").await.text).unwrap();
+        for (lang, cookie) in [("vi", ""), ("en", "; __Host-phusa-lang=en")] {
+            let cookie = format!("{}{cookie}", self.cookie);
+            let browser = Self { base: self.base.clone(), client: self.client.clone(), cookie };
+            for (name, path) in pages {
+                let text = browser.get(path).await.text.replace("/style.css", "style.css");
+                std::fs::write(folder.join(format!("{name}.{lang}.html")), text).unwrap();
+            }
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Page {
         self.send(self.client.get(format!("{}{path}", self.base))).await
     }
 
@@ -161,7 +176,7 @@ async fn hire(
     (browser, codes)
 }
 
-async fn first(world: &World) -> (Browser, Vec<String>) {
+pub(crate) async fn first(world: &World) -> (Browser, Vec<String>) {
     let made =
         world.run(&["account", "create", "--first", "an.nguyen", "--title", "Nguyễn Văn An"]);
     let again = ["account", "create", "--first", "binh.tran", "--title", "Trần Thị Bình"];
@@ -306,9 +321,6 @@ async fn a_session_ends_at_once_when_another_process_or_its_holder_ends_it() {
 
 /// For a person who wants to look at them: `KEEP=folder`.
 async fn keep_for_looking(an: &Browser, unit: &Browser) {
-    let Some(folder) = std::env::var_os("KEEP") else { return };
-    let folder = std::path::PathBuf::from(folder);
-    std::fs::write(folder.join("style.css"), an.get("/style.css").await.text).unwrap();
     let pages = [
         ("login", "/login"),
         ("invitation", "/invitation"),
@@ -319,14 +331,6 @@ async fn keep_for_looking(an: &Browser, unit: &Browser) {
         ("transfers", "/transfers"),
         ("entry", "/transfers/1"),
     ];
-    for (lang, cookie) in [("vi", ""), ("en", "; __Host-phusa-lang=en")] {
-        let cookie = format!("{}{cookie}", an.cookie);
-        let browser = Browser { base: an.base.clone(), client: an.client.clone(), cookie };
-        for (name, path) in pages {
-            let text = browser.get(path).await.text.replace("/style.css", "style.css");
-            std::fs::write(folder.join(format!("{name}.{lang}.html")), text).unwrap();
-        }
-    }
-    let text = unit.get("/accounts/new").await.text.replace("/style.css", "style.css");
-    std::fs::write(folder.join("unit-new.vi.html"), text).unwrap();
+    an.keep(&pages).await;
+    unit.keep(&[("unit-new", "/accounts/new")]).await;
 }

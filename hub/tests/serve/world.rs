@@ -54,6 +54,7 @@ pub(crate) struct World {
     port: u16,
     metrics_port: u16,
     portal_port: u16,
+    link_port: u16,
     hub: Mutex<Option<Child>>,
 }
 
@@ -88,7 +89,8 @@ impl World {
         let wanted =
             Wanted { dir: dir.path().to_path_buf(), hub_names, agents: agents.to_vec(), days: 2 };
         identity::make(&wanted).unwrap();
-        let (port, metrics_port, portal_port) = (free_port(), free_port(), free_port());
+        let (port, metrics_port) = (free_port(), free_port());
+        let (portal_port, link_port) = (free_port(), free_port());
         let config = format!(
             "state_dir = \"../state\"\nlisten = \"127.0.0.1:{port}\"\n\
              allowed_networks = [\"127.0.0.0/8\"]\nca_file = \"ca.pem\"\n\
@@ -96,10 +98,11 @@ impl World {
              signing_key_file = \"signing.key\"\nagents_dir = \"agents\"\n\
              metrics_listen = \"127.0.0.1:{metrics_port}\"\n\
              [warehouse]\ndisk_reserve = \"{disk_reserve}\"\n\
-             [portal]\nlisten = \"127.0.0.1:{portal_port}\"\n"
+             [portal]\nlisten = \"127.0.0.1:{portal_port}\"\n\
+             [link]\nlisten = \"127.0.0.1:{link_port}\"\n"
         );
         fs::write(dir.path().join("hub/hub.toml"), config).unwrap();
-        let world = Self { dir, port, metrics_port, portal_port, hub: Mutex::new(None) };
+        let world = Self { dir, port, metrics_port, portal_port, link_port, hub: Mutex::new(None) };
         world.serve(None).await;
         world.run(&["contract", "apply", &world.contract("citizens.toml", CONTRACT)]);
         world
@@ -111,6 +114,30 @@ impl World {
         let stderr = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "{arguments:?}: {stderr}");
         String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// Runs one command beside the hub, whatever comes of it: exit code and what was said.
+    pub(crate) fn say(&self, arguments: &[&str]) -> (i32, String) {
+        let done = self.command().args(arguments).output().unwrap();
+        let said = [done.stdout, done.stderr].concat();
+        (done.status.code().unwrap(), String::from_utf8(said).unwrap())
+    }
+
+    /// The port of the link.
+    pub(crate) fn link_port(&self) -> u16 {
+        self.link_port
+    }
+
+    /// The metrics once they have this line.
+    pub(crate) async fn metrics_when(&self, line: &str) -> String {
+        for _ in 0..200 {
+            let text = self.metrics().await;
+            if text.contains(line) {
+                return text;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("no {line} in {}", self.metrics().await);
     }
 
     /// The result of `log verify`, once every entry has its number.
@@ -344,7 +371,7 @@ impl World {
         rustix::process::kill_process(id, signal).unwrap();
     }
 
-    async fn database(&self) -> tokio_postgres::Client {
+    pub(crate) async fn database(&self) -> tokio_postgres::Client {
         let mut config = tokio_postgres::Config::new();
         config.host_path(self.path("state/postgresql/socket")).port(5432);
         config.user("phusa").dbname("postgres");

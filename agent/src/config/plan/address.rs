@@ -32,6 +32,15 @@ impl HubAddress {
         self.port
     }
 
+    /// Where a link's URL leads, `mqtts://host:port`; `None` where it is none.
+    #[must_use]
+    pub fn of_link(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix("mqtts://").filter(|rest| rest.contains(':'))?;
+        let found: Self = format!("https://{rest}").parse().ok()?;
+        // The library puts host and port together without brackets.
+        (!found.host.contains(':')).then_some(found)
+    }
+
     /// The IP address, where the URL has one in place of a name.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
@@ -73,6 +82,17 @@ impl fmt::Display for HubAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_is_reached_by_mqtts_alone() {
+        let of = |text| HubAddress::of_link(text).map(|found| (found.host, found.port));
+        assert_eq!(of("mqtts://hub.example:7445"), Some(("hub.example".to_owned(), 7445)));
+        assert_eq!(of("mqtts://10.1.2.3:7445"), Some(("10.1.2.3".to_owned(), 7445)));
+        for wrong in ["mqtt://hub:7445", "mqtts://hub", "mqtts://[::1]:7445", "mqtts://hub:7445/x"]
+        {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn a_hub_is_reached_by_https_alone() {

@@ -1,0 +1,372 @@
+//! `phusa-hub fleet`: how every agent is, where its streams stand, whom to call.
+
+use std::path::Path;
+
+use clap::Subcommand;
+use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::ids::{AgencyId, AgentId, DatasetId};
+use phusa_protocol::time::Timestamp;
+use phusa_protocol::units::Span;
+use phusa_protocol::verdict::{State, Verdict};
+
+use super::{json, print, with_warehouse};
+use crate::catalog::Catalog;
+use crate::config::plan::Plan;
+use crate::fleet::contact::{self, Contact};
+use crate::fleet::health::{self, Health};
+use crate::fleet::orders::{self, Listed, Wanted as Wish};
+use crate::fleet::{self, aligned, reports};
+use crate::transfers::Log;
+use crate::transfers::deed::console;
+use crate::warehouse::Warehouse;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum FleetCommand {
+    /// Every agent, the worst first; the exit code is 1 when one needs a person, 0 when none does.
+    Ls {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The agents of one agency with their datasets; the exit code as of `ls`.
+    Show {
+        /// Which, such as H57.12.
+        #[arg(value_parser = super::parse::<AgencyId>)]
+        agency: AgencyId,
+        /// As JSON, with the figures of the last day.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have an agent deliver nothing of a dataset; reading goes on into its spool.
+    Pause(Asked),
+    /// End a pause.
+    Resume {
+        /// Which agent.
+        #[arg(value_parser = super::parse::<AgentId>)]
+        agent: AgentId,
+        /// Which dataset.
+        #[arg(value_parser = super::parse::<DatasetId>)]
+        dataset: DatasetId,
+    },
+    /// Have an agent read a dataset again from the beginning.
+    ReRead(Asked),
+    /// What is wanted of agents and not done yet.
+    Orders {
+        /// What is done, cancelled or over, too.
+        #[arg(long)]
+        all: bool,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take an open order back.
+    Cancel {
+        /// Its number.
+        order: i64,
+    },
+    /// Focal points of agencies (CT-14).
+    #[command(subcommand)]
+    Contact(ContactCommand),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Asked {
+    /// Which agent, such as H57.12/may-1.
+    #[arg(value_parser = super::parse::<AgentId>)]
+    agent: AgentId,
+    /// Which dataset.
+    #[arg(value_parser = super::parse::<DatasetId>)]
+    dataset: DatasetId,
+    /// Why.
+    #[arg(long)]
+    because: String,
+    /// For how long it is wanted, 1m to 7d; then it is over by itself.
+    #[arg(long, default_value = "4h", value_parser = super::parse::<Span>)]
+    within: Span,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ContactCommand {
+    /// Write down who the focal point of an agency is from now on.
+    Set(Wanted),
+    /// Who it is and was, the newest first.
+    Show {
+        /// Which agency.
+        #[arg(value_parser = super::parse::<AgencyId>)]
+        agency: AgencyId,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Wanted {
+    /// Which agency.
+    #[arg(value_parser = super::parse::<AgencyId>)]
+    agency: AgencyId,
+    /// Name.
+    #[arg(long)]
+    name: String,
+    /// Position.
+    #[arg(long)]
+    position: String,
+    /// What they look after.
+    #[arg(long)]
+    duty: String,
+    /// Telephone number.
+    #[arg(long)]
+    phone: String,
+    /// E-mail address.
+    #[arg(long)]
+    email: String,
+    /// Who writes it down.
+    #[arg(long)]
+    by: String,
+}
+
+/// Runs one of the commands.
+pub(super) async fn run(config: &Path, command: FleetCommand) -> Result<(), Vec<Fault>> {
+    let plan = Plan::read(config)?;
+    with_warehouse(&plan, async |warehouse| match command {
+        FleetCommand::Ls { json: as_json } => {
+            let all = all(&plan, warehouse).await?;
+            print(&if as_json { json(&all) } else { list(&all) })?;
+            needs_nobody(&all)
+        }
+        FleetCommand::Show { agency, json: as_json } => {
+            let mut all = all(&plan, warehouse).await?;
+            all.retain(|one| one.agency() == agency.as_str());
+            if all.is_empty() {
+                return Err(Fault::new(
+                    Code::AgentUnknown,
+                    format!("agency {agency} has no agent"),
+                ));
+            }
+            print(&if as_json { with_days(warehouse, &all).await? } else { told(&all) })?;
+            needs_nobody(&all)
+        }
+        FleetCommand::Pause(asked) => order(&plan, warehouse, asked, false).await,
+        FleetCommand::ReRead(asked) => order(&plan, warehouse, asked, true).await,
+        FleetCommand::Resume { agent, dataset } => {
+            let number = orders::pause_of(&warehouse.client().await?, &agent, &dataset).await?;
+            cancel(&plan, warehouse, number).await
+        }
+        FleetCommand::Cancel { order } => cancel(&plan, warehouse, order).await,
+        FleetCommand::Orders { all, json: as_json } => {
+            let found = orders::list(&warehouse.client().await?, all).await?;
+            print(&if as_json { json(&found) } else { listed(&found) })
+        }
+        FleetCommand::Contact(command) => of_contacts(warehouse, command).await,
+    })
+    .await
+}
+
+async fn order(
+    plan: &Plan,
+    warehouse: &Warehouse,
+    asked: Asked,
+    reread: bool,
+) -> Result<(), Fault> {
+    let Asked { agent, dataset, because, within } = asked;
+    let log = Log::new(plan.signing_key.clone());
+    let wanted = Wish { agent, dataset, reread, by: console(), because, within: within.0 };
+    let number = orders::issue(&mut warehouse.client().await?, &log, &wanted).await?;
+    print(&format!("yêu cầu (order) {number}: {} {}", wanted.agent, wanted.dataset))
+}
+
+async fn cancel(plan: &Plan, warehouse: &Warehouse, number: i64) -> Result<(), Fault> {
+    let log = Log::new(plan.signing_key.clone());
+    orders::cancel(&mut warehouse.client().await?, &log, number, &console()).await?;
+    print(&format!("yêu cầu (order) {number}: đã rút lại (taken back)"))
+}
+
+fn listed(found: &[Listed]) -> String {
+    if found.is_empty() {
+        return "không có yêu cầu nào (no orders)".to_owned();
+    }
+    let line = |one: &Listed| {
+        let kind = match one.kind.as_str() {
+            "reread" => "đọc lại · read again",
+            _ => "tạm dừng · pause",
+        };
+        let state = match one.state.as_str() {
+            "open" => "đang chờ · open",
+            "done" => "đã xong · done",
+            "cancelled" => "đã rút · cancelled",
+            _ => "hết hạn · over",
+        };
+        format!(
+            "{:>4}  {state}  {kind}  {} {}  {}  hạn · until {}  {}",
+            one.order,
+            one.agent,
+            one.dataset,
+            one.by,
+            one.until.vietnamese(),
+            one.because
+        )
+    };
+    found.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+async fn all(plan: &Plan, warehouse: &Warehouse) -> Result<Vec<Health>, Fault> {
+    let catalog = Catalog::open(warehouse.clone(), plan.signing_key.public()).await?;
+    let client = warehouse.client().await?;
+    health::all(&client, (&plan.register, &catalog.current()), Timestamp::now()).await
+}
+
+/// What goes by itself, and whoever does not report, needs nobody; the rest does.
+fn needs_nobody(all: &[Health]) -> Result<(), Fault> {
+    let unwell = all.iter().filter(|one| one.verdict.state >= State::Attention).count();
+    match unwell {
+        0 => Ok(()),
+        _ => {
+            let what = format!("{unwell} / {} tác tử (agents)", all.len());
+            Err(Fault::new(Code::FleetUnwell, what))
+        }
+    }
+}
+
+fn list(all: &[Health]) -> String {
+    let head = [
+        "Trạng thái (state)",
+        "Tác tử (agent)",
+        "Từ (since)",
+        "Hạn (deadline)",
+        "Đầu mối (focal point)",
+    ];
+    let mut lines = vec![head.map(str::to_owned)];
+    for one in all {
+        let deadline = one.verdict.deadline.map_or("–".to_owned(), Timestamp::vietnamese);
+        let contact = one.contact.as_ref();
+        let contact = contact.map_or("–".to_owned(), |who| format!("{} {}", who.name, who.phone));
+        let agent = one.row.agent.clone();
+        lines.push([
+            state(one.verdict.state),
+            agent,
+            one.verdict.since.vietnamese(),
+            deadline,
+            contact,
+        ]);
+    }
+    let rows: Vec<_> = all.iter().map(|one| one.row.clone()).collect();
+    format!("{}\n{}", aligned(&lines), fleet::table(&rows))
+}
+
+fn state(state: State) -> String {
+    let (vi, en) = state.words();
+    format!("{vi} ({en})")
+}
+
+fn told(all: &[Health]) -> String {
+    all.iter().map(one).collect::<Vec<_>>().join("\n\n")
+}
+
+fn one(health: &Health) -> String {
+    let mut lines = vec![format!("{}  {}", health.row.agent, state(health.verdict.state))];
+    lines.extend(why(&health.verdict, "  "));
+    if let Some(contact) = &health.contact {
+        lines.push(format!(
+            "  đầu mối (focal point): {}, {}, {}; {}; {}",
+            contact.name, contact.position, contact.duty, contact.phone, contact.email
+        ));
+    }
+    let Some(report) = &health.report else { return lines.join("\n") };
+    let reported = health.reported_at.map(Timestamp::vietnamese).unwrap_or_default();
+    lines.push(format!(
+        "  báo cáo lúc (reported at): {reported}; phiên bản (version) {}",
+        report.version
+    ));
+    lines.push(format!(
+        "  hàng đợi (spool): {} / {} bytes",
+        report.spool.bytes, report.spool.bytes_max
+    ));
+    for (dataset, verdict) in report.datasets.iter().zip(&health.datasets) {
+        lines.push(format!("  {}  {}", dataset.dataset, state(verdict.state)));
+        lines.push(format!(
+            "    kỷ (epoch) {}, lô (batch) {} / {}, trễ (lag) {} s, dòng (rows) {}, bị loại (rejects) {}",
+            dataset.epoch,
+            dataset.released_seq,
+            dataset.spooled_seq,
+            dataset.lag_seconds,
+            dataset.rows,
+            dataset.rejects
+        ));
+        if verdict.state >= State::Attention {
+            lines.extend(why(verdict, "    "));
+        }
+    }
+    lines.join("\n")
+}
+
+fn why(verdict: &Verdict, indent: &str) -> Vec<String> {
+    let words = verdict.words();
+    let fault = verdict.fault.as_ref().map(|fault| format!(" [{fault}]")).unwrap_or_default();
+    let mut lines = vec![
+        format!("{indent}{}{fault}", words.reason_vi),
+        format!("{indent}{}", words.reason_en),
+        format!("{indent}→ {}", words.remedy_vi),
+        format!("{indent}→ {}", words.remedy_en),
+    ];
+    let deadline = verdict.deadline.map(Timestamp::vietnamese);
+    let deadline = deadline.map(|at| format!("; hạn (deadline) {at}")).unwrap_or_default();
+    lines.push(format!("{indent}từ (since) {}{deadline}", verdict.since.vietnamese()));
+    lines
+}
+
+async fn with_days(warehouse: &Warehouse, all: &[Health]) -> Result<String, Fault> {
+    let client = warehouse.client().await?;
+    let mut found = Vec::new();
+    for one in all {
+        let day = reports::history(&client, &one.row.agent).await?;
+        let mut value = serde_json::to_value(one).unwrap_or_default();
+        if let Some(object) = value.as_object_mut() {
+            object.insert("day".to_owned(), serde_json::to_value(day).unwrap_or_default());
+        }
+        found.push(value);
+    }
+    Ok(json(&found))
+}
+
+async fn of_contacts(warehouse: &Warehouse, command: ContactCommand) -> Result<(), Fault> {
+    let client = warehouse.client().await?;
+    match command {
+        ContactCommand::Set(wanted) => {
+            let contact = Contact {
+                agency: wanted.agency.to_string(),
+                name: wanted.name,
+                position: wanted.position,
+                duty: wanted.duty,
+                phone: wanted.phone,
+                email: wanted.email,
+                set_by: wanted.by,
+                set_at: Timestamp::now(),
+            };
+            contact::set(&client, &contact).await?;
+            print(&format!("{}: đã ghi đầu mối (focal point written down)", contact.agency))
+        }
+        ContactCommand::Show { agency, json: as_json } => {
+            let found = contact::history(&client, &agency).await?;
+            print(&if as_json { json(&found) } else { handovers(&found) })
+        }
+    }
+}
+
+fn handovers(found: &[Contact]) -> String {
+    if found.is_empty() {
+        return "chưa có đầu mối (no focal point yet)".to_owned();
+    }
+    let line = |one: &Contact| {
+        format!(
+            "{}  {}, {}, {}; {}; {}  ({})",
+            one.set_at.vietnamese(),
+            one.name,
+            one.position,
+            one.duty,
+            one.phone,
+            one.email,
+            one.set_by
+        )
+    };
+    found.iter().map(line).collect::<Vec<_>>().join("\n")
+}

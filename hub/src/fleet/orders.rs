@@ -1,0 +1,237 @@
+//! What people want of agents: paused, read again; each with a deadline, kept until it is done,
+//! cancelled or over. An agent is told all that is open; what it reports says what is done.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Transaction};
+use phusa_protocol::deed::{Action, Deed};
+use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::ids::{AgentId, DatasetId};
+use phusa_protocol::keys::SigningKey;
+use phusa_protocol::orders::{ORDERS_MAX, Order, SignedOrders, Want};
+use phusa_protocol::time::Timestamp;
+use serde::Serialize;
+use tokio_postgres::Row;
+
+use super::not_read;
+use crate::transfers::{Log, deed, from_system_time, system_time};
+
+/// The longest an order may be open: whoever forgot it finds the dataset at work again.
+pub const OPEN_MAX: Duration = Duration::from_secs(7 * 86_400);
+
+/// Orders that are listed.
+const LISTED_MAX: i64 = 500;
+
+/// An order as people see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// Its number.
+    pub order: i64,
+    /// To whom.
+    pub agent: String,
+    /// Of which dataset.
+    pub dataset: String,
+    /// `pause` or `reread`.
+    pub kind: String,
+    /// Who wants it.
+    pub by: String,
+    /// Why.
+    pub because: String,
+    /// Since when.
+    pub issued_at: Timestamp,
+    /// Until when.
+    pub until: Timestamp,
+    /// `open`, `done`, `cancelled` or `over`.
+    pub state: String,
+}
+
+/// What somebody wants.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Of whom.
+    pub agent: AgentId,
+    /// Of which dataset.
+    pub dataset: DatasetId,
+    /// Read again rather than paused.
+    pub reread: bool,
+    /// Who, as the log names them.
+    pub by: String,
+    /// Why.
+    pub because: String,
+    /// For how long.
+    pub within: Duration,
+}
+
+/// Writes an order down with its entry in the transfer log; its number.
+///
+/// # Errors
+/// `order_refused` when such an order is open already, the agent never delivered this dataset, or the
+/// time is too long; when the database does not answer.
+pub async fn issue(client: &mut Object, log: &Log, wanted: &Wanted) -> Result<i64, Fault> {
+    let (agent, dataset) = (wanted.agent.to_string(), wanted.dataset.to_string());
+    let refused = |what: String| Err(Fault::new(Code::OrderRefused, what));
+    if wanted.within > OPEN_MAX || wanted.within < Duration::from_secs(60) {
+        return refused("an order is for one minute to seven days".to_owned());
+    }
+    let tx = client.transaction().await.map_err(not_read)?;
+    let sql = "select epoch from phusa.streams where agent = $1 and dataset = $2";
+    let row = tx.query_opt(sql, &[&agent, &dataset]).await.map_err(not_read)?;
+    let Some(row) = row else {
+        return refused(format!("{agent} never delivered {dataset}"));
+    };
+    let epoch: i64 = row.try_get(0).map_err(not_read)?;
+    let kind = if wanted.reread { "reread" } else { "pause" };
+    let now = Timestamp::now();
+    let (at, until) = (system_time(now), system_time(now.after(wanted.within)));
+    let sql = "insert into phusa.fleet_orders \
+               (agent, dataset, kind, epoch, wanted_by, because, issued_at, until, changed_at) \
+               values ($1, $2, $3, $4, $5, $6, $7, $8, $7) \
+               on conflict (agent, dataset, kind) where state = 'open' do nothing \
+               returning fleet_order";
+    let row: [&(dyn postgres_types::ToSql + Sync); 8] =
+        [&agent, &dataset, &kind, &epoch, &wanted.by, &wanted.because, &at, &until];
+    let Some(row) = tx.query_opt(sql, &row).await.map_err(not_read)? else {
+        return refused(format!("such an order for {agent} {dataset} is open already"));
+    };
+    let order: i64 = row.try_get(0).map_err(not_read)?;
+    let action = if wanted.reread { Action::FleetReread } else { Action::FleetPause };
+    tell(&tx, log, (&wanted.by, action), &[&agent, &dataset]).await?;
+    tx.commit().await.map_err(not_read)?;
+    log.wake();
+    Ok(order)
+}
+
+/// Takes an open order back: a pause ends, a read that has not begun does not.
+///
+/// # Errors
+/// `order_refused` when none of that number is open; when the database does not answer.
+pub async fn cancel(client: &mut Object, log: &Log, order: i64, by: &str) -> Result<(), Fault> {
+    let sql = "update phusa.fleet_orders set state = 'cancelled', changed_at = clock_timestamp() \
+               where fleet_order = $1 and state = 'open' returning agent, dataset";
+    let tx = client.transaction().await.map_err(not_read)?;
+    let Some(row) = tx.query_opt(sql, &[&order]).await.map_err(not_read)? else {
+        return Err(Fault::new(Code::OrderRefused, format!("no order {order} is open")));
+    };
+    let (agent, dataset): (String, String) =
+        (row.try_get(0).map_err(not_read)?, row.try_get(1).map_err(not_read)?);
+    tell(&tx, log, (by, Action::FleetResume), &[&agent, &dataset]).await?;
+    tx.commit().await.map_err(not_read)?;
+    log.wake();
+    Ok(())
+}
+
+async fn tell(
+    tx: &Transaction<'_>,
+    log: &Log,
+    (by, action): (&str, Action),
+    on: &[&str],
+) -> Result<(), Fault> {
+    deed::write(tx, log, Deed::new(by, action).on(on.join(" "))).await.map(drop)
+}
+
+/// The open pause of a dataset, to be cancelled by its name.
+///
+/// # Errors
+/// `order_refused` when it is not paused; when the database does not answer.
+pub async fn pause_of(client: &Object, agent: &AgentId, dataset: &DatasetId) -> Result<i64, Fault> {
+    let sql = "select fleet_order from phusa.fleet_orders \
+               where agent = $1 and dataset = $2 and kind = 'pause' and state = 'open'";
+    let (agent, dataset) = (agent.to_string(), dataset.to_string());
+    let row = client.query_opt(sql, &[&agent, &dataset]).await.map_err(not_read)?;
+    let Some(row) = row else {
+        return Err(Fault::new(Code::OrderRefused, format!("{agent} {dataset} is not paused")));
+    };
+    row.try_get(0).map_err(not_read)
+}
+
+/// Orders, the newest first: the open ones, or all up to a bound.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn list(client: &Object, all: bool) -> Result<Vec<Listed>, Fault> {
+    let which = if all { "true" } else { "state = 'open'" };
+    let sql = format!(
+        "select fleet_order, agent, dataset, kind, wanted_by, because, issued_at, until, state \
+         from phusa.fleet_orders where {which} order by fleet_order desc limit $1"
+    );
+    let rows = client.query(&sql, &[&LISTED_MAX]).await.map_err(not_read)?;
+    rows.iter().map(|row| listed(row).map_err(not_read)).collect()
+}
+
+fn listed(row: &Row) -> Result<Listed, tokio_postgres::Error> {
+    Ok(Listed {
+        order: row.try_get(0)?,
+        agent: row.try_get(1)?,
+        dataset: row.try_get(2)?,
+        kind: row.try_get(3)?,
+        by: row.try_get(4)?,
+        because: row.try_get(5)?,
+        issued_at: from_system_time(row.try_get(6)?),
+        until: from_system_time(row.try_get(7)?),
+        state: row.try_get(8)?,
+    })
+}
+
+/// Ends what is done or over. A read again is done when the warehouse is in a later epoch.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn settle(client: &Object, now: Timestamp) -> Result<(), Fault> {
+    let sql = "update phusa.fleet_orders o set changed_at = clock_timestamp(), state = \
+               case when o.kind = 'reread' and exists (select from phusa.streams s \
+                   where s.agent = o.agent and s.dataset = o.dataset and s.epoch > o.epoch) \
+               then 'done' else 'over' end \
+               where o.state = 'open' and (o.until <= $1 or (o.kind = 'reread' and exists ( \
+                   select from phusa.streams s where s.agent = o.agent \
+                   and s.dataset = o.dataset and s.epoch > o.epoch)))";
+    client.execute(sql, &[&system_time(now)]).await.map(drop).map_err(not_read)
+}
+
+/// What every agent is to be told: all that is open, signed; nothing for those that never had an order.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn wanted(
+    client: &Object,
+    key: &SigningKey,
+) -> Result<BTreeMap<AgentId, SignedOrders>, Fault> {
+    // The moment of the last change is the number: it grows, and is the same after a restart.
+    let sql = "select agent, (extract(epoch from max(changed_at)) * 1000000)::bigint \
+               from phusa.fleet_orders group by agent";
+    let mut numbers: BTreeMap<AgentId, u64> = BTreeMap::new();
+    for row in client.query(sql, &[]).await.map_err(not_read)? {
+        let (agent, number): (String, i64) =
+            (row.try_get(0).map_err(not_read)?, row.try_get(1).map_err(not_read)?);
+        if let Ok(agent) = AgentId::try_from(agent) {
+            numbers.insert(agent, number.unsigned_abs());
+        }
+    }
+    let sql = "select fleet_order, agent, dataset, kind, epoch, until from phusa.fleet_orders \
+               where state = 'open' order by fleet_order";
+    let mut orders: BTreeMap<AgentId, Vec<Order>> = BTreeMap::new();
+    for row in client.query(sql, &[]).await.map_err(not_read)? {
+        let text = |index: usize| row.try_get::<_, String>(index).map_err(not_read);
+        let number = |index: usize| row.try_get::<_, i64>(index).map_err(not_read);
+        let (Ok(agent), Ok(dataset)) = (AgentId::try_from(text(1)?), DatasetId::new(text(2)?))
+        else {
+            continue;
+        };
+        let want = match text(3)?.as_str() {
+            "reread" => Want::Reread { beyond: number(4)?.unsigned_abs() },
+            _ => Want::Pause,
+        };
+        let until = from_system_time(row.try_get(5).map_err(not_read)?);
+        let order = Order { order: number(0)?.unsigned_abs(), dataset, want, until };
+        let of = orders.entry(agent).or_default();
+        if of.len() < ORDERS_MAX {
+            of.push(order);
+        }
+    }
+    let sign = |(agent, number): (AgentId, u64)| {
+        let open = orders.remove(&agent).unwrap_or_default();
+        let signed = SignedOrders::sign(&agent, number, &open, key);
+        (agent, signed)
+    };
+    Ok(numbers.into_iter().map(sign).collect())
+}

@@ -1,0 +1,208 @@
+//! The port agents report to: MQTT 3.1.1 over mutual TLS, ended here. It is no broker: an agent
+//! talks to the hub alone.
+//!
+//! [`rules`] decides what a packet means and who may send it, [`wire`] reads and writes packets,
+//! [`session`] does what was decided. Connections are let in, told from each other and cut as those
+//! of [`crate::listen`]; a session whose agent may speak no longer ends where it stands.
+
+pub mod rules;
+mod session;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use phusa_protocol::fault::{Code, Fault};
+use phusa_protocol::ids::AgentId;
+use phusa_protocol::network::Network;
+use phusa_protocol::orders::SignedOrders;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use self::session::Session;
+use crate::SECURITY;
+use crate::config::plan::Plan;
+use crate::config::register::Register;
+use crate::ingest::check::admit;
+use crate::listen::{HANDSHAKE_MAX, handshake_failed, part, peer_of, tls_config};
+use crate::views::metrics::Metrics;
+use crate::warehouse::Warehouse;
+
+/// Sessions at once; each agent has one.
+const SESSIONS_MAX: usize = 2_048;
+
+/// Reports stored at once: the rest of the database's connections are for batches. A session whose
+/// turn it is not is not read from.
+const STORING_MAX: usize = 2;
+
+/// How long to pause after the operating system refused a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The port of the link.
+pub struct Port {
+    tcp: TcpListener,
+    tls: TlsAcceptor,
+    allowed: Vec<Network>,
+    permits: Arc<Semaphore>,
+    shared: Shared,
+}
+
+/// What every session has in common.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    warehouse: Warehouse,
+    register: watch::Receiver<Arc<Register>>,
+    metrics: Metrics,
+    storing: Arc<Semaphore>,
+    sessions: Sessions,
+    orders: watch::Receiver<Wanted>,
+}
+
+/// What every agent is to be told.
+pub type Wanted = Arc<BTreeMap<AgentId, SignedOrders>>;
+
+impl std::fmt::Debug for Port {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Port").field("tcp", &self.tcp).finish_non_exhaustive()
+    }
+}
+
+/// Who has a session. A second one of the same agent ends the first.
+#[derive(Debug, Clone, Default)]
+struct Sessions {
+    open: Arc<Mutex<BTreeMap<AgentId, (u64, CancellationToken)>>>,
+}
+
+impl Sessions {
+    /// Takes the place of this agent's session; what is returned is cancelled when another does.
+    fn enter(&self, agent: &AgentId) -> (u64, CancellationToken) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let token = CancellationToken::new();
+        let number = open.get(agent).map_or(0, |(number, _)| number.wrapping_add(1));
+        if let Some((_, before)) = open.insert(agent.clone(), (number, token.clone())) {
+            before.cancel();
+        }
+        (number, token)
+    }
+
+    /// Gives the place back, unless another has it by now.
+    fn leave(&self, agent: &AgentId, number: u64) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.get(agent).is_some_and(|(at, _)| *at == number) {
+            open.remove(agent);
+        }
+    }
+}
+
+impl Port {
+    /// Opens the port; `None` where the configuration names none.
+    ///
+    /// # Errors
+    /// When certificates or keys are none, or the port is taken.
+    pub async fn open(
+        plan: &Plan,
+        warehouse: &Warehouse,
+        (register, metrics): (watch::Receiver<Arc<Register>>, Metrics),
+        orders: watch::Receiver<Wanted>,
+    ) -> Result<Option<Self>, Fault> {
+        let Some(listen) = plan.link_listen else { return Ok(None) };
+        let mut tls = tls_config(plan)?;
+        // Stock clients of MQTT name no protocol in TLS.
+        tls.alpn_protocols.clear();
+        let tcp = TcpListener::bind(listen).await.map_err(|error| {
+            let what = format!("cannot listen on {listen}, `listen` of [link]");
+            Fault::because(Code::ConfigInvalid, what, error)
+        })?;
+        let shared = Shared {
+            warehouse: warehouse.clone(),
+            register,
+            metrics,
+            storing: Arc::new(Semaphore::new(STORING_MAX)),
+            sessions: Sessions::default(),
+            orders,
+        };
+        Ok(Some(Self {
+            tcp,
+            tls: TlsAcceptor::from(Arc::new(tls)),
+            allowed: plan.allowed_networks.clone(),
+            permits: Arc::new(Semaphore::new(SESSIONS_MAX)),
+            shared,
+        }))
+    }
+
+    /// Accepts until `stop`.
+    pub async fn run(self, tasks: TaskTracker, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = self.tcp.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, address)) => self.let_in((stream, address), &tasks, &stop),
+                Err(error) => {
+                    warn!(%error, "Cannot accept a connection of the link: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn let_in(
+        &self,
+        (stream, address): (TcpStream, SocketAddr),
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) {
+        if !self.allowed.iter().any(|network| network.contains(address.ip())) {
+            let code = Code::NetworkNotAllowed;
+            warn!(%code, %address, "Closed a connection from {address}, outside allowed_networks");
+            return;
+        }
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            warn!(%address, "Closed a connection from {address}: {SESSIONS_MAX} are open");
+            return;
+        };
+        let (tls, shared, stop) = (self.tls.clone(), self.shared.clone(), stop.clone());
+        tasks.spawn(async move {
+            let _permit: OwnedSemaphorePermit = permit;
+            serve((stream, address), tls, shared, stop).await;
+        });
+    }
+}
+
+async fn serve(
+    (stream, address): (TcpStream, SocketAddr),
+    tls: TlsAcceptor,
+    shared: Shared,
+    stop: CancellationToken,
+) {
+    let handshake = tokio::time::timeout(HANDSHAKE_MAX, tls.accept(stream).into_fallible());
+    let stream = tokio::select! {
+        () = stop.cancelled() => return,
+        handshake = handshake => match handshake {
+            Ok(Ok(stream)) => stream,
+            Ok(Err((error, stream))) => {
+                handshake_failed(address, &error);
+                return part(stream).await;
+            }
+            Err(_) => return warn!(%address, "TLS with {address} took longer than {HANDSHAKE_MAX:?}"),
+        },
+    };
+    let peer = peer_of(&stream, address);
+    let agent = match &peer.identity {
+        Ok(agent) => agent.clone(),
+        Err(why) => {
+            return warn!(target: SECURITY, code = %Code::OwnCertificate, %address, "Closed a connection of the link from {address}: {why}");
+        }
+    };
+    let refused = admit(&shared.register.borrow(), &peer.caller(&agent)).err();
+    let session = Session { agent, peer, shared, refused };
+    session.run(stream, stop).await;
+    debug!(%address, "A session of the link ended");
+}

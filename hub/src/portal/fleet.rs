@@ -1,0 +1,269 @@
+//! The fleet for people: every agent, the worst first, with whom to call; one agency with its
+//! datasets. The same verdicts as `phusa-hub fleet`.
+
+mod agency;
+mod chart;
+
+use axum::Extension;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::Response;
+use maud::{Markup, html};
+use phusa_protocol::fault::Fault;
+use phusa_protocol::ids::AgencyId;
+use phusa_protocol::time::Timestamp;
+use phusa_protocol::verdict::{State as Condition, Verdict};
+
+use super::form::{Fields, query};
+use super::guard::{Visitor, failed, visitor};
+use super::words::Lang;
+use super::{From, Portal, frame};
+use crate::accounts::right::{Readable, readable};
+use crate::fleet::contact::Contact;
+use crate::fleet::health::{self, Health};
+use crate::fleet::reports;
+
+/// Lines of the overview; a province has some five hundred agents. The worst come first, so that
+/// what is cut off is well.
+const LINES_MAX: usize = 1_000;
+
+/// The agents this visitor may see, the worst first.
+async fn seen(portal: &Portal, visitor: &Visitor) -> Result<Vec<Health>, Fault> {
+    let client = portal.people.warehouse.client().await?;
+    let register = portal.register.borrow().clone();
+    let contracts = portal.catalog.current();
+    let mut all = health::all(&client, (&register, &contracts), Timestamp::now()).await?;
+    match readable(&visitor.actor) {
+        Readable::All => {}
+        Readable::Of(agency) => all.retain(|one| one.agency() == agency.as_str()),
+        Readable::None => all.clear(),
+    }
+    Ok(all)
+}
+
+/// `GET /fleet`.
+pub(super) async fn list(
+    State(portal): State<Portal>,
+    Extension(from): Extension<From>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    let visitor = match visitor(&portal, &headers, (&uri, from)).await {
+        Ok(visitor) => visitor,
+        Err(answer) => return *answer,
+    };
+    let fields = Fields::of_query(query.as_deref());
+    match seen(&portal, &visitor).await {
+        Ok(all) => overview(&visitor, &fields, &all),
+        Err(fault) => failed(visitor.lang, &fault),
+    }
+}
+
+/// `GET /fleet/{agency}`.
+pub(super) async fn one(
+    State(portal): State<Portal>,
+    Extension(from): Extension<From>,
+    Path(agency): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    let visitor = match visitor(&portal, &headers, (&uri, from)).await {
+        Ok(visitor) => visitor,
+        Err(answer) => return *answer,
+    };
+    let found = async {
+        let mut all = seen(&portal, &visitor).await?;
+        all.retain(|one| one.agency() == agency);
+        let client = portal.people.warehouse.client().await?;
+        let mut agents = Vec::new();
+        for one in all {
+            let day = reports::history(&client, &one.row.agent).await?;
+            agents.push((one, day));
+        }
+        Ok::<_, Fault>(agents)
+    };
+    match (AgencyId::new(agency.clone()), found.await) {
+        (_, Err(fault)) => failed(visitor.lang, &fault),
+        (Ok(agency), Ok(agents)) if !agents.is_empty() => agency::page(&visitor, &agency, &agents),
+        (Ok(_) | Err(_), Ok(_)) => {
+            let text = visitor.lang.say("Không có cơ quan này.", "There is no such agency.");
+            frame::message(visitor.lang, StatusCode::NOT_FOUND, text)
+        }
+    }
+}
+
+fn overview(visitor: &Visitor, fields: &Fields, all: &[Health]) -> Response {
+    let lang = visitor.lang;
+    let wanted = fields.given("state");
+    let named = fields.given("agency").map(str::to_lowercase);
+    let chosen: Vec<_> = all
+        .iter()
+        .filter(|one| wanted.is_none_or(|state| one.verdict.state.name() == state))
+        .filter(|one| named.as_ref().is_none_or(|name| one.row.agent.to_lowercase().contains(name)))
+        .collect();
+    let title = lang.say("Tổng quan", "Overview");
+    let now = Timestamp::now();
+    let content = html! {
+        div.head {
+            h1 { (lang.say("Tác tử tại các cơ quan", "Agents at the agencies")) }
+            p.quiet { (lang.say("Lúc ", "As of ")) (now.vietnamese()) " · "
+                a href=(visitor.path) { (lang.say("Tải lại", "Reload")) } }
+        }
+        (counts(lang, wanted, all))
+        (search(lang, fields))
+        @if chosen.is_empty() {
+            p.notice { (lang.say("Không có tác tử nào khớp.", "No agent matches.")) }
+        } @else {
+            div.scroll { table.stack.fleet {
+                thead { tr {
+                    th scope="col" { (lang.say("Trạng thái", "State")) }
+                    th scope="col" { (lang.say("Tác tử", "Agent")) }
+                    th scope="col" { (lang.say("Từ", "Since")) }
+                    th scope="col" { (lang.say("Vì sao, làm gì", "Why, what to do")) }
+                    th scope="col" { (lang.say("Đầu mối", "Focal point")) }
+                } }
+                tbody { @for one in chosen.iter().take(LINES_MAX) { (line(lang, one, now)) } }
+            } }
+        }
+        @if chosen.len() > LINES_MAX {
+            p.quiet { (chosen.len() - LINES_MAX) (lang.say(" tác tử nữa.", " more agents.")) }
+        }
+    };
+    frame::page(visitor, title, &content)
+}
+
+/// How many are in each state; each leads to them.
+fn counts(lang: Lang, wanted: Option<&str>, all: &[Health]) -> Markup {
+    let every = if wanted.is_none() { Some("true") } else { None };
+    html! {
+        ul.counts aria-label=(lang.say("Số tác tử theo trạng thái", "Agents by state")) {
+            li { a href="/fleet" aria-current=[every] {
+                b { (all.len()) } span { (lang.say("Tất cả", "All")) }
+            } }
+            @for (state, count) in health::counts(all) {
+                @if count > 0 {
+                    @let current = (wanted == Some(state.name())).then_some("true");
+                    li class=(class(state)) {
+                        a href={ "/fleet?" (query(&[("state", state.name())])) } aria-current=[current] {
+                            b { (count) } span { (lang.of_pair(state.words())) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn search(lang: Lang, fields: &Fields) -> Markup {
+    html! {
+        form.filter.short method="get" action="/fleet" role="search" {
+            @if let Some(state) = fields.given("state") { input type="hidden" name="state" value=(state); }
+            div {
+                label for="agency" { (lang.say("Tìm cơ quan", "Find an agency")) }
+                input id="agency" name="agency" value=(fields.get("agency")) placeholder="H57.12" maxlength="80";
+            }
+            div { button { (lang.say("Tìm", "Find")) } }
+        }
+    }
+}
+
+fn line(lang: Lang, one: &Health, now: Timestamp) -> Markup {
+    let verdict = &one.verdict;
+    let is_well = verdict.state < Condition::Attention;
+    html! {
+        tr {
+            td { (tag(lang, verdict.state)) }
+            td { a href={ "/fleet/" (one.agency()) } { b { (one.row.agent) } } }
+            td.t title=(verdict.since.vietnamese()) {
+                (span_of(lang, now, verdict.since))
+                @if let Some(deadline) = verdict.deadline {
+                    br; span.quiet { (lang.say("hạn ", "due ")) (deadline.vietnamese_minute()) }
+                }
+            }
+            td { (why(lang, verdict, !is_well)) }
+            td { (whom(lang, one.contact.as_ref(), !is_well)) }
+        }
+    }
+}
+
+/// Reason and, where something is to be done, the remedy.
+fn why(lang: Lang, verdict: &Verdict, with_remedy: bool) -> Markup {
+    let words = verdict.words();
+    html! {
+        @if let Some(dataset) = &verdict.dataset { code { (dataset) } " " }
+        (lang.say(words.reason_vi, words.reason_en))
+        @if let Some(fault) = &verdict.fault { " " code.quiet { (fault) } }
+        @if with_remedy { p.remedy { "→ " (lang.say(words.remedy_vi, words.remedy_en)) } }
+    }
+}
+
+fn whom(lang: Lang, contact: Option<&Contact>, is_missed: bool) -> Markup {
+    html! {
+        @match contact {
+            Some(contact) => {
+                (contact.name) br;
+                a.phone href={ "tel:" (dialled(&contact.phone)) } { (contact.phone) }
+            }
+            None if is_missed => {
+                span.quiet { (lang.say("Chưa ghi đầu mối", "No focal point")) }
+            }
+            None => { span.quiet { "–" } }
+        }
+    }
+}
+
+fn dialled(phone: &str) -> String {
+    phone.chars().filter(|c| c.is_ascii_digit() || *c == '+').collect()
+}
+
+/// The colour of a state; its words stand beside, so that nobody needs to see it.
+fn class(state: Condition) -> &'static str {
+    match state {
+        Condition::Healthy => "good",
+        Condition::Working => "",
+        Condition::Unreported | Condition::Attention | Condition::Late => "wait",
+        Condition::Faulted | Condition::Suspended | Condition::Offline => "bad",
+    }
+}
+
+fn tag(lang: Lang, state: Condition) -> Markup {
+    html! { span class={ "tag " (class(state)) } { (lang.of_pair(state.words())) } }
+}
+
+/// How long ago, in one unit.
+fn span_of(lang: Lang, now: Timestamp, then: Timestamp) -> String {
+    let seconds = now.since(then).as_secs();
+    let (number, vi, en) = match seconds {
+        0..60 => (seconds, "giây", "s"),
+        60..3_600 => (seconds / 60, "phút", "min"),
+        3_600..86_400 => (seconds / 3_600, "giờ", "h"),
+        _ => (seconds / 86_400, "ngày", "d"),
+    };
+    format!("{number} {}", lang.say(vi, en))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_span_is_told_in_one_unit_of_the_reader() {
+        let then = Timestamp::UNIX_EPOCH;
+        for (seconds, vi, en) in [
+            (59, "59 giây", "59 s"),
+            (60, "1 phút", "1 min"),
+            (7_300, "2 giờ", "2 h"),
+            (200_000, "2 ngày", "2 d"),
+        ] {
+            let now = then.after(Duration::from_secs(seconds));
+            assert_eq!([span_of(Lang::Vi, now, then), span_of(Lang::En, now, then)], [vi, en]);
+        }
+    }
+
+    #[test]
+    fn a_number_is_dialled_without_what_people_write_between() {
+        assert_eq!(dialled("+84 (234) 382-1234"), "+842343821234");
+    }
+}

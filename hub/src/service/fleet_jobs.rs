@@ -1,0 +1,86 @@
+//! What looks after the fleet beside the listeners: how agents are, and what is wanted of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use phusa_protocol::time::Timestamp;
+use phusa_protocol::verdict::SILENCE_MAX;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::Jobs;
+use crate::config::register::Register;
+use crate::fleet::{health, orders};
+use crate::link::Wanted;
+use crate::views::metrics::Metrics;
+
+/// How often is looked how agents are.
+const FLEET_EVERY: Duration = Duration::from_secs(5);
+
+/// How often is looked what people want of agents, and what of it is done or over.
+const ORDERS_EVERY: Duration = Duration::from_secs(1);
+
+impl Jobs {
+    /// How every agent is, looked at every few seconds; it is kept, and an incident made of it, when
+    /// those that were cut off by this hub's own absence have had time to come back.
+    pub(super) fn start_fleet(&self, register: watch::Receiver<Arc<Register>>, metrics: Metrics) {
+        let (warehouse, catalog, stop) =
+            (self.warehouse.clone(), self.catalog.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            let begin = Instant::now() + SILENCE_MAX;
+            let mut said = None;
+            while stop.run_until_cancelled(tokio::time::sleep(FLEET_EVERY)).await.is_some() {
+                let (agents, contracts) = (Arc::clone(&register.borrow()), catalog.current());
+                let looked = async {
+                    let (mut client, now) = (warehouse.client().await?, Timestamp::now());
+                    let all = health::all(&client, (&agents, &contracts), now).await?;
+                    metrics.observe_fleet(&health::counts(&all));
+                    match Instant::now() >= begin {
+                        true => health::keep(&mut client, &all, now).await,
+                        false => Ok(()),
+                    }
+                };
+                match looked.await {
+                    Ok(()) => said = None,
+                    Err(fault) if said != Some(fault.code) => {
+                        warn!(code = %fault.code, "How agents are is not known: {}", fault.chain());
+                        said = Some(fault.code);
+                    }
+                    Err(_) => {}
+                }
+            }
+        });
+    }
+
+    /// What people want of agents, whichever process they said it to.
+    pub(super) fn start_orders(&self, wanted: watch::Sender<Wanted>) {
+        let (warehouse, key, stop) =
+            (self.warehouse.clone(), self.log.key().clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            let mut said = None;
+            while stop.run_until_cancelled(tokio::time::sleep(ORDERS_EVERY)).await.is_some() {
+                let looked = async {
+                    let client = warehouse.client().await?;
+                    orders::settle(&client, Timestamp::now()).await?;
+                    orders::wanted(&client, &key).await
+                };
+                match looked.await {
+                    Ok(all) => {
+                        said = None;
+                        wanted.send_if_modified(|held| {
+                            let is_new = **held != all;
+                            *held = Arc::new(all);
+                            is_new
+                        });
+                    }
+                    Err(fault) if said != Some(fault.code) => {
+                        warn!(code = %fault.code, "What is wanted of agents is not known: {}", fault.chain());
+                        said = Some(fault.code);
+                    }
+                    Err(_) => {}
+                }
+            }
+        });
+    }
+}

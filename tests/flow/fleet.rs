@@ -1,0 +1,199 @@
+//! An agent that reports is seen as it is: well, gone, back, cut off; and deliveries never wait for it.
+
+use std::time::Duration;
+
+use phusa_protocol::fault::Code;
+use phusa_tests::database::free_port;
+use phusa_tests::process::wait_until;
+use serde_json::Value;
+
+use crate::house::{AGENCY, AGENT, DATASET, House, edit, text};
+
+/// How long a report and its verdict may take on a busy machine.
+const SHOWS_WITHIN: Duration = Duration::from_secs(60);
+
+/// Offline is shown at most so long after the last sign of life.
+const OFFLINE_WITHIN: Duration = Duration::from_secs(95);
+
+/// A house whose agent reports.
+fn linked() -> House {
+    let house = House::new("", "");
+    let port = free_port();
+    let part = format!("[link]\nlisten = \"127.0.0.1:{port}\"\n\n[warehouse]");
+    edit(&house.province.hub_config(), "[warehouse]", &part);
+    let part = format!("[hub]\nlink_url = \"mqtts://127.0.0.1:{port}\"");
+    edit(&house.province.agent_config(AGENCY), "[hub]", &part);
+    house
+}
+
+/// What `fleet ls --json` says of the agent; the fault of agents that need somebody stands after it.
+fn agent_of(house: &House) -> Value {
+    let output = house.province.hub(&["fleet", "ls", "--json"]);
+    let mut found: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    found.get_mut(0).map(Value::take).unwrap_or_default()
+}
+
+async fn becomes(house: &House, state: &str, within: Duration) -> Value {
+    wait_until(&format!("the agent to be {state}"), within, async || {
+        let found = agent_of(house);
+        (found["verdict"]["state"] == state).then_some(found)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_is_seen_well_killed_back_and_stopped() {
+    let mut house = linked();
+    house.province.start_hub();
+    house.province.start_agent(AGENCY);
+    assert_eq!(house.settle().await, 200);
+    let well = becomes(&house, "healthy", SHOWS_WITHIN).await;
+    assert_eq!(well["agent"], AGENT);
+    assert_eq!(well["report"]["datasets"][0]["phase"], "following", "{well}");
+    assert_eq!(well["report"]["datasets"][0]["rows"], 200, "{well}");
+    assert!(!well.to_string().contains("Nguyễn"), "a report holds no row");
+    assert!(house.province.hub(&["fleet", "ls"]).status.success(), "nobody is needed");
+    house.province.agent_process(AGENCY).kill();
+    let gone = becomes(&house, "offline", OFFLINE_WITHIN).await;
+    assert_eq!(gone["verdict"]["reason"], "lost", "{gone}");
+    let shown = house.province.hub(&["fleet", "show", AGENCY]);
+    assert_eq!(shown.status.code(), Some(1), "somebody is needed");
+    let shown = text(&shown);
+    for word in ["Mất liên lạc (Offline)", "Gọi đầu mối", "Call the focal point", "hạn (deadline)"]
+    {
+        assert!(shown.contains(word), "{word} not in {shown}");
+    }
+    // A hub that has just started waits as long as silence may last before it says so.
+    let incident = wait_until("the incident", OFFLINE_WITHIN * 2, async || {
+        let found = house.province.hub(&["incident", "ls", "--json"]);
+        let found: Value = serde_json::from_slice(&found.stdout).unwrap_or_default();
+        found.get(0).cloned()
+    })
+    .await;
+    assert_eq!((&incident["kind"], &incident["agent"]), (&"heartbeat".into(), &AGENT.into()));
+    house.province.start_agent(AGENCY);
+    becomes(&house, "healthy", SHOWS_WITHIN).await;
+    assert!(house.province.agent_process(AGENCY).stop().success());
+    let left = becomes(&house, "offline", SHOWS_WITHIN).await;
+    assert_eq!(left["verdict"]["reason"], "left", "stopped by somebody: {left}");
+    house.nothing_is_lost(200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspension_cuts_the_session_and_it_comes_back_when_that_is_lifted() {
+    let mut house = linked();
+    house.province.start_hub();
+    house.province.start_agent(AGENCY);
+    assert_eq!(house.settle().await, 200);
+    becomes(&house, "healthy", SHOWS_WITHIN).await;
+    let sessions = |house: &House, count: u8| {
+        house.province.page("/metrics").contains(&format!("phusa_link_sessions {count}\n"))
+    };
+    assert!(sessions(&house, 1), "{}", house.province.page("/metrics"));
+    let decided = ["--by", "An", "--because", "thử"];
+    let suspend = [["agent", "suspend", AGENT].as_slice(), &decided].concat();
+    let begun = std::time::Instant::now();
+    assert!(house.province.hub(&suspend).status.success());
+    wait_until("the session to be cut", Duration::from_secs(5), async || {
+        sessions(&house, 0).then_some(())
+    })
+    .await;
+    println!("the session was cut {:?} after the command began", begun.elapsed());
+    becomes(&house, "suspended", SHOWS_WITHIN).await;
+    let log = house.province.hub_process().log();
+    assert!(log.contains("its agent may speak no longer"), "{log}");
+    let resume = [["agent", "resume", AGENT].as_slice(), &decided].concat();
+    let resumed = house.province.hub(&resume);
+    let asked = text(&resumed);
+    if !resumed.status.success() || asked.contains("--confirm") {
+        let confirm = ["agent", "resume", AGENT, "--by", "Bình", "--because", "thử", "--confirm"];
+        let confirmed = house.province.hub(&confirm);
+        assert!(confirmed.status.success(), "{asked}\n{}", text(&confirmed));
+    }
+    becomes(&house, "healthy", Duration::from_secs(120)).await;
+    house.nothing_is_lost(200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_hub_wants_is_followed_over_restarts_until_it_is_taken_back_or_done() {
+    let mut house = linked();
+    house.province.start_hub();
+    house.province.start_agent(AGENCY);
+    assert_eq!(house.settle().await, 200);
+    becomes(&house, "healthy", SHOWS_WITHIN).await;
+    let fleet = |house: &House, arguments: &[&str]| {
+        let output = house.province.hub(&[["fleet"].as_slice(), arguments].concat());
+        (output.status.success(), text(&output))
+    };
+    let why = ["--because", "thử"];
+    let unknown = fleet(&house, &[["pause", AGENT, "a.b"].as_slice(), &why].concat());
+    assert!(!unknown.0 && unknown.1.contains("order_refused"), "{}", unknown.1);
+    let pause = [["pause", AGENT, DATASET].as_slice(), &why].concat();
+    let paused = fleet(&house, &pause);
+    assert!(paused.0, "{}", paused.1);
+    assert!(!fleet(&house, &pause).0, "one at a time");
+    let held = becomes(&house, "attention", SHOWS_WITHIN).await;
+    assert_eq!(held["verdict"]["reason"], "paused", "{held}");
+    house.database.psql("insert into people values (201, 'Lê', '1', 'x')");
+    // Both are killed in the middle of it; the order stands at both ends.
+    house.province.hub_process().kill();
+    house.province.agent_process(AGENCY).kill();
+    house.province.start_agent(AGENCY);
+    house.province.start_hub_with(&[]);
+    wait_until("the row to wait in the spool", SHOWS_WITHIN * 2, async || {
+        let found = agent_of(&house);
+        let of = &found["report"]["datasets"][0];
+        let waits = of["spooled_seq"].as_u64() > of["released_seq"].as_u64();
+        (waits && of["phase"] == "paused").then_some(())
+    })
+    .await;
+    let digest = house.province.hub(&["warehouse", "digest", DATASET, "--json"]);
+    assert!(text(&digest).contains("\"rows\":200"), "nothing was delivered: {}", text(&digest));
+    assert!(fleet(&house, &["resume", AGENT, DATASET]).0);
+    assert_eq!(house.settle().await, 201);
+    becomes(&house, "healthy", SHOWS_WITHIN).await;
+    let asked = fleet(&house, &[["re-read", AGENT, DATASET].as_slice(), &why].concat());
+    assert!(asked.0, "{}", asked.1);
+    wait_until("the dataset to be read again", SHOWS_WITHIN * 2, async || {
+        let done = house.province.hub(&["fleet", "orders", "--all", "--json"]);
+        let done: Value = serde_json::from_slice(&done.stdout).unwrap_or_default();
+        (done[0]["state"] == "done" && done[1]["state"] == "cancelled").then_some(())
+    })
+    .await;
+    let again = becomes(&house, "healthy", SHOWS_WITHIN).await;
+    assert_eq!(again["report"]["datasets"][0]["epoch"], 2, "{again}");
+    let log = house.province.hub(&["log", "ls"]);
+    for word in ["fleet_pause", "fleet_resume", "fleet_reread"] {
+        assert!(text(&log).contains(word), "{word} not in {}", text(&log));
+    }
+    house.nothing_is_lost(201).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_without_the_port_takes_deliveries_all_the_same() {
+    let mut house = House::new("", "");
+    let part = format!("[hub]\nlink_url = \"mqtts://127.0.0.1:{}\"", free_port());
+    edit(&house.province.agent_config(AGENCY), "[hub]", &part);
+    house.province.start_hub();
+    house.province.start_agent(AGENCY);
+    assert_eq!(house.settle().await, 200);
+    let found = agent_of(&house);
+    assert_eq!(found["verdict"]["state"], "unreported", "{found}");
+    let log = house.province.agent_process(AGENCY).log();
+    assert!(log.contains("deliveries go on by themselves"), "{log}");
+    house.nothing_is_lost(200).await;
+}
+
+#[test]
+fn a_link_that_is_no_mqtts_or_leads_outside_is_refused_with_its_place() {
+    for (url, code) in [
+        ("mqtt://127.0.0.1:7445", Code::ConfigInvalid),
+        ("mqtts://10.1.1.1:7445", Code::NetworkNotAllowed),
+    ] {
+        let house = House::new("", "");
+        let part = format!("[hub]\nlink_url = \"{url}\"");
+        edit(&house.province.agent_config(AGENCY), "[hub]", &part);
+        let said = house.check_says(code);
+        assert!(said.contains("link_url"), "{said}");
+    }
+}
