@@ -167,6 +167,8 @@ pub struct BackupFile {
     pub keep: Spanned<usize>,
     /// Age of the newest complete one at which an alarm is raised. Default `26h`.
     pub max_age: Span,
+    /// How often the running hub restores the newest for trial, at least `1s`. Default `30d`.
+    pub drill_every: Spanned<Span>,
     /// Free space that is left at the place. Default `1GiB`.
     pub reserve: ByteSize,
 }
@@ -180,6 +182,7 @@ impl Default for BackupFile {
             every: Spanned::new(0..0, Span(24 * HOUR)),
             keep: Spanned::new(0..0, 14),
             max_age: Span(26 * HOUR),
+            drill_every: Spanned::new(0..0, Span(30 * 24 * HOUR)),
             reserve: ByteSize::mib(1024),
         }
     }

@@ -5,9 +5,9 @@
 //! committed is numbered; the warehouse closes last.
 
 mod fleet_jobs;
+mod signals;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,6 @@ use phusa_protocol::fault::{Class, Code, Fault};
 use phusa_protocol::time::Timestamp;
 use phusa_protocol::units::ByteSize;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +55,8 @@ use crate::transfers::publish::Publisher;
 use crate::transfers::{Log, sequence};
 use crate::views::metrics::Metrics;
 use crate::warehouse::{Url, Warehouse};
+
+use signals::{Signals, until_stopped};
 
 /// Batches in flight have this long to finish after a stop was asked for.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
@@ -108,10 +109,16 @@ pub async fn open_warehouse(plan: &Plan) -> Result<Warehouse, Fault> {
 pub async fn serve(plan: Plan, tapped: Tapped) -> Result<(), Fault> {
     let signals = Signals::listen()?;
     let warehouse = open_warehouse(&plan).await?;
-    let served = serve_on(plan, warehouse.clone(), (signals, tapped)).await;
+    let served = serve_on(plan, warehouse.clone(), Given { signals, tapped }).await;
     warehouse.close().await;
     info!("The hub has stopped");
     served
+}
+
+/// What comes from outside: what is asked of this process, and its events of security.
+struct Given {
+    signals: Signals,
+    tapped: Tapped,
 }
 
 /// What runs beside the listener until the end.
@@ -123,11 +130,7 @@ struct Jobs {
     stop: CancellationToken,
 }
 
-async fn serve_on(
-    plan: Plan,
-    warehouse: Warehouse,
-    (mut signals, tapped): (Signals, Tapped),
-) -> Result<(), Fault> {
+async fn serve_on(plan: Plan, warehouse: Warehouse, mut given: Given) -> Result<(), Fault> {
     let (catalog, entries) = (
         Catalog::open(warehouse.clone(), plan.signing_key.public()).await?,
         Log::new(plan.signing_key.clone()),
@@ -154,9 +157,8 @@ async fn serve_on(
     let pages =
         pages(&plan, (&warehouse, &entries, &catalog), &folder, register_seen.clone()).await?;
     let (wanted, wanted_seen) = watch::channel(link::Wanted::default());
-    let link =
-        link::Port::open(&plan, &warehouse, (register_seen.clone(), metrics.clone()), wanted_seen)
-            .await?;
+    let seen = (register_seen.clone(), metrics.clone());
+    let link = link::Port::open(&plan, &warehouse, seen, wanted_seen).await?;
     let views = bind(plan.metrics_listen).await?;
     let stop = CancellationToken::new();
     let jobs = Jobs {
@@ -168,11 +170,10 @@ async fn serve_on(
     };
     jobs.start_watch(plan.disk_reserve, has_room);
     jobs.start_identities(&registrar);
-    jobs.start_sequencer(publisher);
-    jobs.start_backups(&plan, &folder, &metrics);
+    jobs.start_log(publisher, &plan, (&folder, &metrics));
     jobs.start_fleet(register_seen.clone(), metrics.clone());
     jobs.start_orders(wanted);
-    jobs.start_outward((&plan, tapped), &folder, &metrics);
+    jobs.start_outward((&plan, given.tapped), &folder, &metrics);
     let shown = Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen };
     jobs.start_views(views, shown);
     let address = listener.address().unwrap_or(plan.listen);
@@ -191,22 +192,13 @@ async fn serve_on(
     drop(people.map(|people| connections.spawn(people)));
     drop(link.map(|link| connections.spawn(link.run(connections.clone(), stop.clone()))));
     info!(%address, agents = plan.register.len(), "The hub listens on {address}");
-    until_stopped(&mut signals, async || reload(&jobs, &plan.agents_dir, &registrar).await).await;
+    until_stopped(&mut given.signals, async || reload(&jobs, &plan.agents_dir, &registrar).await)
+        .await;
     stop.cancel();
     drop(accepting.await);
     drain([&batches, &connections]).await;
     jobs.stop().await;
     Ok(())
-}
-
-/// Waits for the operating system's word to stop; whatever else it asks for is done meanwhile.
-async fn until_stopped(signals: &mut Signals, reload: impl AsyncFn()) {
-    notify("READY=1");
-    while signals.next().await == Asked::Reload {
-        reload().await;
-    }
-    notify("STOPPING=1");
-    info!("Stopping: batches in flight have {DRAIN_MAX:?} to finish");
 }
 
 /// What agents ask for.
@@ -285,6 +277,12 @@ fn admission(
 }
 
 impl Jobs {
+    /// Numbers and publishes entries, and keeps copies elsewhere.
+    fn start_log(&self, publisher: Publisher, plan: &Plan, shown: (&Folder, &Metrics)) {
+        self.start_sequencer(publisher);
+        self.start_backups(plan, shown.0, shown.1);
+    }
+
     /// What keeps database, agents' keys and decisions about them in step.
     fn start_identities(&self, registrar: &Arc<Registrar>) {
         self.start_tending();
@@ -554,55 +552,4 @@ async fn readyz(State(views): State<Views>) -> Response {
         return "ready\n".into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, "cannot commit\n").into_response()
-}
-
-/// What the operating system asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    Stop,
-    Reload,
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, Fault> {
-        let on = |kind| {
-            signal(kind).map_err(|e| Fault::because(Code::Bug, "cannot listen for signals", e))
-        };
-        Ok(Self {
-            terminate: on(SignalKind::terminate())?,
-            interrupt: on(SignalKind::interrupt())?,
-            hangup: on(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.hangup.recv() => Asked::Reload,
-        }
-    }
-}
-
-/// Tells systemd, where it asked to be told (`sd_notify`).
-fn notify(state: &str) {
-    use std::os::linux::net::SocketAddrExt as _;
-    use std::os::unix::ffi::OsStrExt as _;
-    use std::os::unix::net::{SocketAddr, UnixDatagram};
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from) else { return };
-    let bytes = path.as_os_str().as_bytes();
-    let address = match bytes.split_first() {
-        Some((b'@', name)) => SocketAddr::from_abstract_name(name),
-        Some(_) | None => SocketAddr::from_pathname(&path),
-    };
-    let sent = address.and_then(|to| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &to));
-    if let Err(error) = sent {
-        warn!(%error, "systemd could not be told {state}: {error}");
-    }
 }

@@ -7,6 +7,8 @@ use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::time::Timestamp;
 
 use super::{json, one, print, with_warehouse};
+use tokio_util::sync::CancellationToken;
+
 use crate::accounts::decider;
 use crate::accounts::right::Deciding;
 use crate::config::plan::Plan;
@@ -121,7 +123,8 @@ pub(super) async fn run(config: &Path, command: BackupCommand) -> Result<(), Vec
                     decider::check(warehouse, &log, by, (Deciding::Keep, None)).await?;
                 }
                 let hub = (warehouse, &log, plan.state_dir.as_path());
-                let drilled = drill(&terms, name, hub, by.as_deref()).await?;
+                let drilled =
+                    drill(&terms, name, hub, by.as_deref(), &CancellationToken::new()).await?;
                 print(&if as_json {
                     json(&drilled)
                 } else {

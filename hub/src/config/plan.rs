@@ -125,6 +125,14 @@ impl Plan {
     }
 }
 
+/// A part that is left out is none; one that is there must be whole.
+fn whole<T>(part: Option<Option<T>>) -> Option<Option<T>> {
+    match part {
+        Some(part) => part.map(Some),
+        None => Some(None),
+    }
+}
+
 /// Walks a file and collects what is wrong with it.
 struct Check<'a> {
     path: &'a Path,
@@ -164,10 +172,7 @@ impl Check<'_> {
         let siem = file.siem.as_ref().map(|part| self.siem(part));
         let timestamp = file.timestamp.as_ref().map(|part| self.timestamp(part));
         Some(Plan {
-            backup: match backup {
-                Some(backup) => Some(backup?),
-                None => None,
-            },
+            backup: whole(backup)?,
             file: self.path.to_path_buf(),
             state_dir,
             listen: listen?,
@@ -177,37 +182,19 @@ impl Check<'_> {
             key_pem: SecretPem(key_pem?),
             signing_key: signing_key?,
             log_key: log_key?,
-            log_policy: match log_policy {
-                Some(policy) => Some(policy?),
-                None => None,
-            },
+            log_policy: whole(log_policy)?,
             agents_dir,
             register: register?,
             metrics_listen: metrics_listen?,
             warehouse: warehouse?,
             disk_reserve: file.warehouse.disk_reserve,
             profile: profile?,
-            issuing: match issuing {
-                Some(issuing) => Some(issuing?),
-                None => None,
-            },
-            link_listen: match link_listen {
-                Some(listen) => Some(listen?),
-                None => None,
-            },
-            portal: match portal {
-                Some(portal) => Some(portal?),
-                None => None,
-            },
+            issuing: whole(issuing)?,
+            link_listen: whole(link_listen)?,
+            portal: whole(portal)?,
             accounts_key,
-            timestamp: match timestamp {
-                Some(timestamp) => Some(timestamp?),
-                None => None,
-            },
-            siem: match siem {
-                Some(siem) => Some(siem?),
-                None => None,
-            },
+            timestamp: whole(timestamp)?,
+            siem: whole(siem)?,
         })
     }
 
@@ -321,9 +308,13 @@ impl Check<'_> {
             self.faults.push(Fault::new(Code::SecretUnreadable, what));
             return None;
         };
+        let drill_every = part.drill_every.get_ref().0;
+        if drill_every < Duration::from_secs(1) {
+            self.wrong(part.drill_every.span().start, "`drill_every` must be at least 1s");
+        }
         let (max_age, reserve) = (part.max_age.0, part.reserve);
         let to = self.base.join(to.get_ref());
-        Some(keeping::Terms { to, key, key_file, every, keep, max_age, reserve })
+        Some(keeping::Terms { to, key, key_file, every, keep, max_age, drill_every, reserve })
     }
 
     /// The default file need not be there yet; one that is named must.

@@ -196,10 +196,10 @@ fn action_words(action: Action) -> (&'static str, &'static str) {
         Action::AccountLost => ("Báo mất tài khoản", "Report the account lost"),
         Action::LogExport => ("Kết xuất nhật ký", "Export the log"),
         Action::Minutes => ("Lập biên bản", "Make minutes"),
+        Action::Decide => ("Quyết định tại máy chủ", "Decide at the console"),
         Action::FleetPause => ("Tạm dừng gửi", "Pause deliveries"),
         Action::FleetResume => ("Rút lại yêu cầu", "Take an order back"),
         Action::FleetReread => ("Yêu cầu đọc lại", "Ask to read again"),
-        Action::Decide => ("Quyết định tại máy chủ", "Decide at the console"),
     }
 }
 
