@@ -42,7 +42,6 @@ use crate::ingest::{Ingest, Parts};
 use crate::keeping::Terms;
 use crate::keeping::files::Sources;
 use crate::keeping::schedule::Schedule;
-use crate::link;
 use crate::listen::{Listener, enrol, https, log};
 use crate::portal::{self, Portal};
 use crate::transfers::folder::Folder;
@@ -145,27 +144,16 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Res
     let listener = Listener::open(&plan, register_seen.clone(), metrics.clone()).await?;
     let pages =
         pages(&plan, (&warehouse, &entries, &catalog), &folder, register_seen.clone()).await?;
-    let (wanted, wanted_seen) = watch::channel(link::Wanted::default());
-    let link =
-        link::Port::open(&plan, &warehouse, (register_seen.clone(), metrics.clone()), wanted_seen)
-            .await?;
     let views = bind(plan.metrics_listen).await?;
     let stop = CancellationToken::new();
-    let jobs = Jobs {
-        warehouse: warehouse.clone(),
-        catalog,
-        log: entries,
-        tasks: TaskTracker::new(),
-        stop: CancellationToken::new(),
-    };
+    let jobs = Jobs::new(&warehouse, catalog, entries);
+    let link = jobs.open_link(&plan, register_seen.clone(), &metrics).await?;
     jobs.start_watch(plan.disk_reserve, has_room);
     jobs.start_tending();
     jobs.start_keys(register_seen.clone());
     jobs.start_register(Arc::clone(&registrar));
     jobs.start_sequencer(publisher);
     jobs.start_backups(&plan, &folder, &metrics);
-    jobs.start_fleet(register_seen.clone(), metrics.clone());
-    jobs.start_orders(wanted);
     let shown = Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen };
     jobs.start_views(views, shown);
     let address = listener.address().unwrap_or(plan.listen);
@@ -267,6 +255,11 @@ fn admission(
 }
 
 impl Jobs {
+    fn new(warehouse: &Warehouse, catalog: Catalog, log: Log) -> Self {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        Self { warehouse: warehouse.clone(), catalog, log, tasks, stop }
+    }
+
     /// What other processes decided about agents, looked at every second.
     fn start_register(&self, registrar: Arc<Registrar>) {
         let stop = self.stop.clone();

@@ -116,6 +116,7 @@ fn every_key_of_the_code_is_explained() {
                     "identity",
                     "backup",
                     "portal",
+                    "link",
                 ];
                 let known = renamed || sections.contains(&key);
                 assert!(known || config.contains(&format!("| `{key}` |")), "{path}: `{key}`");
