@@ -35,6 +35,7 @@ use crate::source::Source;
 use crate::spool::Spool;
 use crate::status::{self, AgentStatus, LogStatus};
 use crate::transport::https::Hub;
+use crate::transport::renew::IdentityStatus;
 use crate::witness::{self, Witness};
 
 /// Runs every dataset of the plan until `stop` is cancelled.
@@ -85,21 +86,7 @@ pub async fn run<S: Source>(
     tasks.spawn(renewer.run(stop.child_token()));
     let (witness, log_seen) = witness(&plan, hub, signing_key, &tasks)?;
     tasks.spawn(witness.watch(stop.child_token()));
-    let snapshot: Snapshot = {
-        let (plan, spool, shown) = (Arc::clone(&plan), spool.clone(), shown.clone());
-        let started_at = Timestamp::now();
-        Arc::new(move || AgentStatus {
-            agent: plan.agent.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            started_at,
-            at: Timestamp::now(),
-            spool_bytes: spool.used_bytes(),
-            spool_bytes_max: spool.bytes_max(),
-            datasets: shown.iter().map(|seen| seen.borrow().status()).collect(),
-            log: Some(log_seen.borrow().clone()),
-            identity: identity_seen.borrow().clone(),
-        })
-    };
+    let snapshot = snapshot(&plan, &spool, &shown, (log_seen, identity_seen));
     let link = Link {
         files: wiring::identity_files(&plan),
         plan: Arc::clone(&plan),
@@ -118,6 +105,31 @@ pub async fn run<S: Source>(
     tasks.close();
     tasks.wait().await;
     served
+}
+
+/// What the agent knows of itself, as often as it is asked.
+fn snapshot(
+    plan: &Arc<Plan>,
+    spool: &Spool,
+    shown: &[watch::Receiver<Shown>],
+    (log_seen, identity_seen): (
+        watch::Receiver<LogStatus>,
+        watch::Receiver<Option<IdentityStatus>>,
+    ),
+) -> Snapshot {
+    let (plan, spool, shown) = (Arc::clone(plan), spool.clone(), shown.to_vec());
+    let started_at = Timestamp::now();
+    Arc::new(move || AgentStatus {
+        agent: plan.agent.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at,
+        at: Timestamp::now(),
+        spool_bytes: spool.used_bytes(),
+        spool_bytes_max: spool.bytes_max(),
+        datasets: shown.iter().map(|seen| seen.borrow().status()).collect(),
+        log: Some(log_seen.borrow().clone()),
+        identity: identity_seen.borrow().clone(),
+    })
 }
 
 /// How often is looked whether what the hub wants is done, or over.

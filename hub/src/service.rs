@@ -41,7 +41,6 @@ use crate::ingest::{Ingest, Parts};
 use crate::keeping::Terms;
 use crate::keeping::files::Sources;
 use crate::keeping::schedule::Schedule;
-use crate::link;
 use crate::listen::{Listener, enrol, https, log};
 use crate::portal::{self, Portal};
 use crate::siem::forward::Forwarder;
@@ -156,23 +155,13 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut given: Given) -> Result<
     let listener = Listener::open(&plan, register_seen.clone(), metrics.clone()).await?;
     let pages =
         pages(&plan, (&warehouse, &entries, &catalog), &folder, register_seen.clone()).await?;
-    let (wanted, wanted_seen) = watch::channel(link::Wanted::default());
-    let seen = (register_seen.clone(), metrics.clone());
-    let link = link::Port::open(&plan, &warehouse, seen, wanted_seen).await?;
     let views = bind(plan.metrics_listen).await?;
     let stop = CancellationToken::new();
-    let jobs = Jobs {
-        warehouse: warehouse.clone(),
-        catalog,
-        log: entries,
-        tasks: TaskTracker::new(),
-        stop: CancellationToken::new(),
-    };
+    let jobs = Jobs::new(&warehouse, catalog, entries);
+    let link = jobs.open_link(&plan, register_seen.clone(), &metrics).await?;
     jobs.start_watch(plan.disk_reserve, has_room);
     jobs.start_identities(&registrar);
     jobs.start_log(publisher, &plan, (&folder, &metrics));
-    jobs.start_fleet(register_seen.clone(), metrics.clone());
-    jobs.start_orders(wanted);
     jobs.start_outward((&plan, given.tapped), &folder, &metrics);
     let shown = Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen };
     jobs.start_views(views, shown);
@@ -277,6 +266,11 @@ fn admission(
 }
 
 impl Jobs {
+    fn new(warehouse: &Warehouse, catalog: Catalog, log: Log) -> Self {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        Self { warehouse: warehouse.clone(), catalog, log, tasks, stop }
+    }
+
     /// Numbers and publishes entries, and keeps copies elsewhere.
     fn start_log(&self, publisher: Publisher, plan: &Plan, shown: (&Folder, &Metrics)) {
         self.start_sequencer(publisher);

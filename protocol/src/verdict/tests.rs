@@ -106,72 +106,25 @@ fn obstacle(code: Code, since: u64) -> Option<Obstacle> {
 #[test]
 fn each_condition_has_its_state_and_reason() {
     type Change = fn(&mut World);
+    #[rustfmt::skip] // one case a line
     let cases: [(Change, State, Reason); 23] = [
         (|_| (), State::Healthy, Reason::Arrives),
         (|w| w.heard_ago = 91, State::Offline, Reason::Silent),
         (|w| w.heard_ago = 90, State::Healthy, Reason::Arrives),
-        (
-            |w| {
-                w.heard_ago = 91;
-                w.delivered_at = Some(ago(2));
-            },
-            State::Attention,
-            Reason::ReportsSilent,
-        ),
-        (
-            |w| w.ended = Some(Ended { state: Alive::Leaving, at: ago(1) }),
-            State::Offline,
-            Reason::Left,
-        ),
-        (
-            |w| {
-                w.heard_ago = 30;
-                w.ended = Some(Ended { state: Alive::Lost, at: ago(16) });
-            },
-            State::Offline,
-            Reason::Lost,
-        ),
-        (
-            |w| {
-                w.heard_ago = 30;
-                w.ended = Some(Ended { state: Alive::Lost, at: ago(15) });
-            },
-            State::Healthy,
-            Reason::Arrives,
-        ),
+        (|w| { w.heard_ago = 91; w.delivered_at = Some(ago(2)); }, State::Attention, Reason::ReportsSilent),
+        (|w| w.ended = Some(Ended { state: Alive::Leaving, at: ago(1) }), State::Offline, Reason::Left),
+        (|w| { w.heard_ago = 30; w.ended = Some(Ended { state: Alive::Lost, at: ago(16) }); }, State::Offline, Reason::Lost),
+        (|w| { w.heard_ago = 30; w.ended = Some(Ended { state: Alive::Lost, at: ago(15) }); }, State::Healthy, Reason::Arrives),
         // A will of the session before, overtaken by a report of the next.
-        (
-            |w| w.ended = Some(Ended { state: Alive::Lost, at: ago(40) }),
-            State::Healthy,
-            Reason::Arrives,
-        ),
+        (|w| w.ended = Some(Ended { state: Alive::Lost, at: ago(40) }), State::Healthy, Reason::Arrives),
         (|w| w.barred = Some(Code::AgentSuspended), State::Suspended, Reason::Barred),
-        (
-            |w| {
-                w.barred = Some(Code::AgentSuspended);
-                w.heard_ago = 100;
-            },
-            State::Offline,
-            Reason::Barred,
-        ),
+        (|w| { w.barred = Some(Code::AgentSuspended); w.heard_ago = 100; }, State::Offline, Reason::Barred),
         (|w| w.reports = false, State::Unreported, Reason::NeverReported),
         (|w| w.dataset().phase = Phase::Reading, State::Working, Reason::FirstRead),
         (|w| w.dataset().phase = Phase::Paused, State::Attention, Reason::Paused),
-        (
-            |w| w.dataset().obstacle = obstacle(Code::SourceSchema, 10),
-            State::Faulted,
-            Reason::Fault,
-        ),
-        (
-            |w| w.dataset().obstacle = obstacle(Code::HubUnreachable, 100),
-            State::Healthy,
-            Reason::Arrives,
-        ),
-        (
-            |w| w.dataset().obstacle = obstacle(Code::HubUnreachable, 400),
-            State::Late,
-            Reason::Obstacle,
-        ),
+        (|w| w.dataset().obstacle = obstacle(Code::SourceSchema, 10), State::Faulted, Reason::Fault),
+        (|w| w.dataset().obstacle = obstacle(Code::HubUnreachable, 100), State::Healthy, Reason::Arrives),
+        (|w| w.dataset().obstacle = obstacle(Code::HubUnreachable, 400), State::Late, Reason::Obstacle),
         (|w| w.dataset().lag_seconds = 901, State::Late, Reason::Behind),
         (|w| w.dataset().lag_seconds = 899, State::Healthy, Reason::Arrives),
         (|w| w.arrived = arrived(8), State::Late, Reason::NothingArrived),

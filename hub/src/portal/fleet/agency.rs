@@ -112,8 +112,8 @@ fn machine(lang: Lang, report: &Report) -> Markup {
 
 /// Lag and rows of the last day, in steps of five minutes.
 fn sparks(lang: Lang, day: &[Step]) -> Markup {
-    #[expect(clippy::cast_precision_loss, reason = "a drawing of 240 points")]
-    let number = |n: i64| n as f64;
+    // A drawing of 240 points needs no more.
+    let number = |n: i64| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
     let lag: Vec<_> = day.iter().map(|step| number(step.lag_seconds)).collect();
     let pairs = day.iter().zip(day.iter().skip(1));
     // An agent that was started anew counts from 0.
