@@ -118,6 +118,7 @@ fn every_key_of_the_code_is_explained() {
                     "portal",
                     "siem",
                     "timestamp",
+                    "link",
                 ];
                 let known = renamed || sections.contains(&key);
                 assert!(known || config.contains(&format!("| `{key}` |")), "{path}: `{key}`");

@@ -252,11 +252,8 @@ impl Metrics {
         let fleet = "Agents by what is said of them: the verdict of page and commands";
         to.register("fleet_agents", fleet, self.fleet.clone());
         to.register("link_sessions", "Open sessions of the link", self.sessions.clone());
-        to.register(
-            "link_reports",
-            "Reports that arrived, by what became of them",
-            self.reports.clone(),
-        );
+        let reports = "Reports that arrived, by what became of them";
+        to.register("link_reports", reports, self.reports.clone());
         self.describe_outward(&mut to);
         let apply = "Seconds from the arrival of a batch to its commit";
         to.register("apply_seconds", apply, self.apply.clone());
