@@ -186,7 +186,7 @@ fn show(fault: &Fault) {
 async fn execute(cli: Cli, tapped: Tapped) -> Result<(), Vec<Fault>> {
     let config = cli.config;
     match cli.command {
-        Command::Serve => Ok(one(service::serve(Plan::read(&config)?, tapped).await)?),
+        Command::Serve => one(Box::pin(service::serve(Plan::read(&config)?, tapped)).await),
         Command::Check => check(&config).await,
         Command::Migrate => migrate(&config).await,
         Command::Account(command) => account::run(&config, command).await,

@@ -2,6 +2,8 @@
 //! tried at the console is refused and an entry.
 
 use phusa_protocol::fault::Code;
+use phusa_tests::process::wait_until;
+use phusa_tests::province::ARRIVES_WITHIN;
 
 use crate::house::{AGENT, DATASET, House, assert_fault, text};
 
@@ -71,9 +73,12 @@ async fn a_name_at_the_console_is_an_active_account_that_may_once_there_are_acco
         .unwrap();
     assert_fault(&text(&resumed("an.tran")), Code::AccountUnknown);
 
-    let log = house.log_tells("\\\"by\\\":\\\"em.ho\\\"").await;
-    let tries = log.matches("\\\"action\\\":\\\"decide\\\"").count();
-    println!("{tries} tries stand in the log");
-    assert_eq!(tries, 7);
+    let log = wait_until("seven tries to stand in the log", ARRIVES_WITHIN, async || {
+        let log = text(&house.province.hub(&["log", "export"]));
+        let tries = log.matches("\\\"action\\\":\\\"decide\\\"").count();
+        (tries == 7).then_some(log)
+    })
+    .await;
+    assert!(log.contains("\\\"by\\\":\\\"em.ho\\\""), "who stopped the agent is named");
     assert!(!log.contains("Ai Đó"), "what was typed as a name may have been anything");
 }

@@ -23,6 +23,9 @@ pub struct Tsa {
 
 /// Makes a CA and a certificate below it that is for `usage`; `ca.pem`, `tsa.pem` and `tsa.key` in
 /// `folder`, with what `openssl ts -reply` must be told.
+///
+/// # Panics
+/// When they cannot be made.
 pub fn keys(folder: &Path, usage: &str) {
     let at = |name: &str| folder.join(name).display().to_string();
     let openssl = |arguments: &[&str]| run(Command::new("openssl").args(arguments));
