@@ -4,6 +4,7 @@
 //! Each change is one transaction with the log entry that tells of it (CT-39). Nothing here knows
 //! HTTP; the console and the portal call the same functions.
 
+pub mod decider;
 pub mod right;
 pub mod secret;
 pub mod totp;

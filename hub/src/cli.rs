@@ -27,6 +27,7 @@ use phusa_protocol::ids::AgentId;
 use crate::catalog::Catalog;
 use crate::config::plan::Plan;
 use crate::fleet::proofs;
+use crate::siem::tap::{self, Tapped};
 use crate::warehouse::{Url, Warehouse};
 use crate::{identity, service};
 
@@ -122,10 +123,10 @@ fn parse<T: TryFrom<String>>(text: &str) -> Result<T, T::Error> {
 /// Runs one command and says how it ended.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
-    set_up_logging(cli.log_json);
+    let tapped = set_up_logging(cli.log_json);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(Box::pin(execute(cli))),
+        Ok(runtime) => runtime.block_on(Box::pin(execute(cli, tapped))),
         Err(error) => Err(vec![Fault::because(Code::Bug, "cannot start the runtime", error)]),
     };
     match ended {
@@ -149,15 +150,21 @@ fn exit_code(faults: &[Fault]) -> ExitCode {
     })
 }
 
-fn set_up_logging(json: bool) {
-    use tracing_subscriber::EnvFilter;
+/// Lines for people or machines, and beside them the events of security for a collector.
+fn set_up_logging(json: bool) -> Tapped {
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
+    use tracing_subscriber::{EnvFilter, Layer as _};
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
+    let lines = if json { lines.json().boxed() } else { lines.boxed() };
+    let (tap, tapped) = tap::queue();
+    let all = tracing_subscriber::registry().with(lines.with_filter(filter)).with(tap.only());
     // A second set-up in one process (tests) is no fault.
-    let _already = if json { lines.json().try_init() } else { lines.try_init() };
+    let _already = all.try_init();
+    tapped
 }
 
 /// A fault for people: code, what was tried, what it means, what to do; Vietnamese first.
@@ -176,10 +183,10 @@ fn show(fault: &Fault) {
     let _unwritten = writeln!(std::io::stderr(), "{text}");
 }
 
-async fn execute(cli: Cli) -> Result<(), Vec<Fault>> {
+async fn execute(cli: Cli, tapped: Tapped) -> Result<(), Vec<Fault>> {
     let config = cli.config;
     match cli.command {
-        Command::Serve => Ok(one(service::serve(Plan::read(&config)?).await)?),
+        Command::Serve => Ok(one(service::serve(Plan::read(&config)?, tapped).await)?),
         Command::Check => check(&config).await,
         Command::Migrate => migrate(&config).await,
         Command::Account(command) => account::run(&config, command).await,
@@ -224,6 +231,18 @@ async fn check(config: &Path) -> Result<(), Vec<Fault>> {
         plan.listen
     );
     one(print(&format!("{text}\n{}", plan.profile.explained())))?;
+    if let Some(timestamp) = &plan.timestamp {
+        one(print(&timestamp.explained()))?;
+    }
+    if let Some(siem) = &plan.siem {
+        one(print(&siem.explained()))?;
+        one(print(&siem.reached().await))?;
+    }
+    one(print(
+        "Tên sau --by: khi đã có tài khoản thì phải là tài khoản đang hoạt động có quyền; chưa có tài khoản nào \
+         thì tên không được đối chiếu (names after --by: once there is an account, that of an active one with \
+         the right; until then they are believed): phusa-hub account ls",
+    ))?;
     if matches!(plan.warehouse.url, Url::Embedded { .. }) {
         // Opening it would make and start it, and `check` changes nothing.
         return Ok(());

@@ -61,6 +61,67 @@ pub struct HubFile {
     /// Copies at an independent place.
     #[serde(default)]
     pub backup: BackupFile,
+    /// A collector of security events; without it nobody is told.
+    pub siem: Option<SiemFile>,
+    /// Who says when the log was there; without it nobody does.
+    pub timestamp: Option<TimestampFile>,
+}
+
+/// The `[timestamp]` part of `hub.toml`: an authority of RFC 3161 that stamps the log's checkpoint.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimestampFile {
+    /// Where it answers. Required. Example `"http://tsa.ca.gov.vn"`.
+    pub url: Spanned<String>,
+    /// Certificates (PEM) that its certificate for timestamps must descend from. Required.
+    pub ca_file: PathBuf,
+    /// Certificates (PEM) that its web server's must descend from. Required for `https://`.
+    pub tls_ca_file: Option<PathBuf>,
+    /// How often a log that has grown is stamped, `1s` to `31d`. Default `1d`.
+    #[serde(default = "default_stamp_every")]
+    pub every: Spanned<Span>,
+}
+
+/// The `[siem]` part of `hub.toml` (HU-31): who is told of every entry, incident and event of security.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiemFile {
+    /// `tls://host:port`, `tcp://host:port`, `udp://host:port` or `file:path`. Required. Example
+    /// `"tls://siem.hue.gov.vn:6514"`.
+    pub to: Spanned<String>,
+    /// `syslog` (RFC 5424) or `json` (one object a line). Default `syslog`.
+    #[serde(default)]
+    pub form: SiemForm,
+    /// CA certificates (PEM) that the collector's must descend from. Required for `tls://`.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate chain (PEM) the hub shows to a collector that asks for one. Default none.
+    pub certificate_file: Option<PathBuf>,
+    /// The private key (PEM) of that certificate; mode 0600. Default none.
+    pub key_file: Option<PathBuf>,
+    /// The name of this machine in each message. Default: the machine's own.
+    pub host: Option<String>,
+    /// Entries before this number are not sent to a collector that is new. Default 1: all are.
+    #[serde(default = "first_entry")]
+    pub first_entry: u64,
+    /// How long the collector may be out of reach before an incident is opened, `1s` to `7d`. Default
+    /// `10m`.
+    #[serde(default = "default_alarm_after")]
+    pub alarm_after: Spanned<Span>,
+    /// Size at which a file is no longer written to until somebody has taken it away; the entries wait.
+    /// Default `1GiB`.
+    #[serde(default = "default_file_bytes_max")]
+    pub file_bytes_max: ByteSize,
+}
+
+/// How a collector is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SiemForm {
+    /// RFC 5424.
+    #[default]
+    Syslog,
+    /// One JSON object a line.
+    Json,
 }
 
 /// The `[portal]` part of `hub.toml`: pages for people.
@@ -106,6 +167,8 @@ pub struct BackupFile {
     pub keep: Spanned<usize>,
     /// Age of the newest complete one at which an alarm is raised. Default `26h`.
     pub max_age: Span,
+    /// How often the running hub restores the newest for trial, at least `1s`. Default `30d`.
+    pub drill_every: Spanned<Span>,
     /// Free space that is left at the place. Default `1GiB`.
     pub reserve: ByteSize,
 }
@@ -119,6 +182,7 @@ impl Default for BackupFile {
             every: Spanned::new(0..0, Span(24 * HOUR)),
             keep: Spanned::new(0..0, 14),
             max_age: Span(26 * HOUR),
+            drill_every: Spanned::new(0..0, Span(30 * 24 * HOUR)),
             reserve: ByteSize::mib(1024),
         }
     }
@@ -184,6 +248,22 @@ impl Default for WarehouseFile {
 
 fn default_validity() -> Spanned<Span> {
     Spanned::new(0..0, Span(Duration::from_secs(7 * 86_400)))
+}
+
+fn default_stamp_every() -> Spanned<Span> {
+    Spanned::new(0..0, Span(Duration::from_secs(86_400)))
+}
+
+fn first_entry() -> u64 {
+    1
+}
+
+fn default_alarm_after() -> Spanned<Span> {
+    Spanned::new(0..0, Span(Duration::from_secs(10 * 60)))
+}
+
+fn default_file_bytes_max() -> ByteSize {
+    ByteSize::mib(1024)
 }
 
 fn default_session_idle() -> Spanned<Span> {

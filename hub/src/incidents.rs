@@ -35,12 +35,23 @@ pub enum Kind {
     Backup,
     /// An agent that reported and is heard of no longer.
     Heartbeat,
+    /// A collector of security events that is not reached.
+    Siem,
+    /// A log without its timestamp.
+    Timestamp,
 }
 
 impl Kind {
     /// Every kind, so that a metric shows each at 0 too.
-    pub const ALL: [Self; 5] =
-        [Self::Contract, Self::Signature, Self::Identity, Self::Backup, Self::Heartbeat];
+    pub const ALL: [Self; 7] = [
+        Self::Contract,
+        Self::Signature,
+        Self::Identity,
+        Self::Backup,
+        Self::Heartbeat,
+        Self::Siem,
+        Self::Timestamp,
+    ];
 
     /// Its name in the table, in metrics and in JSON.
     #[must_use]
@@ -51,6 +62,8 @@ impl Kind {
             Self::Identity => "identity",
             Self::Backup => "backup",
             Self::Heartbeat => "heartbeat",
+            Self::Siem => "siem",
+            Self::Timestamp => "timestamp",
         }
     }
 
@@ -63,6 +76,8 @@ impl Kind {
             Self::Identity => "danh tính · identity",
             Self::Backup => "sao lưu · backup",
             Self::Heartbeat => "mất liên lạc · lost contact",
+            Self::Siem => "chuyển nhật ký an ninh (SIEM) · collector of security events",
+            Self::Timestamp => "dấu thời gian · timestamp",
         }
     }
 }

@@ -37,6 +37,8 @@ pub struct Terms {
     pub keep: usize,
     /// Age of the newest at which an alarm is raised.
     pub max_age: Duration,
+    /// How often the newest is restored for trial.
+    pub drill_every: Duration,
     /// Free space that is left at the place.
     pub reserve: ByteSize,
 }

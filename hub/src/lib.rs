@@ -18,6 +18,8 @@ pub mod catalog;
 pub mod fleet;
 pub mod accounts;
 pub mod views;
+pub mod siem;
+pub mod stamping;
 pub mod keeping;
 pub mod reading;
 pub mod retention;
@@ -27,6 +29,9 @@ pub mod link;
 pub mod portal;
 pub mod service;
 pub mod cli;
+
+/// What events of security are logged under; a collector is told of them ([`siem`]).
+pub const SECURITY: &str = "phusa::security";
 
 /// The version of this program, as entries, answers and `version` name it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -26,10 +26,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use self::session::Session;
+use crate::SECURITY;
 use crate::config::plan::Plan;
 use crate::config::register::Register;
 use crate::ingest::check::admit;
-use crate::listen::{HANDSHAKE_MAX, SECURITY, handshake_failed, part, peer_of, tls_config};
+use crate::listen::{HANDSHAKE_MAX, handshake_failed, part, peer_of, tls_config};
 use crate::views::metrics::Metrics;
 use crate::warehouse::Warehouse;
 

@@ -40,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::SECURITY;
 use crate::config::plan::Plan;
 use crate::config::register::Register;
 use crate::ingest::Caller;
@@ -60,9 +61,6 @@ const STRANGER_MAX: Duration = Duration::from_secs(60);
 
 /// A connection is begun anew at least this often.
 const CONNECTION_MAX: Duration = Duration::from_secs(30 * 86_400);
-
-/// What events of security are logged under.
-pub(crate) const SECURITY: &str = "phusa::security";
 
 /// A handshake takes two round trips; whoever needs longer is not an agent.
 pub(crate) const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -187,11 +185,11 @@ impl Listener {
     ) -> Option<Connection> {
         if !self.allowed.iter().any(|network| network.contains(address.ip())) {
             let code = Code::NetworkNotAllowed;
-            warn!(%code, %address, "Closed a connection from {address}, outside allowed_networks");
+            warn!(target: SECURITY, %code, %address, "Closed a connection from {address}, outside allowed_networks");
             return None;
         }
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            warn!(%address, "Closed a connection from {address}: {CONNECTIONS_MAX} are open");
+            warn!(target: SECURITY, %address, "Closed a connection from {address}: {CONNECTIONS_MAX} are open");
             return None;
         };
         Some(Connection {

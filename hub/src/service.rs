@@ -5,9 +5,9 @@
 //! committed is numbered; the warehouse closes last.
 
 mod fleet_jobs;
+mod signals;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,6 @@ use phusa_protocol::fault::{Class, Code, Fault};
 use phusa_protocol::time::Timestamp;
 use phusa_protocol::units::ByteSize;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -42,8 +41,13 @@ use crate::ingest::{Ingest, Parts};
 use crate::keeping::Terms;
 use crate::keeping::files::Sources;
 use crate::keeping::schedule::Schedule;
+use crate::link;
 use crate::listen::{Listener, enrol, https, log};
 use crate::portal::{self, Portal};
+use crate::siem::forward::Forwarder;
+use crate::siem::tap::Tapped;
+use crate::stamping;
+use crate::stamping::shelf::Shelf;
 use crate::transfers::folder::Folder;
 use crate::transfers::keys::{self, Moment};
 use crate::transfers::mirror::Mirror;
@@ -51,6 +55,8 @@ use crate::transfers::publish::Publisher;
 use crate::transfers::{Log, sequence};
 use crate::views::metrics::Metrics;
 use crate::warehouse::{Url, Warehouse};
+
+use signals::{Signals, until_stopped};
 
 /// Batches in flight have this long to finish after a stop was asked for.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
@@ -96,17 +102,23 @@ pub async fn open_warehouse(plan: &Plan) -> Result<Warehouse, Fault> {
     }
 }
 
-/// Runs the hub until it is told to stop.
+/// Runs the hub until it is told to stop; `tapped` gives the events of security to be sent on.
 ///
 /// # Errors
 /// When it cannot start.
-pub async fn serve(plan: Plan) -> Result<(), Fault> {
+pub async fn serve(plan: Plan, tapped: Tapped) -> Result<(), Fault> {
     let signals = Signals::listen()?;
     let warehouse = open_warehouse(&plan).await?;
-    let served = serve_on(plan, warehouse.clone(), signals).await;
+    let served = serve_on(plan, warehouse.clone(), Given { signals, tapped }).await;
     warehouse.close().await;
     info!("The hub has stopped");
     served
+}
+
+/// What comes from outside: what is asked of this process, and its events of security.
+struct Given {
+    signals: Signals,
+    tapped: Tapped,
 }
 
 /// What runs beside the listener until the end.
@@ -118,7 +130,7 @@ struct Jobs {
     stop: CancellationToken,
 }
 
-async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Result<(), Fault> {
+async fn serve_on(plan: Plan, warehouse: Warehouse, mut given: Given) -> Result<(), Fault> {
     let (catalog, entries) = (
         Catalog::open(warehouse.clone(), plan.signing_key.public()).await?,
         Log::new(plan.signing_key.clone()),
@@ -144,46 +156,56 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut signals: Signals) -> Res
     let listener = Listener::open(&plan, register_seen.clone(), metrics.clone()).await?;
     let pages =
         pages(&plan, (&warehouse, &entries, &catalog), &folder, register_seen.clone()).await?;
+    let (wanted, wanted_seen) = watch::channel(link::Wanted::default());
+    let seen = (register_seen.clone(), metrics.clone());
+    let link = link::Port::open(&plan, &warehouse, seen, wanted_seen).await?;
     let views = bind(plan.metrics_listen).await?;
     let stop = CancellationToken::new();
-    let jobs = Jobs::new(&warehouse, catalog, entries);
-    let link = jobs.open_link(&plan, register_seen.clone(), &metrics).await?;
+    let jobs = Jobs {
+        warehouse: warehouse.clone(),
+        catalog,
+        log: entries,
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+    };
     jobs.start_watch(plan.disk_reserve, has_room);
-    jobs.start_tending();
-    jobs.start_keys(register_seen.clone());
-    jobs.start_register(Arc::clone(&registrar));
-    jobs.start_sequencer(publisher);
-    jobs.start_backups(&plan, &folder, &metrics);
+    jobs.start_identities(&registrar);
+    jobs.start_log(publisher, &plan, (&folder, &metrics));
+    jobs.start_fleet(register_seen.clone(), metrics.clone());
+    jobs.start_orders(wanted);
+    jobs.start_outward((&plan, given.tapped), &folder, &metrics);
     let shown = Views { warehouse: warehouse.clone(), metrics, has_room: has_room_seen };
     jobs.start_views(views, shown);
     let address = listener.address().unwrap_or(plan.listen);
     let admission = admission(plan.issuing, &plan.ca_pem, &jobs, &registrar);
-    let routes = https::router(Arc::clone(&ingest));
-    let routes = routes.merge(enrol::router(Arc::clone(&ingest), admission));
-    let routes = routes.merge(log::router(log::Shown {
+    let shown = log::Shown {
         ingest,
         warehouse: warehouse.clone(),
         folder,
         log_key,
         policy: plan.log_policy.clone(),
         register: register_seen,
-    }));
+    };
+    let routes = routes(shown, admission);
     let accepting = connections.spawn(listener.run(routes, connections.clone(), stop.clone()));
     let people = pages.map(|(door, pages)| door.run(pages, connections.clone(), stop.clone()));
     drop(people.map(|people| connections.spawn(people)));
     drop(link.map(|link| connections.spawn(link.run(connections.clone(), stop.clone()))));
     info!(%address, agents = plan.register.len(), "The hub listens on {address}");
-    notify("READY=1");
-    while signals.next().await == Asked::Reload {
-        reload(&jobs, &plan.agents_dir, &registrar).await;
-    }
-    notify("STOPPING=1");
-    info!("Stopping: batches in flight have {DRAIN_MAX:?} to finish");
+    until_stopped(&mut given.signals, async || reload(&jobs, &plan.agents_dir, &registrar).await)
+        .await;
     stop.cancel();
     drop(accepting.await);
     drain([&batches, &connections]).await;
     jobs.stop().await;
     Ok(())
+}
+
+/// What agents ask for.
+fn routes(shown: log::Shown, admission: Arc<Admission>) -> Router {
+    let ingest = Arc::clone(&shown.ingest);
+    let enrolling = enrol::router(Arc::clone(&ingest), admission);
+    https::router(ingest).merge(enrolling).merge(log::router(shown))
 }
 
 /// Waits for what is under way, for as long as it may take.
@@ -255,9 +277,17 @@ fn admission(
 }
 
 impl Jobs {
-    fn new(warehouse: &Warehouse, catalog: Catalog, log: Log) -> Self {
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        Self { warehouse: warehouse.clone(), catalog, log, tasks, stop }
+    /// Numbers and publishes entries, and keeps copies elsewhere.
+    fn start_log(&self, publisher: Publisher, plan: &Plan, shown: (&Folder, &Metrics)) {
+        self.start_sequencer(publisher);
+        self.start_backups(plan, shown.0, shown.1);
+    }
+
+    /// What keeps database, agents' keys and decisions about them in step.
+    fn start_identities(&self, registrar: &Arc<Registrar>) {
+        self.start_tending();
+        self.start_keys(registrar.watch());
+        self.start_register(Arc::clone(registrar));
     }
 
     /// What other processes decided about agents, looked at every second.
@@ -363,6 +393,24 @@ impl Jobs {
             metrics: metrics.clone(),
         };
         self.tasks.spawn(schedule.run(self.stop.clone()));
+    }
+
+    /// Has the log stamped, and a collector told, where the file names whom.
+    fn start_outward(&self, (plan, tapped): (&Plan, Tapped), folder: &Folder, metrics: &Metrics) {
+        if let Some(terms) = plan.timestamp.clone() {
+            let schedule = stamping::schedule::Schedule {
+                terms,
+                folder: folder.clone(),
+                shelf: Shelf::new(&plan.state_dir),
+                warehouse: self.warehouse.clone(),
+                metrics: metrics.clone(),
+            };
+            self.tasks.spawn(schedule.run(self.stop.clone()));
+        }
+        let Some(terms) = plan.siem.clone() else { return };
+        let (warehouse, metrics) = (self.warehouse.clone(), metrics.clone());
+        let forwarder = Forwarder { terms, warehouse, metrics, tapped };
+        self.tasks.spawn(forwarder.run(self.stop.clone()));
     }
 
     fn start_views(&self, listener: TcpListener, views: Views) {
@@ -504,55 +552,4 @@ async fn readyz(State(views): State<Views>) -> Response {
         return "ready\n".into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, "cannot commit\n").into_response()
-}
-
-/// What the operating system asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    Stop,
-    Reload,
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, Fault> {
-        let on = |kind| {
-            signal(kind).map_err(|e| Fault::because(Code::Bug, "cannot listen for signals", e))
-        };
-        Ok(Self {
-            terminate: on(SignalKind::terminate())?,
-            interrupt: on(SignalKind::interrupt())?,
-            hangup: on(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.hangup.recv() => Asked::Reload,
-        }
-    }
-}
-
-/// Tells systemd, where it asked to be told (`sd_notify`).
-fn notify(state: &str) {
-    use std::os::linux::net::SocketAddrExt as _;
-    use std::os::unix::ffi::OsStrExt as _;
-    use std::os::unix::net::{SocketAddr, UnixDatagram};
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from) else { return };
-    let bytes = path.as_os_str().as_bytes();
-    let address = match bytes.split_first() {
-        Some((b'@', name)) => SocketAddr::from_abstract_name(name),
-        Some(_) | None => SocketAddr::from_pathname(&path),
-    };
-    let sent = address.and_then(|to| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &to));
-    if let Err(error) = sent {
-        warn!(%error, "systemd could not be told {state}: {error}");
-    }
 }

@@ -35,6 +35,9 @@ pub enum Action {
     LogExport,
     /// Made signed minutes.
     Minutes,
+    /// Decided something in somebody's name at the console; only what was refused stands so, the rest
+    /// in entries of its own kind.
+    Decide,
     /// Asked an agent to deliver nothing of a dataset.
     FleetPause,
     /// Took such an order back.
@@ -59,6 +62,7 @@ impl Action {
             Self::AccountLost => "account_lost",
             Self::LogExport => "log_export",
             Self::Minutes => "minutes",
+            Self::Decide => "decide",
             Self::FleetPause => "fleet_pause",
             Self::FleetResume => "fleet_resume",
             Self::FleetReread => "fleet_reread",

@@ -7,9 +7,12 @@
 //! bytes into its leaves ([`crate::leaf`]): number n is leaf n-1.
 
 pub mod act;
+mod form;
 mod identity;
+mod span;
 
 pub use identity::{IdentityAct, IdentityStep};
+pub use span::KeySpan;
 
 use std::collections::BTreeMap;
 
@@ -225,29 +228,6 @@ pub struct BrokenLog {
     pub what: String,
 }
 
-/// A public key, and the transfers it may have signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeySpan {
-    /// The key.
-    pub key: PublicKey,
-    /// The first transfer.
-    pub first: u64,
-    /// The last; `None` while it is in use.
-    pub last: Option<u64>,
-}
-
-impl KeySpan {
-    /// A key that may have signed any transfer.
-    #[must_use]
-    pub fn always(key: PublicKey) -> Self {
-        Self { key, first: 0, last: None }
-    }
-
-    fn covers(&self, transfer: u64) -> bool {
-        self.first <= transfer && self.last.is_none_or(|last| transfer <= last)
-    }
-}
-
 /// Walks a log from its beginning with nothing but public keys.
 ///
 /// It finds: a number left out, repeated or moved; an entry or link altered; an entry not signed by
@@ -344,38 +324,7 @@ impl LogVerifier {
             return Err("not signed with the hub's key".to_owned());
         }
         let entry = entry.map_err(|_| "not an entry of version 1".to_owned())?;
-        if entry.compared.is_some() != (entry.kind == Kind::Proof) {
-            return Err("only a proof may say what a comparison came to".to_owned());
-        }
-        if entry.restored.is_some() != (entry.kind == Kind::Restore) {
-            return Err("only a restore may say what was lost".to_owned());
-        }
-        if entry.identity.is_some() != (entry.kind == Kind::Identity) {
-            return Err("only a step of an identity may say which".to_owned());
-        }
-        let acts = matches!(entry.kind, Kind::Backup | Kind::Read | Kind::Export | Kind::Destroy);
-        if entry.act.as_ref().map(act::Act::kind) != acts.then_some(entry.kind) {
-            return Err("says that something else was done than its kind".to_owned());
-        }
-        let taken = entry.deed.as_ref().map(|deed| deed.taken.is_some());
-        let expected = match entry.kind {
-            Kind::Disclose => Some(true),
-            Kind::Operator => Some(false),
-            Kind::Push
-            | Kind::Refuse
-            | Kind::Contract
-            | Kind::Category
-            | Kind::Proof
-            | Kind::Restore
-            | Kind::Identity
-            | Kind::Backup
-            | Kind::Read
-            | Kind::Export
-            | Kind::Destroy => None,
-        };
-        if taken != expected {
-            return Err("only a disclosure or an operator's deed may say who did what".to_owned());
-        }
+        form::check(&entry)?;
         match entry.kind {
             Kind::Push => self.check_push(&entry)?,
             Kind::Refuse => self.refused += 1,

@@ -369,6 +369,10 @@ impl Mover for Chameleon {
         let family = crate::meter::family(process.id());
         self.call(&["stop_replica", "--config", "default", "--source", "maria"]);
         process.kill();
+        // Its children outlive it, and its own way to stop them does not always.
+        for id in family.iter().copied().filter(|id| phusa_tests::process::is_running(*id)) {
+            phusa_tests::process::kill(id);
+        }
         wait_until("the end of pg_chameleon", WITHIN, async || {
             family.iter().all(|id| !phusa_tests::process::is_running(*id)).then_some(())
         })

@@ -187,7 +187,8 @@ async fn a_drill_tries_the_newest_backup_out_and_names_one_that_is_damaged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_running_hub_makes_its_backups_by_itself_and_says_when_it_cannot() {
-    let (mut house, place, _) = house("every = \"2s\"\nkeep = 2\nmax_age = \"10s\"\n");
+    let (mut house, place, _) =
+        house("every = \"2s\"\nkeep = 2\nmax_age = \"10s\"\ndrill_every = \"1s\"\n");
     house.province.start_hub();
     wait_until("two backups", ARRIVES_WITHIN, async || {
         let listed = house.province.hub(&["backup", "ls", "--json"]);
@@ -196,6 +197,11 @@ async fn the_running_hub_makes_its_backups_by_itself_and_says_when_it_cannot() {
         (listed.as_array()?.len() == 2).then_some(())
     })
     .await;
+    // The newest is restored for trial by nobody's order.
+    let log = house.log_tells("\\\"step\\\":\\\"drilled\\\"").await;
+    let drilled = log.lines().find(|line| line.contains("drilled")).unwrap();
+    println!("{drilled}");
+    assert!(!drilled.contains("\\\"failed\\\"") && !drilled.contains("\\\"by\\\""));
     fs::rename(&place, place.with_extension("away")).unwrap();
     wait_until("the alarm", ARRIVES_WITHIN, async || {
         let said = text(&house.province.hub(&["incident", "ls"]));

@@ -22,3 +22,6 @@ pub mod registry;
 pub mod workload;
 pub mod latency;
 pub mod sums;
+pub mod tsa;
+pub mod syslog;
+pub mod collector;

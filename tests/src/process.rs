@@ -102,6 +102,12 @@ pub fn is_running(id: u32) -> bool {
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
+/// Ends a process that this program started, by its id; one that has ended already is no fault.
+pub fn kill(id: u32) {
+    let id = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw);
+    let _gone = id.map(|id| rustix::process::kill_process(id, rustix::process::Signal::KILL));
+}
+
 /// Waits until `condition` holds.
 ///
 /// # Panics

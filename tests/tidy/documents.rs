@@ -117,6 +117,8 @@ fn every_key_of_the_code_is_explained() {
                     "backup",
                     "portal",
                     "link",
+                    "siem",
+                    "timestamp",
                 ];
                 let known = renamed || sections.contains(&key);
                 assert!(known || config.contains(&format!("| `{key}` |")), "{path}: `{key}`");
@@ -126,11 +128,27 @@ fn every_key_of_the_code_is_explained() {
 }
 
 #[test]
-fn every_duty_that_claims_a_test_has_it() {
+fn every_duty_and_threat_that_claims_a_test_has_it() {
     let code: String = rust().into_iter().map(|(_, text)| text).collect();
-    for line in text("docs/REGULATIONS.md").lines().filter(|line| line.starts_with("| ")) {
-        for name in after_each(line, "`test:", is_name) {
-            assert!(code.contains(&format!("fn {name}(")), "no test {name}: {line}");
+    for document in ["docs/REGULATIONS.md", "docs/THREATS.md", "docs/EVIDENCE.md"] {
+        for line in text(document).lines() {
+            for name in after_each(line, "`test:", is_name) {
+                assert!(
+                    code.contains(&format!("fn {name}(")),
+                    "{document}: no test {name}: {line}"
+                );
+            }
         }
     }
+}
+
+#[test]
+fn every_attacker_is_met_by_a_test_or_it_is_said_that_there_is_none() {
+    let threats = text("docs/THREATS.md");
+    let rows =
+        threats.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| actor"));
+    let rows = rows.filter(|line| !line.starts_with("| attacker"));
+    let untested: Vec<_> =
+        rows.filter(|line| !line.contains("`test:") && !line.contains("no test")).collect();
+    assert!(untested.is_empty(), "{}", untested.join("\n"));
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use phusa_protocol::deed::{Action, Deed, Denied};
 use phusa_protocol::fault::Fault;
 use phusa_protocol::time::Timestamp;
+use tracing::warn;
 
 use super::secret::{self, Token};
 use super::tries::{self, Turn};
@@ -214,6 +215,10 @@ impl People {
             Turn::Wait { pause, first } => {
                 if first {
                     self.tell(name, address, (action, Denied::RateLimit)).await?;
+                } else {
+                    // The entry of the first stands for all; a collector hears of each.
+                    let seconds = pause.as_secs();
+                    warn!(target: crate::SECURITY, address, seconds, "Turned away a try to sign in from {address} for {seconds} s more");
                 }
                 Ok(Some(pause))
             }

@@ -156,6 +156,59 @@ pub fn may(actor: &Actor, doing: Doing, target: Target<'_>) -> bool {
     }
 }
 
+/// What somebody decides at the hub's console, in their own name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deciding {
+    /// Who gets an identity, and who comes back after a stop.
+    Admit,
+    /// That an agent may speak no longer.
+    Stop,
+    /// That rows are destroyed, or must not be.
+    End,
+    /// Which rows are looked at or taken out.
+    Read,
+    /// What is done with backups and incidents.
+    Keep,
+}
+
+impl Deciding {
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::Admit, Self::Stop, Self::End, Self::Read, Self::Keep];
+
+    /// In a sentence: "may not …".
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Admit => "let agents in",
+            Self::Stop => "stop this agent",
+            Self::End => "decide about the end of these rows",
+            Self::Read => "read these rows",
+            Self::Keep => "keep backups or close incidents",
+        }
+    }
+}
+
+/// The rule for decisions: the general administrator decides everything; a unit's administrator stops
+/// agents, ends and reads rows of the own unit, its sector managers read them; inspectors read everything.
+#[must_use]
+pub fn may_decide(
+    role: Role,
+    agency: Option<&AgencyId>,
+    deciding: Deciding,
+    of: Option<&AgencyId>,
+) -> bool {
+    let own = agency.is_some() && agency == of;
+    match role {
+        Role::GeneralAdmin => true,
+        Role::UnitAdmin => {
+            own && matches!(deciding, Deciding::Stop | Deciding::End | Deciding::Read)
+        }
+        Role::SectorManager => own && deciding == Deciding::Read,
+        Role::Inspector => deciding == Deciding::Read,
+        Role::Consumer => false,
+    }
+}
+
 /// Whose entries of the transfer log somebody may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readable {
@@ -230,6 +283,32 @@ mod tests {
         }
         let console = Actor::console("console:root".to_owned());
         assert_eq!(done_to(&console, Doing::Issue, "H57.12"), Role::ALL);
+    }
+
+    #[test]
+    fn who_may_decide_what_at_the_console_is_one_rule() {
+        use Deciding::{End, Read, Stop};
+        let cases: [(Role, &[Deciding], &[Deciding]); 5] = [
+            // role, about the own unit, about another
+            (Role::GeneralAdmin, &Deciding::ALL, &Deciding::ALL),
+            (Role::UnitAdmin, &[Stop, End, Read], &[]),
+            (Role::SectorManager, &[Read], &[]),
+            (Role::Inspector, &[Read], &[Read]),
+            (Role::Consumer, &[], &[]),
+        ];
+        for (role, in_own, in_other) in cases {
+            let unit = if role.has_agency() { agency("H57.12") } else { None };
+            let may = |of: &str| {
+                let of = agency(of);
+                let may = |one: &Deciding| may_decide(role, unit.as_ref(), *one, of.as_ref());
+                Deciding::ALL.into_iter().filter(may).collect::<Vec<_>>()
+            };
+            assert_eq!(may("H57.12"), in_own, "{role}");
+            assert_eq!(may("H57.13"), in_other, "{role}");
+            // What concerns no unit is not a unit's to decide.
+            let expected = if role.has_agency() { &[][..] } else { in_other };
+            assert_eq!(may(""), expected, "{role}");
+        }
     }
 
     #[test]

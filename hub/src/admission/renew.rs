@@ -178,7 +178,7 @@ impl Admission {
         let step = IdentityStep { because, generation, ..step(IdentityAct::Locked) };
         let transfer = write_down(tx, &self.log, &agent, step).await?;
         incident(tx, &agent, ("identity used by two", &what), transfer).await?;
-        warn!(code = %Code::IdentityCloned, %agent, "{what}");
+        warn!(target: crate::SECURITY, code = %Code::IdentityCloned, %agent, "{what}");
         Ok(what)
     }
 }

@@ -9,6 +9,8 @@ use phusa_protocol::time::Timestamp;
 use serde::Serialize;
 
 use super::{json, print, with_warehouse};
+use crate::accounts::decider;
+use crate::accounts::right::Deciding;
 use crate::admission::standing::{self, Decider, Decision};
 use crate::admission::store::{self, Identity, State};
 use crate::config::plan::Plan;
@@ -108,6 +110,12 @@ async fn decide(
     decided: &Decided,
 ) -> Result<(), Fault> {
     let log = Log::new(plan.signing_key.clone());
+    let deciding = match decision {
+        Decision::Resume { .. } => Deciding::Admit,
+        Decision::Suspend | Decision::Revoke => Deciding::Stop,
+    };
+    let of = (deciding, Some(decided.agent.agency()));
+    decider::check(warehouse, &log, &decided.by, of).await?;
     let decider = Decider { by: &decided.by, because: &decided.because };
     let agent = &decided.agent;
     let with = (decision, decider);

@@ -7,6 +7,10 @@ use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::time::Timestamp;
 
 use super::{json, one, print, with_warehouse};
+use tokio_util::sync::CancellationToken;
+
+use crate::accounts::decider;
+use crate::accounts::right::Deciding;
 use crate::config::plan::Plan;
 use crate::keeping::drill::drill;
 use crate::keeping::make::{self, Hub};
@@ -94,6 +98,7 @@ pub(super) async fn run(config: &Path, command: BackupCommand) -> Result<(), Vec
             let folder = one(folder)?;
             let sources = service::sources(&plan, &terms);
             with_warehouse(&plan, async |warehouse| {
+                decider::check(warehouse, &log, &by, (Deciding::Keep, None)).await?;
                 let hub = Hub { warehouse, log: &log, folder: folder.as_ref(), sources: &sources };
                 let made = make::make(&terms, &hub, Some(&by)).await?;
                 print(&if as_json {
@@ -114,8 +119,12 @@ pub(super) async fn run(config: &Path, command: BackupCommand) -> Result<(), Vec
         BackupCommand::Ls { json: as_json } => one(ls(&plan, &terms, as_json)),
         BackupCommand::Drill { name, by, json: as_json } => {
             with_warehouse(&plan, async |warehouse| {
+                if let Some(by) = &by {
+                    decider::check(warehouse, &log, by, (Deciding::Keep, None)).await?;
+                }
                 let hub = (warehouse, &log, plan.state_dir.as_path());
-                let drilled = drill(&terms, name, hub, by.as_deref()).await?;
+                let drilled =
+                    drill(&terms, name, hub, by.as_deref(), &CancellationToken::new()).await?;
                 print(&if as_json {
                     json(&drilled)
                 } else {

@@ -10,6 +10,8 @@ use phusa_protocol::ids::AgentId;
 use phusa_protocol::network::Network;
 
 use super::{json, one, print, with_warehouse};
+use crate::accounts::decider;
+use crate::accounts::right::Deciding;
 use crate::admission::invite::{self, Listed, Wanted};
 use crate::config::plan::Plan;
 use crate::identity::ca;
@@ -83,10 +85,12 @@ pub(super) async fn run(config: &Path, command: EnrolCommand) -> Result<(), Vec<
             print(&if as_json { json(&listed) } else { table(&listed) })
         }
         EnrolCommand::Approve { invitation, by } => {
+            decider::check(warehouse, &log, &by, (Deciding::Admit, None)).await?;
             let agent = invite::decide(warehouse, &log, &invitation, (true, &by)).await?;
             print(&format!("{agent}: đã duyệt (approved)"))
         }
         EnrolCommand::Refuse { invitation, by } => {
+            decider::check(warehouse, &log, &by, (Deciding::Admit, None)).await?;
             let agent = invite::decide(warehouse, &log, &invitation, (false, &by)).await?;
             print(&format!("{agent}: đã từ chối (refused)"))
         }
@@ -112,6 +116,8 @@ async fn create_code(plan: &Plan, log: &Log, create: &Create) -> Result<(), Vec<
         by: &create.by,
     };
     with_warehouse(plan, async |warehouse| {
+        let of = (Deciding::Admit, Some(create.agent.agency()));
+        decider::check(warehouse, log, &create.by, of).await?;
         let until = invite::create(warehouse, log, &code, &wanted).await?;
         let hub = create.hub_url.clone().unwrap_or_else(|| format!("https://{}", plan.listen));
         print(&format!(

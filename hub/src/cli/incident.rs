@@ -7,8 +7,11 @@ use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::time::Timestamp;
 
 use super::{json, print, with_warehouse};
+use crate::accounts::decider;
+use crate::accounts::right::Deciding;
 use crate::config::plan::Plan;
 use crate::incidents::{self, Incident, Kind};
+use crate::transfers::Log;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum IncidentCommand {
@@ -62,6 +65,8 @@ pub(super) async fn run(config: &Path, command: IncidentCommand) -> Result<(), V
                 print(&if as_json { json(&found) } else { story(&found) })
             }
             IncidentCommand::Close { incident, by, note } => {
+                let log = Log::new(plan.signing_key.clone());
+                decider::check(warehouse, &log, &by, (Deciding::Keep, None)).await?;
                 let now = Timestamp::now();
                 let closed = incidents::close(&**client, incident, (&by, &note), now).await?;
                 print(&format!("sự cố (incident) {}: đã đóng (closed)", closed.incident))

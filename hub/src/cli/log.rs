@@ -1,6 +1,7 @@
 //! Commands over the transfer log: verify, audit, export, minutes, ls, show, prove, policy, continue.
 
 mod minutes;
+mod stamp;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use super::{json, one, print, with_warehouse};
 use crate::admission;
 use crate::config::plan::Plan;
 use crate::listen::log::policy as policy_in_force;
+use crate::stamping::shelf::Stamped;
 use crate::transfers::evidence::{Found, Heads, Stage, Which, find, prove};
 use crate::transfers::folder::Folder;
 use crate::transfers::publish::blocking;
@@ -164,12 +166,16 @@ fn stage_text(stage: Stage) -> &'static str {
 struct Shown {
     number: Option<u64>,
     stage: Stage,
+    /// The first timestamp over it; only of one that is shown alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamped: Option<Stamped>,
     entry: Entry,
 }
 
 impl Shown {
     fn new(found: Found, heads: &Heads) -> Self {
-        Self { stage: heads.stage(found.number), number: found.number, entry: found.entry }
+        let (stage, number) = (heads.stage(found.number), found.number);
+        Self { stage, number, timestamped: None, entry: found.entry }
     }
 
     fn line(&self) -> String {
@@ -211,18 +217,25 @@ async fn ls(plan: &Plan, warehouse: &Warehouse, limit: u32, as_json: bool) -> Re
         "Đã công bố (published): {published} mục (entries); đã chứng minh (proven): {proven}"
     );
     let lines: Vec<String> = lines.iter().map(Shown::line).collect();
-    print(&format!("{head}\n{}", lines.join("\n")))
+    let stamped = stamp::text(stamp::of(plan, None).await?.as_ref());
+    let stamped = if stamped.is_empty() { stamped } else { format!("\n{stamped}") };
+    print(&format!("{head}{stamped}\n{}", lines.join("\n")))
 }
 
 async fn show(plan: &Plan, warehouse: &Warehouse, one: &One) -> Result<(), Fault> {
     let folder = published_folder(plan)?;
     let heads = Heads::read(warehouse, &folder).await?;
-    let shown = Shown::new(find(warehouse, one.which()).await?, &heads);
+    let mut shown = Shown::new(find(warehouse, one.which()).await?, &heads);
+    if shown.number.is_some() {
+        shown.timestamped = stamp::of(plan, shown.number).await?;
+    }
     if one.json {
         return print(&json(&shown));
     }
     let pretty = serde_json::to_string_pretty(&shown.entry).unwrap_or_default();
-    print(&format!("{}\n{pretty}", shown.line().trim_start()))
+    let stamped = stamp::text(shown.timestamped.as_ref());
+    let stamped = if stamped.is_empty() { stamped } else { format!("{stamped}\n") };
+    print(&format!("{}\n{stamped}{pretty}", shown.line().trim_start()))
 }
 
 async fn evidence(
@@ -245,16 +258,19 @@ async fn evidence(
     let hub = plan.signing_key.public().to_openssh("phusa-hub");
     let origin = phusa_protocol::checkpoint::origin(folder.log());
     let verifier = verifier_key(&origin, ED25519, folder.log());
-    let files: [(&str, &str); 5] = [
-        ("entry.json", &found.text),
-        ("entry.proof", &evidence.to_text()),
-        ("hub.pub", &hub),
-        ("policy", &policy.to_text()),
-        ("log.vkey", &format!("{verifier}\n")),
+    let mut files: Vec<(&str, Vec<u8>)> = vec![
+        ("entry.json", found.text.clone().into_bytes()),
+        ("entry.proof", evidence.to_text().into_bytes()),
+        ("hub.pub", hub.into_bytes()),
+        ("policy", policy.to_text().into_bytes()),
+        ("log.vkey", format!("{verifier}\n").into_bytes()),
     ];
-    for (name, text) in files {
+    let stamped = stamp::files(plan, &folder, &found).await?;
+    let has_stamp = !stamped.is_empty();
+    files.extend(stamped);
+    for (name, bytes) in files {
         let path = dir.join(name);
-        let written = std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&path, text));
+        let written = std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&path, bytes));
         written.map_err(|error| {
             let what = format!("cannot write {}", path.display());
             Fault::because(Code::DiskFailed, what, error)
@@ -264,7 +280,8 @@ async fn evidence(
     let dir = dir.display();
     print(&format!(
         "Mục (entry) {number}: {stage}\nBằng chứng nằm trong (the evidence is in) {dir}\n  \
-         sigsum-verify -k {dir}/hub.pub -p {dir}/policy {dir}/entry.proof < {dir}/entry.json"
+         sigsum-verify -k {dir}/hub.pub -p {dir}/policy {dir}/entry.proof < {dir}/entry.json{}",
+        if has_stamp { stamp::command(&dir.to_string()) } else { String::new() }
     ))
 }
 

@@ -12,6 +12,8 @@ use phusa_protocol::ids::DatasetId;
 use phusa_protocol::time::Timestamp;
 
 use super::{json, parse, print, with_warehouse};
+use crate::accounts::decider;
+use crate::accounts::right::Deciding;
 use crate::catalog::{Agreed, Catalog};
 use crate::config::plan::Plan;
 use crate::reading::{self, Asker, Found};
@@ -104,7 +106,7 @@ pub(super) async fn run(config: &Path, command: WarehouseCommand) -> Result<(), 
     let plan = Plan::read(config)?;
     let log = Log::new(plan.signing_key.clone());
     with_warehouse(&plan, async |warehouse| match command {
-        WarehouseCommand::Hold(command) => ending::hold(warehouse, command).await,
+        WarehouseCommand::Hold(command) => ending::hold(&plan, (warehouse, &log), command).await,
         WarehouseCommand::Destroy(command) => {
             ending::destroy(&plan, (warehouse, &log), command).await
         }
@@ -117,6 +119,8 @@ pub(super) async fn run(config: &Path, command: WarehouseCommand) -> Result<(), 
             let agreed = agreed(&plan, warehouse, &dataset).await?;
             let asker = Asker::from(asked);
             asker.check(&plan.profile, &agreed)?;
+            let of = (Deciding::Read, Some(&agreed.contract.owner));
+            decider::check(warehouse, &log, &asker.by, of).await?;
             let wanted = (which(as_of, history), &asker);
             let found = reading::record((warehouse, &log), &agreed, &key, wanted).await?;
             print(&if as_json { json(&found) } else { shown(&found) })
@@ -125,6 +129,8 @@ pub(super) async fn run(config: &Path, command: WarehouseCommand) -> Result<(), 
             let agreed = agreed(&plan, warehouse, &dataset).await?;
             let asker = Asker::from(asked);
             asker.check(&plan.profile, &agreed)?;
+            let of = (Deciding::Read, Some(&agreed.contract.owner));
+            decider::check(warehouse, &log, &asker.by, of).await?;
             let wanted = (which(as_of, history), &asker);
             let done = reading::export((warehouse, &log), &agreed, &to, wanted).await?;
             print(&format!(

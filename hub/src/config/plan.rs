@@ -2,6 +2,8 @@
 //! its line.
 
 pub mod portal;
+mod siem;
+mod timestamp;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,8 @@ use super::{BackupFile, HubFile, IdentityFile};
 use crate::identity::issue::Issuing;
 use crate::keeping::seal::BackupKey;
 use crate::keeping::{self};
+use crate::siem as collector;
+use crate::stamping;
 use crate::warehouse::{Password, Settings, Url};
 
 /// Shorter than this and an agent does nothing but renew; longer and a stolen one serves too long.
@@ -71,6 +75,10 @@ pub struct Plan {
     pub link_listen: Option<SocketAddr>,
     /// The key that second factors are sealed with; made at the first use.
     pub accounts_key: PathBuf,
+    /// Who is told of every entry and event of security, where somebody is.
+    pub siem: Option<collector::Terms>,
+    /// Who stamps the log, where somebody does.
+    pub timestamp: Option<stamping::Terms>,
 }
 
 /// Where the log's key is; the default file is made at the first start.
@@ -117,6 +125,14 @@ impl Plan {
     }
 }
 
+/// A part that is left out is none; one that is there must be whole.
+fn whole<T>(part: Option<Option<T>>) -> Option<Option<T>> {
+    match part {
+        Some(part) => part.map(Some),
+        None => Some(None),
+    }
+}
+
 /// Walks a file and collects what is wrong with it.
 struct Check<'a> {
     path: &'a Path,
@@ -153,11 +169,10 @@ impl Check<'_> {
         let backup = file.backup.to.as_ref().map(|to| self.backup(&file.backup, to));
         let link_listen = file.link.as_ref().map(|part| self.address("listen", &part.listen));
         let portal = file.portal.as_ref().map(|part| self.portal(part, file));
+        let siem = file.siem.as_ref().map(|part| self.siem(part));
+        let timestamp = file.timestamp.as_ref().map(|part| self.timestamp(part));
         Some(Plan {
-            backup: match backup {
-                Some(backup) => Some(backup?),
-                None => None,
-            },
+            backup: whole(backup)?,
             file: self.path.to_path_buf(),
             state_dir,
             listen: listen?,
@@ -167,29 +182,19 @@ impl Check<'_> {
             key_pem: SecretPem(key_pem?),
             signing_key: signing_key?,
             log_key: log_key?,
-            log_policy: match log_policy {
-                Some(policy) => Some(policy?),
-                None => None,
-            },
+            log_policy: whole(log_policy)?,
             agents_dir,
             register: register?,
             metrics_listen: metrics_listen?,
             warehouse: warehouse?,
             disk_reserve: file.warehouse.disk_reserve,
             profile: profile?,
-            issuing: match issuing {
-                Some(issuing) => Some(issuing?),
-                None => None,
-            },
-            link_listen: match link_listen {
-                Some(listen) => Some(listen?),
-                None => None,
-            },
-            portal: match portal {
-                Some(portal) => Some(portal?),
-                None => None,
-            },
+            issuing: whole(issuing)?,
+            link_listen: whole(link_listen)?,
+            portal: whole(portal)?,
             accounts_key,
+            timestamp: whole(timestamp)?,
+            siem: whole(siem)?,
         })
     }
 
@@ -303,9 +308,13 @@ impl Check<'_> {
             self.faults.push(Fault::new(Code::SecretUnreadable, what));
             return None;
         };
+        let drill_every = part.drill_every.get_ref().0;
+        if drill_every < Duration::from_secs(1) {
+            self.wrong(part.drill_every.span().start, "`drill_every` must be at least 1s");
+        }
         let (max_age, reserve) = (part.max_age.0, part.reserve);
         let to = self.base.join(to.get_ref());
-        Some(keeping::Terms { to, key, key_file, every, keep, max_age, reserve })
+        Some(keeping::Terms { to, key, key_file, every, keep, max_age, drill_every, reserve })
     }
 
     /// The default file need not be there yet; one that is named must.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use phusa_protocol::entry::act::{Act, BackupAct, BackupStep};
 use phusa_protocol::fault::{Code, Fault};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::Terms;
 use super::make;
@@ -34,7 +35,8 @@ pub struct Drilled {
     pub transfer: u64,
 }
 
-/// Tries a backup out; the running hub is not touched.
+/// Tries a backup out; the running hub is not touched. On `stop` it is broken off, its server ended, and
+/// there is no entry.
 ///
 /// # Errors
 /// What stood in the way; where that was the backup, the entry says so.
@@ -43,6 +45,7 @@ pub async fn drill(
     name: Option<String>,
     (live, log, state_dir): (&Warehouse, &Log, &Path),
     by: Option<&str>,
+    stop: &CancellationToken,
 ) -> Result<Drilled, Fault> {
     let backup = Place::new(&terms.to).find(name.as_deref())?;
     let signed = Signed::read(&backup.dir)?;
@@ -51,8 +54,11 @@ pub async fn drill(
     let folder = std::path::absolute(state_dir.join(FOLDER)).map_err(|e| not_cleared(&e))?;
     let (bytes, free) = (make::cluster_bytes(live).await?, live.disk_free_bytes().await);
     make::check_room(terms, bytes, state_dir, free)?;
-    let tried = tried(&source, &folder, live).await;
+    let tried = tried(&source, &folder, live, stop).await;
     let cleared = clear(folder).await;
+    if stop.is_cancelled() {
+        return Err(broken_off());
+    }
     let act = match &tried {
         Ok(checked) => restore::act(&signed, BackupStep::Drilled, checked, by),
         Err(fault) => BackupAct {
@@ -73,14 +79,23 @@ pub async fn drill(
     Ok(Drilled { name: backup.name, log: checked.log, rows: checked.rows, transfer })
 }
 
-async fn tried(source: &Source, folder: &Path, live: &Warehouse) -> Result<Checked, Fault> {
+async fn tried(
+    source: &Source,
+    folder: &Path,
+    live: &Warehouse,
+    stop: &CancellationToken,
+) -> Result<Checked, Fault> {
     clear(folder.to_path_buf()).await?;
     let (from, to) = (source.clone(), folder.to_path_buf());
     let unpacked = blocking(move || restore::unpack_into(&from, &to)).await?;
     let warehouse = Warehouse::open(&unpacked.plan.warehouse).await?;
-    let checked = on(&warehouse, &unpacked, live).await;
+    let checked = stop.run_until_cancelled(on(&warehouse, &unpacked, live)).await;
     warehouse.close().await;
-    checked
+    checked.unwrap_or_else(|| Err(broken_off()))
+}
+
+fn broken_off() -> Fault {
+    Fault::new(Code::HubBusy, "the restore drill was broken off: the hub stops")
 }
 
 async fn on(

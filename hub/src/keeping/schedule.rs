@@ -9,13 +9,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Terms;
+use super::drill::drill;
 use super::files::Sources;
 use super::make::{Hub, make};
 use super::place::Place;
+use crate::error::database_fault;
 use crate::incidents::{self, Happening, Kind};
-use crate::transfers::Log;
 use crate::transfers::folder::Folder;
 use crate::transfers::publish::blocking;
+use crate::transfers::{Log, from_system_time};
 use crate::views::metrics::Metrics;
 use crate::warehouse::Warehouse;
 
@@ -59,6 +61,7 @@ impl Schedule {
     pub async fn run(self, stop: CancellationToken) {
         let began = Timestamp::now();
         let (mut alarms, mut wait_until) = (Alarms::default(), None::<Instant>);
+        let mut drill_at = Instant::now();
         let look = LOOK_EVERY.min(self.terms.every / 4).max(Duration::from_millis(250));
         while stop.run_until_cancelled(tokio::time::sleep(look)).await.is_some() {
             let age = match self.age(began).await {
@@ -80,6 +83,12 @@ impl Schedule {
                     None => return,
                 }
             }
+            if drill_at <= Instant::now() {
+                drill_at = Instant::now() + self.terms.drill_every.min(RETRY_AFTER);
+                if let Err(fault) = self.drill_if_due(began, &stop).await {
+                    warn!(code = %fault.code, "A restore drill failed: {}", fault.chain());
+                }
+            }
             if let Err(fault) = self.alarm(&mut alarms, began).await {
                 warn!(code = %fault.code, "An alarm could not be raised: {}", fault.chain());
             }
@@ -99,6 +108,32 @@ impl Schedule {
             info!(name, "Backup {name} was removed: newer ones are kept");
         }
         Ok(())
+    }
+
+    /// Tries the newest backup out when the last drill, whoever made it, is long enough ago. The drill
+    /// makes its entry; that it failed is an incident.
+    async fn drill_if_due(&self, began: Timestamp, stop: &CancellationToken) -> Result<(), Fault> {
+        let last = drilled_at(&self.warehouse).await?.unwrap_or(began);
+        if Timestamp::now().since(last) < self.terms.drill_every || self.has_none().await {
+            return Ok(());
+        }
+        let hub = (&self.warehouse, &self.log, self.sources.state_dir.as_path());
+        match Box::pin(drill(&self.terms, None, hub, None, stop)).await {
+            Ok(drilled) => {
+                let (name, rows) = (&drilled.name, drilled.rows);
+                info!(
+                    name,
+                    rows, "Backup {name} was restored for trial: {rows} rows, its log verifies"
+                );
+                Ok(())
+            }
+            Err(fault) if stop.is_cancelled() => Err(fault),
+            Err(fault) => {
+                let what = format!("the newest backup could not be restored: {}", fault.code);
+                self.note("drill", &what).await?;
+                Err(fault)
+            }
+        }
     }
 
     /// How old the newest complete backup is; since the start where there is none.
@@ -172,4 +207,15 @@ impl Schedule {
         }
         Ok(())
     }
+}
+
+/// When a backup was last tried out, well or not.
+async fn drilled_at(warehouse: &Warehouse) -> Result<Option<Timestamp>, Fault> {
+    let failed = |error| database_fault("cannot look for the last restore drill", &error);
+    let client = warehouse.client().await?;
+    let sql = "select max(committed_at) from phusa.transfers \
+               where kind = 'backup' and entry like '%\"step\":\"drilled\"%'";
+    let row = client.query_one(sql, &[]).await.map_err(failed)?;
+    let at: Option<std::time::SystemTime> = row.try_get(0).map_err(failed)?;
+    Ok(at.map(from_system_time))
 }

@@ -18,9 +18,10 @@ use tracing::{debug, info, warn};
 use super::Shared;
 use super::rules::{Act, Rules};
 use super::wire::{Broken, Wire};
+use crate::SECURITY;
 use crate::error::Refused;
 use crate::fleet::reports;
-use crate::listen::{Peer, SECURITY, may_no_longer};
+use crate::listen::{Peer, may_no_longer};
 
 /// A connection after its handshake.
 pub(super) struct Session {

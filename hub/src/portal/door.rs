@@ -92,11 +92,11 @@ impl Door {
     ) {
         if !self.allowed.iter().any(|network| network.contains(address.ip())) {
             let code = Code::NetworkNotAllowed;
-            warn!(%code, %address, "Closed a person's connection from {address}");
+            warn!(target: crate::SECURITY, %code, %address, "Closed a person's connection from {address}");
             return;
         }
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            warn!(%address, "Closed a person's connection: {CONNECTIONS_MAX} are open");
+            warn!(target: crate::SECURITY, %address, "Closed a person's connection: {CONNECTIONS_MAX} are open");
             return;
         };
         let router = router.clone().layer(Extension(From(address.ip())));

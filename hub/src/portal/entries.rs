@@ -196,6 +196,7 @@ fn action_words(action: Action) -> (&'static str, &'static str) {
         Action::AccountLost => ("Báo mất tài khoản", "Report the account lost"),
         Action::LogExport => ("Kết xuất nhật ký", "Export the log"),
         Action::Minutes => ("Lập biên bản", "Make minutes"),
+        Action::Decide => ("Quyết định tại máy chủ", "Decide at the console"),
         Action::FleetPause => ("Tạm dừng gửi", "Pause deliveries"),
         Action::FleetResume => ("Rút lại yêu cầu", "Take an order back"),
         Action::FleetReread => ("Yêu cầu đọc lại", "Ask to read again"),

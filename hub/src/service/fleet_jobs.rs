@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use phusa_protocol::fault::Fault;
 use phusa_protocol::time::Timestamp;
 use phusa_protocol::verdict::SILENCE_MAX;
 use tokio::sync::watch;
@@ -11,10 +10,9 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::Jobs;
-use crate::config::plan::Plan;
 use crate::config::register::Register;
 use crate::fleet::{health, orders};
-use crate::link::{Port, Wanted};
+use crate::link::Wanted;
 use crate::views::metrics::Metrics;
 
 /// How often is looked how agents are.
@@ -24,25 +22,9 @@ const FLEET_EVERY: Duration = Duration::from_secs(5);
 const ORDERS_EVERY: Duration = Duration::from_secs(1);
 
 impl Jobs {
-    /// Opens the port of the link, where the configuration names one, and begins to look after the
-    /// fleet.
-    pub(super) async fn open_link(
-        &self,
-        plan: &Plan,
-        register: watch::Receiver<Arc<Register>>,
-        metrics: &Metrics,
-    ) -> Result<Option<Port>, Fault> {
-        let (wanted, wanted_seen) = watch::channel(Wanted::default());
-        let both = (register.clone(), metrics.clone());
-        let port = Port::open(plan, &self.warehouse, both, wanted_seen).await?;
-        self.start_fleet(register, metrics.clone());
-        self.start_orders(wanted);
-        Ok(port)
-    }
-
     /// How every agent is, looked at every few seconds; it is kept, and an incident made of it, when
     /// those that were cut off by this hub's own absence have had time to come back.
-    fn start_fleet(&self, register: watch::Receiver<Arc<Register>>, metrics: Metrics) {
+    pub(super) fn start_fleet(&self, register: watch::Receiver<Arc<Register>>, metrics: Metrics) {
         let (warehouse, catalog, stop) =
             (self.warehouse.clone(), self.catalog.clone(), self.stop.clone());
         self.tasks.spawn(async move {
@@ -72,7 +54,7 @@ impl Jobs {
     }
 
     /// What people want of agents, whichever process they said it to.
-    fn start_orders(&self, wanted: watch::Sender<Wanted>) {
+    pub(super) fn start_orders(&self, wanted: watch::Sender<Wanted>) {
         let (warehouse, key, stop) =
             (self.warehouse.clone(), self.log.key().clone(), self.stop.clone());
         self.tasks.spawn(async move {

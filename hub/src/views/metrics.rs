@@ -53,9 +53,15 @@ pub struct Metrics {
     backups: Gauge,
     log_copy_behind: Gauge,
     connections: Gauge,
+    timestamp_age: Gauge,
     fleet: Family<Labels<1>, Gauge>,
     sessions: Gauge,
     reports: Family<Labels<1>, Counter>,
+    siem_connected: Gauge,
+    siem_behind: Gauge,
+    siem_lag: Gauge<f64, std::sync::atomic::AtomicU64>,
+    siem_sent: Family<Labels<1>, Counter>,
+    siem_lost: Counter,
     apply: Histogram,
 }
 
@@ -78,9 +84,15 @@ impl Default for Metrics {
             backups: Gauge::default(),
             log_copy_behind: Gauge::default(),
             connections: Gauge::default(),
+            timestamp_age: Gauge::default(),
             fleet: Family::default(),
             sessions: Gauge::default(),
             reports: Family::default(),
+            siem_connected: Gauge::default(),
+            siem_behind: Gauge::default(),
+            siem_lag: Gauge::default(),
+            siem_sent: Family::default(),
+            siem_lost: Counter::default(),
             apply,
         };
         metrics.registry = Arc::new(metrics.describe());
@@ -171,6 +183,35 @@ impl Metrics {
         self.log_copy_behind.set(i64::try_from(behind).unwrap_or(i64::MAX));
     }
 
+    /// A line to the collector of security events was opened (`true`) or ended.
+    pub fn siem_connected(&self, opened: bool) {
+        let _before = self.siem_connected.set(i64::from(opened));
+    }
+
+    /// So many events of security, entries and incidents were sent to it.
+    pub fn siem_sent(&self, security: usize, entries: usize, incidents: usize) {
+        for (kind, count) in [("security", security), ("entry", entries), ("incident", incidents)] {
+            let labels = Labels([("kind", kind.to_owned())]);
+            self.siem_sent.get_or_create(&labels).inc_by(count as u64);
+        }
+    }
+
+    /// So many events of security did not fit and were not sent.
+    pub fn siem_lost(&self, count: u64) {
+        self.siem_lost.inc_by(count);
+    }
+
+    /// Takes over how many entries it has not been sent, and how old the first of them is.
+    pub fn observe_siem(&self, behind: u64, age: Duration) {
+        self.siem_behind.set(i64::try_from(behind).unwrap_or(i64::MAX));
+        self.siem_lag.set(age.as_secs_f64());
+    }
+
+    /// Takes over how old the log's newest timestamp is.
+    pub fn observe_timestamp(&self, age: Duration) {
+        self.timestamp_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+    }
+
     /// The text Prometheus reads.
     #[must_use]
     pub fn text(&self) -> String {
@@ -213,9 +254,25 @@ impl Metrics {
         to.register("link_sessions", "Open sessions of the link", self.sessions.clone());
         let reports = "Reports that arrived, by what became of them";
         to.register("link_reports", reports, self.reports.clone());
+        self.describe_outward(&mut to);
         let apply = "Seconds from the arrival of a batch to its commit";
         to.register("apply_seconds", apply, self.apply.clone());
         to
+    }
+
+    fn describe_outward(&self, to: &mut Registry) {
+        let age = "Age of the log's newest timestamp; since the start where there is none";
+        to.register("timestamp_age_seconds", age, self.timestamp_age.clone());
+        let connected = "1 while a line to the collector of security events stands";
+        to.register("siem_connected", connected, self.siem_connected.clone());
+        let behind = "Numbered entries that the collector has not been sent";
+        to.register("siem_behind", behind, self.siem_behind.clone());
+        let lag = "Age of the oldest entry that the collector has not been sent";
+        to.register("siem_lag_seconds", lag, self.siem_lag.clone());
+        let sent = "What was sent to the collector, by kind; some of it twice after a line broke";
+        to.register("siem_sent", sent, self.siem_sent.clone());
+        let lost = "Events of security that did not fit into their queue and were not sent";
+        to.register("siem_lost", lost, self.siem_lost.clone());
     }
 }
 

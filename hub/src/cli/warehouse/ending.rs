@@ -1,5 +1,7 @@
 //! `phusa-hub warehouse hold` and `destroy`: what must stay, what is due, and its end by two people.
 
+use std::sync::Arc;
+
 use clap::Subcommand;
 use phusa_protocol::entry::act::{Act, DestroyAct};
 use phusa_protocol::fault::{Code, Fault};
@@ -8,7 +10,9 @@ use phusa_protocol::time::Timestamp;
 
 use super::super::{json, parse, print};
 use super::agreed;
-use crate::catalog::Catalog;
+use crate::accounts::decider;
+use crate::accounts::right::Deciding;
+use crate::catalog::{Agreed, Catalog};
 use crate::config::plan::Plan;
 use crate::keeping::place::Place;
 use crate::retention::destroy::{self, Destruction, Wanted};
@@ -103,10 +107,17 @@ pub(in crate::cli) enum DestroyCommand {
 }
 
 /// Runs one of the commands about holds.
-pub(super) async fn hold(warehouse: &Warehouse, command: HoldCommand) -> Result<(), Fault> {
+pub(super) async fn hold(
+    plan: &Plan,
+    (warehouse, log): (&Warehouse, &Log),
+    command: HoldCommand,
+) -> Result<(), Fault> {
     let client = warehouse.client().await?;
     match command {
         HoldCommand::Add { dataset, by, because } => {
+            let agreed = agreed(plan, warehouse, &dataset).await?;
+            let of = (Deciding::End, Some(&agreed.contract.owner));
+            decider::check(warehouse, log, &by, of).await?;
             let number = retention::add_hold(&**client, &dataset, (&by, &because)).await?;
             print(&format!("{dataset}: lệnh giữ (hold) {number}"))
         }
@@ -122,6 +133,7 @@ pub(super) async fn hold(warehouse: &Warehouse, command: HoldCommand) -> Result<
             print(&if as_json { json(&holds) } else { lines.join("\n") })
         }
         HoldCommand::Lift { hold, by } => {
+            decider::check(warehouse, log, &by, (Deciding::End, None)).await?;
             if retention::lift_hold(&**client, hold, &by).await? {
                 return print(&format!("lệnh giữ (hold) {hold}: đã bỏ (lifted)"));
             }
@@ -146,6 +158,8 @@ pub(super) async fn destroy(
         }
         DestroyCommand::Propose { dataset, before, current, by, because } => {
             let agreed = agreed(plan, warehouse, &dataset).await?;
+            let of = (Deciding::End, Some(&agreed.contract.owner));
+            decider::check(warehouse, log, &by, of).await?;
             let before = before.unwrap_or_else(|| retention::due_before(&agreed, Timestamp::now()));
             let wanted = Wanted { before, current, by: &by, because: &because };
             let number = destroy::propose(&**client, &agreed, wanted).await?;
@@ -158,17 +172,17 @@ pub(super) async fn destroy(
             ))
         }
         DestroyCommand::Approve { destruction, by } => {
+            let agreed = proposed(plan, warehouse, destruction).await?;
+            let of = (Deciding::End, Some(&agreed.contract.owner));
+            decider::check(warehouse, log, &by, of).await?;
             destroy::approve(&**client, destruction, &by).await?;
             print(&format!("hủy (destruction) {destruction}: đã phê duyệt (approved by) {by}"))
         }
         DestroyCommand::Run { destruction, by } => {
-            let found = destroy::find(&**client, destruction).await?;
-            let dataset = DatasetId::try_from(found.dataset.clone());
-            let dataset = dataset.map_err(|error| {
-                Fault::because(Code::Bug, "a destruction of an unknown dataset", error)
-            })?;
-            let agreed = agreed(plan, warehouse, &dataset).await?;
             drop(client);
+            let agreed = proposed(plan, warehouse, destruction).await?;
+            let of = (Deciding::End, Some(&agreed.contract.owner));
+            decider::check(warehouse, log, &by, of).await?;
             let run = (by.as_str(), backups(plan)?);
             let done = destroy::run((warehouse, log), &agreed, destruction, run).await?;
             print(&certificate(plan, warehouse, &done).await?)
@@ -184,6 +198,19 @@ pub(super) async fn destroy(
             print(&certificate(plan, warehouse, &found).await?)
         }
     }
+}
+
+/// The contract in force of the dataset that a destruction is about.
+async fn proposed(
+    plan: &Plan,
+    warehouse: &Warehouse,
+    destruction: i64,
+) -> Result<Arc<Agreed>, Fault> {
+    let found = destroy::find(&**warehouse.client().await?, destruction).await?;
+    let dataset = DatasetId::try_from(found.dataset);
+    let dataset = dataset
+        .map_err(|error| Fault::because(Code::Bug, "a destruction of an unknown dataset", error))?;
+    agreed(plan, warehouse, &dataset).await
 }
 
 /// Complete backups that are there.
