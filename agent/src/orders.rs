@@ -54,7 +54,7 @@ impl Book {
             match book.verified(&kept) {
                 Ok(orders) => book.hold(orders),
                 Err(fault) => {
-                    warn!(code = %fault.code, "Kept orders are not followed: {}", fault.chain())
+                    warn!(code = %fault.code, "Kept orders are not followed: {}", fault.chain());
                 }
             }
         }

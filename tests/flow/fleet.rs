@@ -186,14 +186,14 @@ async fn a_hub_without_the_port_takes_deliveries_all_the_same() {
 
 #[test]
 fn a_link_that_is_no_mqtts_or_leads_outside_is_refused_with_its_place() {
-    for (url, code) in [
-        ("mqtt://127.0.0.1:7445", Code::ConfigInvalid),
-        ("mqtts://10.1.1.1:7445", Code::NetworkNotAllowed),
+    for (url, code, what) in [
+        ("mqtt://127.0.0.1:7445", Code::ConfigInvalid, "`link_url` is mqtts://host:port"),
+        ("mqtts://10.1.1.1:7445", Code::NetworkNotAllowed, "agent.toml:8:12"),
     ] {
         let house = House::new("", "");
         let part = format!("[hub]\nlink_url = \"{url}\"");
         edit(&house.province.agent_config(AGENCY), "[hub]", &part);
         let said = house.check_says(code);
-        assert!(said.contains("link_url"), "{said}");
+        assert!(said.contains(what), "{said}");
     }
 }

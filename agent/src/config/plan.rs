@@ -349,7 +349,7 @@ impl Check<'_> {
         let Some(address) = HubAddress::of_link(url.get_ref()) else {
             let rule = "`link_url` is mqtts://host:port without a path, with a name or an IPv4 \
                         address; the hub is reached by TLS only";
-            self.wrong(url, rule.to_owned());
+            self.wrong(url, rule);
             return None;
         };
         self.hub_is_allowed(url, &address, allowed);

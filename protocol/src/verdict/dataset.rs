@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Arrived, Finding, RETRY_MAX, Reason, Seen, State};
-use crate::fault::Class;
+use crate::fault::{Class, Code};
 use crate::report::{DatasetReport, Phase, Report};
 
 /// Freshness where no contract says any, and the shortest that is asked for.
@@ -26,7 +26,7 @@ pub(super) fn find(one: &DatasetReport, report: &Report, seen: &Seen<'_>) -> Fin
 fn obstacle(one: &DatasetReport, report: &Report) -> Option<Finding> {
     let obstacle = one.obstacle.as_ref()?;
     // What a later version calls a fault and this one does not know is for a person to look at.
-    let class = obstacle.known().map_or(Class::Operator, |code| code.class());
+    let class = obstacle.known().map_or(Class::Operator, Code::class);
     let lasts = report.at.since(obstacle.since) > RETRY_MAX;
     let finding = match class {
         Class::Operator | Class::Bug => Finding::new(State::Faulted, Reason::Fault),
