@@ -245,7 +245,7 @@ mod tests {
                         life(Alive::Lost).to_bytes(),
                         QoS::AtLeastOnce,
                         false,
-                    ))
+                    ));
                 },
                 ConnectReturnCode::NotAuthorized,
                 "another topic",
@@ -257,7 +257,7 @@ mod tests {
                         "offline",
                         QoS::AtLeastOnce,
                         false,
-                    ))
+                    ));
                 },
                 ConnectReturnCode::NotAuthorized,
                 "does not say",
@@ -269,7 +269,7 @@ mod tests {
                         life(Alive::Born).to_bytes(),
                         QoS::AtLeastOnce,
                         false,
-                    ))
+                    ));
                 },
                 ConnectReturnCode::NotAuthorized,
                 "does not say",

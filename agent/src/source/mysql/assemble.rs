@@ -4,6 +4,8 @@
 //! what was already handed on of it is passed over. Whatever changed rows of the table without
 //! their being in the log ends the stream with `source_gap`.
 
+mod name;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use phusa_protocol::change::{Mark, Op};
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::time::Timestamp;
 
+pub(super) use self::name::Name;
 use super::event::{BadEvent, Change, Event, Head, Rows, TableMap};
 use super::place::{FILE_START, Following, OpenTx, Position, Tracking};
 use super::shape::{Cell, Image, Shape};
@@ -40,27 +43,6 @@ pub(super) struct Assembler {
     transaction: Option<Transaction>,
     /// Commit time of the transaction seen last.
     source_time: Timestamp,
-}
-
-/// A transaction's name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Name {
-    /// MySQL's: source and number.
-    Gtid(String, u64),
-    /// MySQL without names.
-    Anonymous,
-    /// MariaDB's: domain, server and number.
-    Domain(u32, u32, u64),
-}
-
-impl Name {
-    fn shown(&self) -> String {
-        match self {
-            Self::Gtid(source, number) => format!("{source}:{number}"),
-            Self::Anonymous => String::new(),
-            Self::Domain(domain, server, number) => format!("{domain}-{server}-{number}"),
-        }
-    }
 }
 
 /// The transaction that is being read.
