@@ -10,6 +10,7 @@ mod log;
 mod meter;
 mod movers;
 mod ours;
+mod proof;
 mod reconcile;
 mod report;
 
@@ -80,6 +81,8 @@ enum Work {
     Reconcile,
     /// The transfer log's files: appends, checkpoints, proofs; alone, without databases
     Log,
+    /// From an entry of the transfer log to its proof in the agent's hands
+    Proof,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -144,7 +147,8 @@ async fn bench(arguments: &Arguments) -> Outcome<()> {
     eprintln!("loading {} citizens and {} dossiers", size.rows, size.rows);
     let mut lab = Lab::start(size.rows).await?;
     for work in &arguments.work {
-        if !matches!(work, Work::Snapshot | Work::CatchUp | Work::Latency | Work::Mapping) {
+        let alone = [Work::Snapshot, Work::CatchUp, Work::Latency, Work::Mapping, Work::Proof];
+        if !alone.contains(work) {
             lab.add_maria()?;
         }
         for round in 1..=work.rounds(size) {
@@ -160,7 +164,9 @@ async fn bench(arguments: &Arguments) -> Outcome<()> {
 
 /// One mover's turn at a work, if it takes part in that.
 async fn turn(work: Work, who: Who, lab: &Lab, size: Size, report: &mut Report) -> Outcome<()> {
-    use Work::{CatchUp, Footprint, Latency, MariaCatchUp, MariaSnapshot, Reconcile, Snapshot};
+    use Work::{
+        CatchUp, Footprint, Latency, MariaCatchUp, MariaSnapshot, Proof, Reconcile, Snapshot,
+    };
     match (who, work) {
         (Who::Pipe, Snapshot) => take(work, lab, Pipe::new(), size, report).await,
         (Who::Pipe, MariaSnapshot) => take(work, lab, ClientPipe::new(), size, report).await,
@@ -176,6 +182,7 @@ async fn turn(work: Work, who: Who, lab: &Lab, size: Size, report: &mut Report) 
             None => not_there("pg_chameleon"),
         },
         (Who::Phusa, Footprint) => footprint::take(lab, size.rows, report).await,
+        (Who::Phusa, Proof) => proof::take(lab, report).await,
         (Who::Phusa, Reconcile) => {
             reconcile::take(lab, Engine::PostgreSql, report).await?;
             reconcile::take(lab, Engine::MariaDb, report).await
@@ -202,7 +209,11 @@ impl Work {
     fn rounds(self, size: Size) -> usize {
         match self {
             Self::Snapshot | Self::Latency | Self::MariaSnapshot => size.repeat,
-            Self::CatchUp | Self::MariaCatchUp | Self::Footprint | Self::Reconcile => 1,
+            Self::CatchUp
+            | Self::MariaCatchUp
+            | Self::Footprint
+            | Self::Reconcile
+            | Self::Proof => 1,
             Self::Mapping | Self::Log => 0,
         }
     }
@@ -219,6 +230,7 @@ impl Work {
             Self::Reconcile => "reconcile",
             Self::Mapping => "mapping",
             Self::Log => "log",
+            Self::Proof => "proof",
         }
     }
 }
@@ -239,7 +251,7 @@ async fn take(
             catch_up(work, lab, &target, &mut mover, (size, report)).await?;
         }
         Work::Latency => latency(lab, &target, &mut mover, size, report).await?,
-        Work::Footprint | Work::Reconcile | Work::Mapping | Work::Log => {}
+        Work::Footprint | Work::Reconcile | Work::Mapping | Work::Log | Work::Proof => {}
     }
     mover.finish(lab, &target).await?;
     lab.drop_slots();
