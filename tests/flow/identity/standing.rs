@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use phusa_protocol::fault::Code;
 use phusa_protocol::time::Timestamp;
+use phusa_tests::database::connect_with;
+use phusa_tests::process::wait_until;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::task::TaskTracker;
 
@@ -36,6 +38,7 @@ async fn a_suspended_agent_is_cut_within_five_seconds_and_comes_back_by_two_peop
     house.agent_shows(Code::AgentSuspended).await;
     assert!(house.log_has_refusal(Code::AgentSuspended));
 
+    an_edited_row_lets_nobody_in(&house).await;
     let confirm = |by| [resume(by).as_slice(), &["--confirm"]].concat();
     hub_refuses(&house, &confirm("Bình"), Code::SecondPerson);
     let said = hub_says(&house, &resume("An"));
@@ -56,6 +59,21 @@ async fn a_suspended_agent_is_cut_within_five_seconds_and_comes_back_by_two_peop
         &["agent", "suspend", "H57.99/la", "--by", "An", "--because", "x"],
         Code::AgentUnknown,
     );
+}
+
+/// Whoever may write to the hub's database lets nobody in by that: the row is no longer the hub's.
+async fn an_edited_row_lets_nobody_in(house: &House) {
+    let client = connect_with(&house.province.warehouse_config()).await.unwrap();
+    // The keys of a row that is not the hub's are not believed, so its agent is nobody.
+    for (state, code) in [("active", Code::AgentUnknown), ("suspended", Code::AgentSuspended)] {
+        let sql = "update phusa.identities set state = $2 where agent = $1";
+        assert_eq!(client.execute(sql, &[&AGENT, &state]).await.unwrap(), 1);
+        wait_until("the row to be looked at", SHOWS_WITHIN, async || {
+            let refused = house.forger().hello(Timestamp::now()).await.unwrap_err();
+            (refused.code == code).then_some(())
+        })
+        .await;
+    }
 }
 
 /// What a person says to lift a suspension.
