@@ -123,6 +123,10 @@ pub enum BadBody {
 
 const RUN_HEAD_BYTES: usize = 9;
 
+/// Truncations in one run. They take no bytes, so that nothing else bounds what nine bytes claim; no
+/// writer puts more rows into a batch.
+const TRUNCATES_MAX: u32 = 1 << 20;
+
 /// Builds a body row by row; rows of one operation that follow each other share a run.
 #[derive(Debug, Default)]
 pub struct BodyWriter {
@@ -286,8 +290,12 @@ fn take_run<'a>(rest: &mut &'a [u8]) -> Result<Run<'a>, BadBody> {
     let op = Op::from_letter(letter).ok_or(BadBody::Op(letter))?;
     let length = usize::try_from(u32::from_be_bytes([l0, l1, l2, l3])).map_err(|_| BadBody::Cut)?;
     let (bytes, after) = after.split_at_checked(length).ok_or(BadBody::Cut)?;
+    let row_count = u32::from_be_bytes([r0, r1, r2, r3]);
+    if op == Op::Truncate && row_count > TRUNCATES_MAX {
+        return Err(BadBody::RunLength);
+    }
     *rest = after;
-    Ok(Run { op, row_count: u32::from_be_bytes([r0, r1, r2, r3]), bytes })
+    Ok(Run { op, row_count, bytes })
 }
 
 #[cfg(test)]
@@ -315,6 +323,17 @@ mod tests {
         assert_eq!(shape, [(Op::Insert, 2), (Op::Update, 1), (Op::Truncate, 1)]);
         assert_eq!((counts.insert, counts.update, counts.truncate, counts.total()), (2, 1, 1, 4));
         assert_eq!(runs.iter().flat_map(Run::changes).filter(Result::is_ok).count(), 4);
+    }
+
+    #[test]
+    fn a_run_that_claims_billions_of_truncations_is_refused() {
+        let claimed = |rows: u32| {
+            let body = [&b"T"[..], &rows.to_be_bytes(), &[0; 4]].concat();
+            runs(&body).next().unwrap().map(|run| run.row_count)
+        };
+        assert_eq!(claimed(TRUNCATES_MAX), Ok(TRUNCATES_MAX));
+        assert_eq!(claimed(TRUNCATES_MAX + 1), Err(BadBody::RunLength));
+        assert_eq!(claimed(u32::MAX), Err(BadBody::RunLength));
     }
 
     #[test]
