@@ -1,33 +1,23 @@
 //! Accounts: seen, made, locked, killed and invited anew, each by right.
 
-use axum::Extension;
-use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::AgencyId;
 
 use super::form::Fields;
-use super::guard::{Visitor, failed, sender, visitor};
+use super::guard::{Sent, Visitor, failed};
 use super::own::fact;
 use super::words::Lang;
-use super::{From, Portal, frame};
+use super::{Portal, frame};
 use crate::accounts::right::{Doing, Role, Target, may};
 use crate::accounts::secret::Invitation;
 use crate::accounts::{Account, Change, Wanted};
 
 /// `GET /accounts`.
-pub(super) async fn list(
-    State(portal): State<Portal>,
-    Extension(from): Extension<From>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Response {
-    let visitor = match visitor(&portal, &headers, (&uri, from)).await {
-        Ok(visitor) => visitor,
-        Err(answer) => return *answer,
-    };
+pub(super) async fn list(State(portal): State<Portal>, visitor: Visitor) -> Response {
     match portal.people.list(&visitor.actor).await {
         Ok(accounts) => listed(&visitor, &accounts),
         Err(fault) => failed(visitor.lang, &fault),
@@ -95,24 +85,12 @@ fn listed(visitor: &Visitor, accounts: &[Account]) -> Response {
 }
 
 /// `GET /accounts/new`.
-pub(super) async fn blank(
-    State(portal): State<Portal>,
-    Extension(from): Extension<From>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Response {
-    match visitor(&portal, &headers, (&uri, from)).await {
-        Ok(visitor) => form(&visitor, StatusCode::OK, (&Fields::default(), None)),
-        Err(answer) => *answer,
-    }
+pub(super) async fn blank(visitor: Visitor) -> Response {
+    form(&visitor, StatusCode::OK, (&Fields::default(), None))
 }
 
 /// `POST /accounts/new`.
-pub(super) async fn create(State(portal): State<Portal>, request: Request) -> Response {
-    let (visitor, fields) = match sender(&portal, request).await {
-        Ok(sent) => sent,
-        Err(answer) => return *answer,
-    };
+pub(super) async fn create(State(portal): State<Portal>, Sent(visitor, fields): Sent) -> Response {
     let lang = visitor.lang;
     let invalid = StatusCode::UNPROCESSABLE_ENTITY;
     let Some(role) = Role::named(fields.get("role")) else {
@@ -215,15 +193,9 @@ fn invited(visitor: &Visitor, name: &str, invitation: &Invitation) -> Response {
 /// `GET /accounts/{name}`.
 pub(super) async fn one(
     State(portal): State<Portal>,
-    Extension(from): Extension<From>,
     Path(name): Path<String>,
-    headers: HeaderMap,
-    uri: Uri,
+    visitor: Visitor,
 ) -> Response {
-    let visitor = match visitor(&portal, &headers, (&uri, from)).await {
-        Ok(visitor) => visitor,
-        Err(answer) => return *answer,
-    };
     match portal.people.show(&visitor.actor, &name).await {
         Ok(account) => shown(&visitor, &account),
         Err(fault) => failed(visitor.lang, &fault),
@@ -234,12 +206,8 @@ pub(super) async fn one(
 pub(super) async fn change(
     State(portal): State<Portal>,
     Path(name): Path<String>,
-    request: Request,
+    Sent(visitor, fields): Sent,
 ) -> Response {
-    let (visitor, fields) = match sender(&portal, request).await {
-        Ok(sent) => sent,
-        Err(answer) => return *answer,
-    };
     let people = &portal.people;
     let change = match fields.get("do") {
         "lock" => Change::Lock,

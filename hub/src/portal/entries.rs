@@ -1,8 +1,7 @@
 //! The transfer log for people, by right: filtered, paged, one entry with its proof.
 
-use axum::Extension;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use maud::{Markup, html};
 use phusa_protocol::batch::Header;
@@ -13,10 +12,10 @@ use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::{AgencyId, DatasetId};
 
 use super::form::{Fields, query};
-use super::guard::{Visitor, failed, visitor};
+use super::guard::{Visitor, failed};
 use super::own::fact;
 use super::words::Lang;
-use super::{From, Portal, frame};
+use super::{Portal, frame};
 use crate::accounts::right::{Readable, readable};
 use crate::listen::log::policy;
 use crate::transfers::evidence::{Found, Heads, Stage, Which, find, prove};
@@ -47,15 +46,9 @@ fn asked(visitor: &Visitor, fields: &Fields) -> Option<Asked> {
 /// `GET /transfers`.
 pub(super) async fn list(
     State(portal): State<Portal>,
-    Extension(from): Extension<From>,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    uri: Uri,
+    visitor: Visitor,
 ) -> Response {
-    let visitor = match visitor(&portal, &headers, (&uri, from)).await {
-        Ok(visitor) => visitor,
-        Err(answer) => return *answer,
-    };
     let fields = Fields::of_query(query.as_deref());
     let Some(asked) = asked(&visitor, &fields) else {
         let content = html! {
@@ -323,15 +316,9 @@ async fn readable_entry(portal: &Portal, visitor: &Visitor, number: u64) -> Resu
 /// `GET /transfers/{number}`.
 pub(super) async fn one(
     State(portal): State<Portal>,
-    Extension(from): Extension<From>,
     Path(number): Path<u64>,
-    headers: HeaderMap,
-    uri: Uri,
+    visitor: Visitor,
 ) -> Response {
-    let visitor = match visitor(&portal, &headers, (&uri, from)).await {
-        Ok(visitor) => visitor,
-        Err(answer) => return *answer,
-    };
     let found = async {
         let heads = Heads::read(&portal.people.warehouse, &portal.folder).await?;
         Ok::<_, Fault>((heads, readable_entry(&portal, &visitor, number).await?))
@@ -374,15 +361,9 @@ fn shown(visitor: &Visitor, number: u64, heads: &Heads, found: &Found) -> Respon
 /// `GET /transfers/{number}/proof`: Sigsum's form.
 pub(super) async fn proof(
     State(portal): State<Portal>,
-    Extension(from): Extension<From>,
     Path(number): Path<u64>,
-    headers: HeaderMap,
-    uri: Uri,
+    visitor: Visitor,
 ) -> Response {
-    let visitor = match visitor(&portal, &headers, (&uri, from)).await {
-        Ok(visitor) => visitor,
-        Err(answer) => return *answer,
-    };
     match evidence(&portal, &visitor, number).await {
         Ok(text) => {
             let name = format!("attachment; filename=\"entry-{number}.proof\"");

@@ -4,9 +4,8 @@
 mod agency;
 mod chart;
 
-use axum::Extension;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
 use phusa_protocol::fault::Fault;
@@ -15,9 +14,9 @@ use phusa_protocol::time::Timestamp;
 use phusa_protocol::verdict::{State as Condition, Verdict};
 
 use super::form::{Fields, query};
-use super::guard::{Visitor, failed, visitor};
+use super::guard::{Visitor, failed};
 use super::words::Lang;
-use super::{From, Portal, frame};
+use super::{Portal, frame};
 use crate::accounts::right::{Readable, readable};
 use crate::fleet::contact::Contact;
 use crate::fleet::health::{self, Health};
@@ -44,15 +43,9 @@ async fn seen(portal: &Portal, visitor: &Visitor) -> Result<Vec<Health>, Fault> 
 /// `GET /fleet`.
 pub(super) async fn list(
     State(portal): State<Portal>,
-    Extension(from): Extension<From>,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    uri: Uri,
+    visitor: Visitor,
 ) -> Response {
-    let visitor = match visitor(&portal, &headers, (&uri, from)).await {
-        Ok(visitor) => visitor,
-        Err(answer) => return *answer,
-    };
     let fields = Fields::of_query(query.as_deref());
     match seen(&portal, &visitor).await {
         Ok(all) => overview(&visitor, &fields, &all),
@@ -63,15 +56,9 @@ pub(super) async fn list(
 /// `GET /fleet/{agency}`.
 pub(super) async fn one(
     State(portal): State<Portal>,
-    Extension(from): Extension<From>,
     Path(agency): Path<String>,
-    headers: HeaderMap,
-    uri: Uri,
+    visitor: Visitor,
 ) -> Response {
-    let visitor = match visitor(&portal, &headers, (&uri, from)).await {
-        Ok(visitor) => visitor,
-        Err(answer) => return *answer,
-    };
     let found = async {
         let mut all = seen(&portal, &visitor).await?;
         all.retain(|one| one.agency() == agency);

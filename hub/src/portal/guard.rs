@@ -3,8 +3,9 @@
 //! Every answer carries the headers of [`keep`]; every `POST` must come from a page of this portal
 //! (`Origin`) and, once somebody is signed in, carry the token of their session's forms.
 
-use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use phusa_protocol::fault::{Class, Code, Fault};
@@ -94,54 +95,55 @@ fn is_from_here(method: &Method, headers: &HeaderMap) -> bool {
     *method == Method::POST && site && origin.strip_prefix("https://") == Some(host)
 }
 
-/// Who asks for a page; whoever is not signed in is sent to sign in.
-///
-/// # Errors
-/// The answer instead of the page.
-pub async fn visitor(
-    portal: &Portal,
-    headers: &HeaderMap,
-    (uri, from): (&Uri, From),
-) -> Result<Visitor, Box<Response>> {
-    let lang = Lang::of(headers);
-    let now = Timestamp::now();
-    let token = cookie(headers, COOKIE).and_then(Token::from_cookie);
-    let found = match &token {
-        Some(token) => portal.people.session(token, portal.ends, now).await,
-        None => Ok(None),
-    };
-    match (found, token) {
-        (Ok(Some((account, session))), Some(token)) => {
-            let standing = Standing::Person { role: account.role, agency: account.agency.clone() };
-            let address = from.0.to_string();
-            let actor =
-                Actor { name: account.name.clone(), standing, address: Some(address.clone()) };
-            let form_token = token.form_token();
-            let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-            Ok(Visitor { account, session, form_token, lang, actor, address, path })
+/// Who asks for a page, as its handler takes them; whoever is not signed in is sent to sign in.
+impl FromRequestParts<Portal> for Visitor {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, portal: &Portal) -> Result<Self, Response> {
+        let from = parts.extensions.get::<From>().copied().unwrap_or(nowhere());
+        let (headers, lang) = (&parts.headers, Lang::of(&parts.headers));
+        let token = cookie(headers, COOKIE).and_then(Token::from_cookie);
+        let found = match &token {
+            Some(token) => portal.people.session(token, portal.ends, Timestamp::now()).await,
+            None => Ok(None),
+        };
+        match (found, token) {
+            (Ok(Some((account, session))), Some(token)) => {
+                let standing =
+                    Standing::Person { role: account.role, agency: account.agency.clone() };
+                let address = from.0.to_string();
+                let actor =
+                    Actor { name: account.name.clone(), standing, address: Some(address.clone()) };
+                let form_token = token.form_token();
+                let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+                Ok(Self { account, session, form_token, lang, actor, address, path })
+            }
+            (Ok(_), _) => Err(Redirect::to("/login").into_response()),
+            (Err(fault), _) => Err(failed(lang, &fault)),
         }
-        (Ok(_), _) => Err(Box::new(Redirect::to("/login").into_response())),
-        (Err(fault), _) => Err(Box::new(failed(lang, &fault))),
     }
 }
 
-/// Who sends a form, and what is in it.
-///
-/// # Errors
-/// The answer instead.
-pub async fn sender(portal: &Portal, request: Request) -> Result<(Visitor, Fields), Box<Response>> {
-    let (parts, body) = request.into_parts();
-    let from = parts.extensions.get::<From>().copied().unwrap_or(nowhere());
-    let visitor = visitor(portal, &parts.headers, (&parts.uri, from)).await?;
-    let fields = Fields::of_body(body).await;
-    match fields {
-        Some(fields) if fields.get("form") == visitor.form_token => Ok((visitor, fields)),
-        Some(_) | None => {
-            let text = visitor.lang.say(
-                "Biểu mẫu đã cũ: hãy mở lại trang và thử lại.",
-                "The form is out of date: open the page again and try once more.",
-            );
-            Err(Box::new(frame::message(visitor.lang, StatusCode::FORBIDDEN, text)))
+/// Who sends a form, and what is in it, as its handler takes them; a form of another session or page
+/// is refused.
+#[derive(Debug)]
+pub struct Sent(pub Visitor, pub Fields);
+
+impl FromRequest<Portal> for Sent {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, portal: &Portal) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let visitor = Visitor::from_request_parts(&mut parts, portal).await?;
+        match Fields::of_body(body).await {
+            Some(fields) if fields.get("form") == visitor.form_token => Ok(Self(visitor, fields)),
+            Some(_) | None => {
+                let text = visitor.lang.say(
+                    "Biểu mẫu đã cũ: hãy mở lại trang và thử lại.",
+                    "The form is out of date: open the page again and try once more.",
+                );
+                Err(frame::message(visitor.lang, StatusCode::FORBIDDEN, text))
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 
 use super::form::Fields;
-use super::guard::{COOKIE, failed, nowhere, sender};
+use super::guard::{COOKIE, Sent, failed, nowhere};
 use super::words::Lang;
 use super::{From, Portal, frame};
 use crate::accounts::login::{Tried, Typed};
@@ -53,11 +53,7 @@ pub(super) async fn sign_in(State(portal): State<Portal>, request: Request) -> R
 }
 
 /// `POST /logout`.
-pub(super) async fn sign_out(State(portal): State<Portal>, request: Request) -> Response {
-    let (visitor, _) = match sender(&portal, request).await {
-        Ok(sent) => sent,
-        Err(answer) => return *answer,
-    };
+pub(super) async fn sign_out(State(portal): State<Portal>, Sent(visitor, _): Sent) -> Response {
     let ended =
         portal.people.end(&visitor.account, visitor.session.session, &visitor.address).await;
     match ended {

@@ -1,28 +1,17 @@
 //! The own account: who one is, which sessions are open, and "I lost my account" (CB-08).
 
-use axum::Extension;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Uri};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 use phusa_protocol::ids::AgencyId;
 
-use super::guard::{Visitor, failed, sender, visitor};
+use super::guard::{Sent, Visitor, failed};
 use super::login::signed_out;
-use super::{From, Portal, frame};
+use super::{Portal, frame};
 use crate::accounts::session::Session;
 
 /// `GET /own`.
-pub(super) async fn show(
-    State(portal): State<Portal>,
-    Extension(from): Extension<From>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Response {
-    let visitor = match visitor(&portal, &headers, (&uri, from)).await {
-        Ok(visitor) => visitor,
-        Err(answer) => return *answer,
-    };
+pub(super) async fn show(State(portal): State<Portal>, visitor: Visitor) -> Response {
     match portal.people.sessions(&visitor.account).await {
         Ok(sessions) => page(&visitor, &sessions),
         Err(fault) => failed(visitor.lang, &fault),
@@ -30,11 +19,7 @@ pub(super) async fn show(
 }
 
 /// `POST /own/end`: ends one session, maybe this one.
-pub(super) async fn end(State(portal): State<Portal>, request: Request) -> Response {
-    let (visitor, fields) = match sender(&portal, request).await {
-        Ok(sent) => sent,
-        Err(answer) => return *answer,
-    };
+pub(super) async fn end(State(portal): State<Portal>, Sent(visitor, fields): Sent) -> Response {
     let session = fields.get("session").parse().unwrap_or(0);
     match portal.people.end(&visitor.account, session, &visitor.address).await {
         Ok(()) => Redirect::to("/own").into_response(),
@@ -43,11 +28,7 @@ pub(super) async fn end(State(portal): State<Portal>, request: Request) -> Respo
 }
 
 /// `POST /own/lost`: locks the account and ends every session.
-pub(super) async fn lost(State(portal): State<Portal>, request: Request) -> Response {
-    let (visitor, _) = match sender(&portal, request).await {
-        Ok(sent) => sent,
-        Err(answer) => return *answer,
-    };
+pub(super) async fn lost(State(portal): State<Portal>, Sent(visitor, _): Sent) -> Response {
     match portal.people.lost(&visitor.account, &visitor.address).await {
         Ok(_) => signed_out(),
         Err(fault) => failed(visitor.lang, &fault),
