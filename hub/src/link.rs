@@ -10,16 +10,12 @@ mod session;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::AgentId;
-use phusa_protocol::network::Network;
 use phusa_protocol::orders::SignedOrders;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,6 +26,7 @@ use crate::SECURITY;
 use crate::config::plan::Plan;
 use crate::config::register::Register;
 use crate::ingest::check::admit;
+use crate::listen::gate::{Entrant, Gate};
 use crate::listen::{HANDSHAKE_MAX, handshake_failed, part, peer_of, tls_config};
 use crate::views::metrics::Metrics;
 use crate::warehouse::Warehouse;
@@ -41,15 +38,10 @@ const SESSIONS_MAX: usize = 2_048;
 /// turn it is not is not read from.
 const STORING_MAX: usize = 2;
 
-/// How long to pause after the operating system refused a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// The port of the link.
 pub struct Port {
-    tcp: TcpListener,
+    gate: Gate,
     tls: TlsAcceptor,
-    allowed: Vec<Network>,
-    permits: Arc<Semaphore>,
     shared: Shared,
 }
 
@@ -69,7 +61,7 @@ pub type Wanted = Arc<BTreeMap<AgentId, SignedOrders>>;
 
 impl std::fmt::Debug for Port {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Port").field("tcp", &self.tcp).finish_non_exhaustive()
+        f.debug_struct("Port").field("gate", &self.gate).finish_non_exhaustive()
     }
 }
 
@@ -115,10 +107,8 @@ impl Port {
         let mut tls = tls_config(plan)?;
         // Stock clients of MQTT name no protocol in TLS.
         tls.alpn_protocols.clear();
-        let tcp = TcpListener::bind(listen).await.map_err(|error| {
-            let what = format!("cannot listen on {listen}, `listen` of [link]");
-            Fault::because(Code::ConfigInvalid, what, error)
-        })?;
+        let door = (listen, "the link");
+        let gate = Gate::open(door, &plan.allowed_networks, SESSIONS_MAX).await?;
         let shared = Shared {
             warehouse: warehouse.clone(),
             register,
@@ -127,57 +117,20 @@ impl Port {
             sessions: Sessions::default(),
             orders,
         };
-        Ok(Some(Self {
-            tcp,
-            tls: TlsAcceptor::from(Arc::new(tls)),
-            allowed: plan.allowed_networks.clone(),
-            permits: Arc::new(Semaphore::new(SESSIONS_MAX)),
-            shared,
-        }))
+        Ok(Some(Self { gate, tls: TlsAcceptor::from(Arc::new(tls)), shared }))
     }
 
     /// Accepts until `stop`.
     pub async fn run(self, tasks: TaskTracker, stop: CancellationToken) {
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = self.tcp.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, address)) => self.let_in((stream, address), &tasks, &stop),
-                Err(error) => {
-                    warn!(%error, "Cannot accept a connection of the link: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
+        while let Some(entrant) = self.gate.next(&stop).await {
+            let (tls, shared) = (self.tls.clone(), self.shared.clone());
+            tasks.spawn(serve(entrant, tls, shared, stop.clone()));
         }
-    }
-
-    fn let_in(
-        &self,
-        (stream, address): (TcpStream, SocketAddr),
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) {
-        if !self.allowed.iter().any(|network| network.contains(address.ip())) {
-            let code = Code::NetworkNotAllowed;
-            warn!(%code, %address, "Closed a connection from {address}, outside allowed_networks");
-            return;
-        }
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            warn!(%address, "Closed a connection from {address}: {SESSIONS_MAX} are open");
-            return;
-        };
-        let (tls, shared, stop) = (self.tls.clone(), self.shared.clone(), stop.clone());
-        tasks.spawn(async move {
-            let _permit: OwnedSemaphorePermit = permit;
-            serve((stream, address), tls, shared, stop).await;
-        });
     }
 }
 
 async fn serve(
-    (stream, address): (TcpStream, SocketAddr),
+    Entrant { stream, address, place: _place }: Entrant,
     tls: TlsAcceptor,
     shared: Shared,
     stop: CancellationToken,

@@ -8,6 +8,7 @@
 //! A connection is cut where it stands when its agent is suspended, revoked or locked, and when its
 //! certificate ends.
 
+pub(crate) mod gate;
 pub mod enrol;
 pub mod https;
 pub mod log;
@@ -32,14 +33,15 @@ use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use self::gate::{Entrant, Gate};
 use crate::SECURITY;
 use crate::config::plan::Plan;
 use crate::config::register::Register;
@@ -47,7 +49,6 @@ use crate::ingest::Caller;
 use crate::ingest::check::admit;
 use crate::views::metrics::Metrics;
 use identity::{NoIdentity, Shown};
-use phusa_protocol::network::Network;
 use phusa_protocol::time::Timestamp;
 
 /// Connections at once: a thousand agents with a window each.
@@ -71,9 +72,6 @@ const PARTING_MAX: (Duration, u64) = (Duration::from_secs(1), 64 * 1024);
 /// How long a connection may be idle or dribble a request's head. Longer than agents keep an idle
 /// connection (90 s), so that it is the agent that closes.
 const HEAD_MAX: Duration = Duration::from_secs(120);
-
-/// How long to pause after the operating system refused a connection (no file handles left).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
@@ -101,10 +99,8 @@ impl Peer {
 
 /// The port agents connect to.
 pub struct Listener {
-    tcp: TcpListener,
+    gate: Gate,
     tls: TlsAcceptor,
-    allowed: Vec<Network>,
-    permits: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
     register: watch::Receiver<Arc<Register>>,
     metrics: Metrics,
@@ -112,20 +108,18 @@ pub struct Listener {
 
 impl std::fmt::Debug for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listener").field("tcp", &self.tcp).finish_non_exhaustive()
+        f.debug_struct("Listener").field("gate", &self.gate).finish_non_exhaustive()
     }
 }
 
 /// One accepted connection before its handshake.
 struct Connection {
-    stream: TcpStream,
-    address: SocketAddr,
+    entrant: Entrant,
     tls: TlsAcceptor,
     router: Router,
     strangers: Arc<Semaphore>,
     register: watch::Receiver<Arc<Register>>,
     metrics: Metrics,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Listener {
@@ -139,13 +133,10 @@ impl Listener {
         metrics: Metrics,
     ) -> Result<Self, Fault> {
         let tls = TlsAcceptor::from(Arc::new(tls_config(plan)?));
-        let tcp = TcpListener::bind(plan.listen).await.map_err(|error| {
-            Fault::because(Code::ConfigInvalid, format!("cannot listen on {}", plan.listen), error)
-        })?;
-        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let door = (plan.listen, "agents");
+        let gate = Gate::open(door, &plan.allowed_networks, CONNECTIONS_MAX).await?;
         let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
-        let allowed = plan.allowed_networks.clone();
-        Ok(Self { tcp, tls, allowed, permits, strangers, register, metrics })
+        Ok(Self { gate, tls, strangers, register, metrics })
     }
 
     /// The address it listens on.
@@ -153,67 +144,34 @@ impl Listener {
     /// # Errors
     /// When the operating system does not say.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.tcp.local_addr()
+        self.gate.address()
     }
 
     /// Accepts until `stop`; open connections then finish the request they are in.
     pub async fn run(self, router: Router, tasks: TaskTracker, stop: CancellationToken) {
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = self.tcp.accept() => accepted,
+        while let Some(entrant) = self.gate.next(&stop).await {
+            let connection = Connection {
+                entrant,
+                tls: self.tls.clone(),
+                router: router.clone(),
+                strangers: Arc::clone(&self.strangers),
+                register: self.register.clone(),
+                metrics: self.metrics.clone(),
             };
-            match accepted {
-                Ok((stream, address)) => {
-                    if let Some(connection) = self.let_in(stream, address, &router) {
-                        tasks.spawn(connection.serve(stop.clone()));
-                    }
-                }
-                Err(error) => {
-                    warn!(%error, "Cannot accept a connection: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
+            tasks.spawn(connection.serve(stop.clone()));
         }
-    }
-
-    fn let_in(
-        &self,
-        stream: TcpStream,
-        address: SocketAddr,
-        router: &Router,
-    ) -> Option<Connection> {
-        if !self.allowed.iter().any(|network| network.contains(address.ip())) {
-            let code = Code::NetworkNotAllowed;
-            warn!(target: SECURITY, %code, %address, "Closed a connection from {address}, outside allowed_networks");
-            return None;
-        }
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            warn!(target: SECURITY, %address, "Closed a connection from {address}: {CONNECTIONS_MAX} are open");
-            return None;
-        };
-        Some(Connection {
-            stream,
-            address,
-            tls: self.tls.clone(),
-            router: router.clone(),
-            strangers: Arc::clone(&self.strangers),
-            register: self.register.clone(),
-            metrics: self.metrics.clone(),
-            _permit: permit,
-        })
     }
 }
 
 impl Connection {
     async fn serve(self, stop: CancellationToken) {
         // Batches are large, receipts small: neither wants to wait for the other's segment.
-        if let Err(error) = self.stream.set_nodelay(true) {
+        let Entrant { stream, address, place: _place } = self.entrant;
+        if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "TCP_NODELAY was refused");
         }
-        let handshake = self.tls.accept(self.stream).into_fallible();
+        let handshake = self.tls.accept(stream).into_fallible();
         let handshake = tokio::time::timeout(HANDSHAKE_MAX, handshake);
-        let address = self.address;
         let stream = tokio::select! {
             () = stop.cancelled() => return,
             handshake = handshake => match handshake {

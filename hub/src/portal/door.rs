@@ -1,6 +1,5 @@
 //! Lets browsers in: from the networks that are named, by TLS 1.3, bounded in number and time.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,20 +8,19 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use phusa_protocol::fault::{Code, Fault};
-use phusa_protocol::network::Network;
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::From;
 use crate::config::plan::portal::PortalPlan;
+use crate::listen::gate::{Entrant, Gate};
 
 /// Connections at once: a browser opens a handful.
 const CONNECTIONS_MAX: usize = 512;
@@ -36,20 +34,15 @@ const HEAD_MAX: Duration = Duration::from_secs(30);
 /// A connection is closed after so long, whatever it does: no page takes longer.
 const CONNECTION_MAX: Duration = Duration::from_secs(600);
 
-/// Pause after the operating system refused a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// The port people's browsers connect to.
 pub struct Door {
-    tcp: TcpListener,
+    gate: Gate,
     tls: TlsAcceptor,
-    allowed: Vec<Network>,
-    permits: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Door {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Door").field("tcp", &self.tcp).finish_non_exhaustive()
+        f.debug_struct("Door").field("gate", &self.gate).finish_non_exhaustive()
     }
 }
 
@@ -60,53 +53,23 @@ impl Door {
     /// When certificate or key is none, or the port is taken.
     pub async fn open(plan: &PortalPlan) -> Result<Self, Fault> {
         let tls = TlsAcceptor::from(Arc::new(tls_config(plan)?));
-        let tcp = TcpListener::bind(plan.listen).await.map_err(|error| {
-            Fault::because(Code::ConfigInvalid, format!("cannot listen on {}", plan.listen), error)
-        })?;
-        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Ok(Self { tcp, tls, allowed: plan.allowed_networks.clone(), permits })
+        let door = (plan.listen, "people");
+        let gate = Gate::open(door, &plan.allowed_networks, CONNECTIONS_MAX).await?;
+        Ok(Self { gate, tls })
     }
 
     /// Accepts until `stop`; requests under way are finished.
     pub async fn run(self, router: Router, tasks: TaskTracker, stop: CancellationToken) {
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = self.tcp.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, address)) => self.let_in(stream, address, (&router, &tasks, &stop)),
-                Err(error) => {
-                    warn!(%error, "Cannot accept a connection: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+        while let Some(Entrant { stream, address, place }) = self.gate.next(&stop).await {
+            let router = router.clone().layer(Extension(From(address.ip())));
+            let serving = serve(self.tls.clone(), stream, router, stop.clone());
+            tasks.spawn(async move {
+                let _place = place;
+                if tokio::time::timeout(CONNECTION_MAX, serving).await.is_err() {
+                    debug!("A person's connection was closed after {CONNECTION_MAX:?}");
                 }
-            }
+            });
         }
-    }
-
-    fn let_in(
-        &self,
-        stream: TcpStream,
-        address: SocketAddr,
-        (router, tasks, stop): (&Router, &TaskTracker, &CancellationToken),
-    ) {
-        if !self.allowed.iter().any(|network| network.contains(address.ip())) {
-            let code = Code::NetworkNotAllowed;
-            warn!(target: crate::SECURITY, %code, %address, "Closed a person's connection from {address}");
-            return;
-        }
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            warn!(target: crate::SECURITY, %address, "Closed a person's connection: {CONNECTIONS_MAX} are open");
-            return;
-        };
-        let router = router.clone().layer(Extension(From(address.ip())));
-        let serving = serve(self.tls.clone(), stream, router, stop.clone());
-        tasks.spawn(async move {
-            let _permit: OwnedSemaphorePermit = permit;
-            if tokio::time::timeout(CONNECTION_MAX, serving).await.is_err() {
-                debug!("A person's connection was closed after {CONNECTION_MAX:?}");
-            }
-        });
     }
 }
 
