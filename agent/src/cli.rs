@@ -1,5 +1,5 @@
 //! Commands of the agent: enrol, check, probe, preview, doctor, describe, propose, contract, wizard, run,
-//! status, verify, spool, ledger, version.
+//! status, verify, spool, ledger, update, self-test, version.
 //!
 //! What people see is Vietnamese with English beside it; `--json` is for programs. Exit codes: 0 as
 //! it should be, 1 a fault, 2 wrong arguments.
@@ -32,6 +32,7 @@ mod draft;
 mod propose;
 mod wizard;
 mod ledger;
+mod update;
 
 /// Tác tử Phù Sa đứng cạnh cơ sở dữ liệu của cơ quan · the agent beside an agency's database.
 #[derive(Debug, Parser)]
@@ -116,6 +117,11 @@ enum Command {
     /// Sổ của cơ quan: biên nhận và bằng chứng của những gì đã rời đi · the agency's ledger: receipts and proofs.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// Cập nhật chương trình: bộ cập nhật, tình trạng, đồng ý · updates of the program.
+    #[command(subcommand)]
+    Update(update::UpdateCommand),
+    /// Tự kiểm tra: chương trình này có làm việc được ở đây không · whether this program can work here.
+    SelfTest,
     /// Phiên bản · version.
     Version,
 }
@@ -195,8 +201,17 @@ impl Cli {
             let plan = Plan::load_without_datasets(&self.config)?;
             return contract::run(&plan, command).await.map_err(|fault| vec![fault]);
         }
-        let plan = Arc::new(Plan::load(&self.config)?);
         let one = |fault| vec![fault];
+        if let Command::Update(command) = self.command {
+            return match update::without_plan(command).await {
+                Ok(ended) => ended.map_err(one),
+                Err(other) => {
+                    let plan = Plan::load_without_datasets(&self.config)?;
+                    update::run(&plan, &other).map_err(one)
+                }
+            };
+        }
+        let plan = Arc::new(Plan::load(&self.config)?);
         match self.command {
             Command::Probe { json } => offers::probe(&plan, json).await.map_err(one),
             Command::Check { offline, no_rows } => {
@@ -219,7 +234,9 @@ impl Cli {
             }
             Command::Spool { json } => report::spool(&plan, json).map_err(one),
             Command::Ledger(command) => ledger::run(&plan, command).map_err(one),
+            Command::SelfTest => update::self_test(&plan).await.map_err(one),
             Command::Contract(_)
+            | Command::Update(_)
             | Command::Enrol(_)
             | Command::Propose { .. }
             | Command::Wizard(_)

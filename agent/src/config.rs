@@ -51,6 +51,8 @@ pub struct AgentFile {
     /// When source and warehouse are compared by themselves. Default: every key's own.
     #[serde(default)]
     pub verify: VerifyFile,
+    /// Whether and how the program is exchanged for what the hub assigns. Default: it is not.
+    pub update: Option<UpdateFile>,
 }
 
 impl AgentFile {
@@ -331,6 +333,66 @@ impl Default for VerifyFile {
     fn default() -> Self {
         Self { every: seconds(7 * 86_400), repair: true }
     }
+}
+
+/// Section `[update]`: the program exchanges itself for a release that people signed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateFile {
+    /// The root of trust of releases, as the hub's people handed it over: TUF's `root.json`. Required.
+    /// Example `"release-root.json"`.
+    pub root_file: String,
+    /// Folder of the slots, which belongs to the updater and not to the agent. Default
+    /// `"/var/lib/phusa-update"`.
+    #[serde(default = "UpdateFile::slots_dir")]
+    pub slots_dir: String,
+    /// Folder in which a download and the agent's signs of life lie for the updater. Default
+    /// `"/var/lib/phusa-incoming"`.
+    #[serde(default = "UpdateFile::incoming_dir")]
+    pub incoming_dir: String,
+    /// `"auto"` installs what is assigned, within `allowed_hours`; `"ask"` waits for
+    /// `phusa-agent update accept`. Default `"auto"`.
+    #[serde(default)]
+    pub mode: UpdateMode,
+    /// Stretches of the day, by Vietnam's clock, in which a release is fetched and installed. Default
+    /// `[]`, always. Example `["22:00-05:00"]`.
+    #[serde(default)]
+    pub allowed_hours: Vec<Spanned<String>>,
+    /// How often the hub is asked what is assigned, `1s` to `1d`. Default `"15m"`.
+    #[serde(default = "UpdateFile::check_every")]
+    pub check_every: Spanned<Span>,
+    /// Bytes a second that a download takes at most, at least `16KiB`. Default `"1MiB"`.
+    #[serde(default = "UpdateFile::rate_max")]
+    pub rate_max: Spanned<ByteSize>,
+}
+
+impl UpdateFile {
+    fn slots_dir() -> String {
+        "/var/lib/phusa-update".to_owned()
+    }
+
+    fn incoming_dir() -> String {
+        "/var/lib/phusa-incoming".to_owned()
+    }
+
+    fn check_every() -> Spanned<Span> {
+        seconds(900)
+    }
+
+    fn rate_max() -> Spanned<ByteSize> {
+        Spanned::new(0..0, ByteSize::mib(1))
+    }
+}
+
+/// Who decides when a release is installed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UpdateMode {
+    /// The hub's assignment, within the hours that the agency allows.
+    #[default]
+    Auto,
+    /// A person at the agency.
+    Ask,
 }
 
 /// One file of `datasets/`: what is shared of one table. A column that it does not name is not

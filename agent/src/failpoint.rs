@@ -29,10 +29,24 @@ pub enum Failpoint {
     AfterSpoolDelete,
     /// A new epoch's folder exists and nothing else of it.
     AfterEpochOpened,
+    /// A release was written into its slot, which has not got its name yet.
+    AfterSlotWritten,
+    /// A slot has its name; the folder is not yet synced.
+    AfterSlotNamed,
+    /// It is written down that a release is tried; the link has not been exchanged.
+    AfterTrialNoted,
+    /// The new link exists beside the old one.
+    BeforeFlip,
+    /// The link was exchanged; the folder is not yet synced.
+    AfterFlip,
+    /// It is written down that a release was taken back; the link has not been exchanged.
+    AfterReturnNoted,
+    /// It is written down that a release stays; old slots are still there.
+    AfterCommitNoted,
 }
 
 impl Failpoint {
-    /// Every point, in the order a row passes them.
+    /// Every point that a row passes, in its order.
     pub const ALL: [Self; 10] = [
         Self::AfterEpochOpened,
         Self::AfterSlotCreated,
@@ -44,6 +58,17 @@ impl Failpoint {
         Self::AfterReceipt,
         Self::AfterReceiptRecorded,
         Self::AfterSpoolDelete,
+    ];
+
+    /// Every point of an update, in its order.
+    pub const UPDATE: [Self; 7] = [
+        Self::AfterSlotWritten,
+        Self::AfterSlotNamed,
+        Self::AfterTrialNoted,
+        Self::BeforeFlip,
+        Self::AfterFlip,
+        Self::AfterReturnNoted,
+        Self::AfterCommitNoted,
     ];
 
     /// The name in `PHUSA_FAILPOINT`.
@@ -60,6 +85,13 @@ impl Failpoint {
             Self::AfterReceiptRecorded => "after_receipt_recorded",
             Self::AfterSpoolDelete => "after_spool_delete",
             Self::AfterEpochOpened => "after_epoch_opened",
+            Self::AfterSlotWritten => "after_slot_written",
+            Self::AfterSlotNamed => "after_slot_named",
+            Self::AfterTrialNoted => "after_trial_noted",
+            Self::BeforeFlip => "before_flip",
+            Self::AfterFlip => "after_flip",
+            Self::AfterReturnNoted => "after_return_noted",
+            Self::AfterCommitNoted => "after_commit_noted",
         }
     }
 

@@ -16,6 +16,7 @@ pub mod accord;
 pub mod orders;
 pub mod transport;
 pub mod status;
+pub mod update;
 pub mod link;
 pub mod witness;
 pub mod pipeline;

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use phusa_protocol::fault::Fault;
 use phusa_protocol::keys::SigningKey;
+use phusa_protocol::release::UpdateReport;
 use phusa_protocol::time::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,7 @@ use crate::spool::Spool;
 use crate::status::{self, AgentStatus, LogStatus};
 use crate::transport::https::Hub;
 use crate::transport::renew::IdentityStatus;
+use crate::update::worker::Worker;
 use crate::witness::{self, Witness};
 
 /// Runs every dataset of the plan until `stop` is cancelled.
@@ -84,9 +86,17 @@ pub async fn run<S: Source>(
     tasks.spawn(rounds.run());
     let (renewer, identity_seen) = wiring::renewer(&plan, Arc::clone(&hub));
     tasks.spawn(renewer.run(stop.child_token()));
-    let (witness, log_seen) = witness(&plan, hub, signing_key, &tasks)?;
+    let (witness, log_seen) = witness(&plan, Arc::clone(&hub), signing_key, &tasks)?;
     tasks.spawn(witness.watch(stop.child_token()));
-    let snapshot = snapshot(&plan, &spool, &shown, (log_seen, identity_seen));
+    let (show_update, update_seen) = watch::channel(None);
+    let seen = (log_seen, identity_seen, update_seen);
+    let snapshot = snapshot(&plan, &spool, &shown, seen);
+    if let Some(update) = plan.update.clone() {
+        let own = (plan.agent.clone(), update, plan.file.clone());
+        let worker = Worker::new(own, Arc::clone(&hub), Arc::clone(&snapshot), show_update)?;
+        tasks.spawn(worker.run(stop.clone()));
+    }
+    tasks.spawn(crate::service::watchdog(stop.child_token()));
     let link = Link {
         files: wiring::identity_files(&plan),
         plan: Arc::clone(&plan),
@@ -112,9 +122,10 @@ fn snapshot(
     plan: &Arc<Plan>,
     spool: &Spool,
     shown: &[watch::Receiver<Shown>],
-    (log_seen, identity_seen): (
+    (log_seen, identity_seen, update_seen): (
         watch::Receiver<LogStatus>,
         watch::Receiver<Option<IdentityStatus>>,
+        watch::Receiver<Option<UpdateReport>>,
     ),
 ) -> Snapshot {
     let (plan, spool, shown) = (Arc::clone(plan), spool.clone(), shown.to_vec());
@@ -129,6 +140,7 @@ fn snapshot(
         datasets: shown.iter().map(|seen| seen.borrow().status()).collect(),
         log: Some(log_seen.borrow().clone()),
         identity: identity_seen.borrow().clone(),
+        update: update_seen.borrow().clone(),
     })
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::{AgentId, DatasetId};
+use phusa_protocol::release::UpdateReport;
 use phusa_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
@@ -120,6 +121,9 @@ pub struct AgentStatus {
     /// The agent's certificate, where it renews it by itself.
     #[serde(default)]
     pub identity: Option<IdentityStatus>,
+    /// How far an update of the program is, where it takes any.
+    #[serde(default)]
+    pub update: Option<UpdateReport>,
 }
 
 /// The hub's transfer log, as this agent sees it.

@@ -10,6 +10,7 @@ pub mod https;
 pub mod enrol;
 pub mod renew;
 pub mod log;
+pub mod release;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Commands: serve, check, migrate, account, contract, incident, category, backup, restore, log, fleet,
-//! warehouse, verify, ca, enrol, agent, dev-certs, version.
+//! warehouse, verify, ca, enrol, agent, release, rollout, dev-certs, version.
 //!
 //! Exit codes are decided here and nowhere else: 0 done, 1 a person must act, 2 wrong arguments,
 //! 70 a bug, 75 worth trying again, 78 wrong configuration.
@@ -14,6 +14,8 @@ mod enrol;
 mod fleet;
 mod incident;
 mod log;
+mod release;
+mod rollout;
 mod warehouse;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -91,6 +93,12 @@ enum Command {
     /// One-time codes with which agents get their certificates.
     #[command(subcommand)]
     Enrol(enrol::EnrolCommand),
+    /// Programs for agents: who signs them, what is signed, when it ends.
+    #[command(subcommand)]
+    Release(release::ReleaseCommand),
+    /// A release ring after ring, and when agencies may be updated.
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
     /// Agents and whether they may speak.
     #[command(subcommand)]
     Agent(agent::AgentCommand),
@@ -202,6 +210,8 @@ async fn execute(cli: Cli, tapped: Tapped) -> Result<(), Vec<Fault>> {
         Command::Ca(command) => one(ca::run(command)),
         Command::Enrol(command) => enrol::run(&config, command).await,
         Command::Agent(command) => agent::run(&config, command).await,
+        Command::Release(command) => release::run(&config, command).await,
+        Command::Rollout(command) => rollout::run(&config, command).await,
         Command::DevCerts(wanted) => one(dev_certs(wanted)),
         Command::Version => one(print(&format!("phusa-hub {}", crate::VERSION))),
     }

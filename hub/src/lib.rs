@@ -16,6 +16,7 @@ pub mod admission;
 pub mod category;
 pub mod catalog;
 pub mod fleet;
+pub mod release;
 pub mod accounts;
 pub mod views;
 pub mod siem;

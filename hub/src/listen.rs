@@ -12,6 +12,7 @@ pub(crate) mod gate;
 pub mod enrol;
 pub mod https;
 pub mod log;
+pub mod release;
 pub mod identity;
 
 use std::net::SocketAddr;

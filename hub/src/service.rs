@@ -41,8 +41,10 @@ use crate::ingest::{Ingest, Parts};
 use crate::keeping::Terms;
 use crate::keeping::files::Sources;
 use crate::keeping::schedule::Schedule;
-use crate::listen::{Listener, enrol, https, log};
+use crate::listen::{Listener, enrol, https, log, release as releases};
 use crate::portal::{self, Portal};
+use crate::release::assign::Assigner;
+use crate::release::store::Store;
 use crate::siem::forward::Forwarder;
 use crate::siem::tap::Tapped;
 use crate::stamping;
@@ -175,7 +177,7 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut given: Given) -> Result<
         policy: plan.log_policy.clone(),
         register: register_seen,
     };
-    let routes = routes(shown, admission);
+    let routes = routes(shown, admission, Store::new(&plan.state_dir));
     let accepting = connections.spawn(listener.run(routes, connections.clone(), stop.clone()));
     let people = pages.map(|(door, pages)| door.run(pages, connections.clone(), stop.clone()));
     drop(people.map(|people| connections.spawn(people)));
@@ -191,10 +193,17 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut given: Given) -> Result<
 }
 
 /// What agents ask for.
-fn routes(shown: log::Shown, admission: Arc<Admission>) -> Router {
+fn routes(shown: log::Shown, admission: Arc<Admission>, store: Store) -> Router {
     let ingest = Arc::clone(&shown.ingest);
-    let enrolling = enrol::router(Arc::clone(&ingest), admission);
-    https::router(ingest).merge(enrolling).merge(log::router(shown))
+    let enrolling = enrol::router(Arc::clone(&ingest), Arc::clone(&admission));
+    let key = admission.log.key().clone();
+    let served = releases::Served {
+        ingest: Arc::clone(&ingest),
+        store,
+        assigner: Assigner::new(shown.warehouse.clone(), key),
+    };
+    let own = https::router(ingest).merge(enrolling);
+    own.merge(log::router(shown)).merge(releases::router(served))
 }
 
 /// Waits for what is under way, for as long as it may take.

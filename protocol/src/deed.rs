@@ -44,6 +44,22 @@ pub enum Action {
     FleetResume,
     /// Asked an agent to read a dataset again.
     FleetReread,
+    /// Put signed releases into force.
+    ReleasePublish,
+    /// Began to roll a release out.
+    RolloutStart,
+    /// Held a rollout.
+    RolloutPause,
+    /// Let a rollout go on.
+    RolloutResume,
+    /// Let a rollout go on to its next ring.
+    RolloutPromote,
+    /// Had agents go back to an older release.
+    RolloutRevert,
+    /// Halted a rollout because a release was taken back somewhere.
+    RolloutHalt,
+    /// Announced when an agency's agents may be updated.
+    MaintenanceSet,
 }
 
 impl Action {
@@ -66,6 +82,14 @@ impl Action {
             Self::FleetPause => "fleet_pause",
             Self::FleetResume => "fleet_resume",
             Self::FleetReread => "fleet_reread",
+            Self::ReleasePublish => "release_publish",
+            Self::RolloutStart => "rollout_start",
+            Self::RolloutPause => "rollout_pause",
+            Self::RolloutResume => "rollout_resume",
+            Self::RolloutPromote => "rollout_promote",
+            Self::RolloutRevert => "rollout_revert",
+            Self::RolloutHalt => "rollout_halt",
+            Self::MaintenanceSet => "maintenance_set",
         }
     }
 }

@@ -181,6 +181,22 @@ pub enum Code {
     SiemUnreachable,
     /// The log's checkpoint was not timestamped, or not by whom it should be (RFC 3161).
     TimestampMissing,
+    /// The signatures under a release are not those of enough people.
+    ReleaseUntrusted,
+    /// What is said of releases is too old to be believed: somebody holds newer words back, or nobody signed in time.
+    ReleaseExpired,
+    /// What is said of releases is older than what this agent saw before, or than people still allow.
+    ReleaseOlder,
+    /// Parts of what is said of releases do not belong together.
+    ReleaseMixed,
+    /// A program did not arrive as it was signed, or far more arrived than was announced.
+    ReleaseDamaged,
+    /// The release wanted of this agent is not there, or is another program, or for another system.
+    ReleaseUnfit,
+    /// A step of an update did not work; the program that ran before runs on.
+    UpdateFailed,
+    /// A step of a release at the hub cannot be taken as asked.
+    ReleaseRefused,
     /// Something happened that should be impossible.
     Bug,
 }
@@ -292,7 +308,7 @@ impl Error for Fault {
 
 /// What is said of every code, in the order of [`Code`].
 #[rustfmt::skip] // one code a line, so that the catalogue reads as a table
-pub const CATALOGUE: [Words; 80] = [
+pub const CATALOGUE: [Words; 88] = [
     Words { code: Code::ConfigInvalid, name: "config_invalid", class: Class::Operator, meaning_vi: "Tệp cấu hình sai.", meaning_en: "A configuration file is wrong.", remedy_vi: "Sửa dòng được nêu rồi chạy lại `check`.", remedy_en: "Correct the line that is named and run `check` again." },
     Words { code: Code::SecretUnreadable, name: "secret_unreadable", class: Class::Operator, meaning_vi: "Không đọc được tệp mật khẩu, khóa hoặc chứng thư.", meaning_en: "A password, key or certificate file cannot be read.", remedy_vi: "Kiểm tra tệp có tồn tại, thuộc người dùng của dịch vụ và có quyền 0600.", remedy_en: "Check that the file exists, belongs to the service's user and has mode 0600." },
     Words { code: Code::ContractInvalid, name: "contract_invalid", class: Class::Operator, meaning_vi: "Tệp hợp đồng dữ liệu sai hoặc tự mâu thuẫn.", meaning_en: "A contract file is wrong or contradicts itself.", remedy_vi: "Sửa quy tắc được nêu; cơ quan và trung tâm phải giữ cùng một tệp.", remedy_en: "Correct the rule that is named; agency and hub must hold the same file." },
@@ -372,6 +388,14 @@ pub const CATALOGUE: [Words; 80] = [
     Words { code: Code::OrderRefused, name: "order_refused", class: Class::Operator, meaning_vi: "Yêu cầu gửi tới tác tử không hợp lệ, không phải của trung tâm, hoặc không làm được.", meaning_en: "An order for an agent is not one, not the hub's, or not possible.", remedy_vi: "Xem các yêu cầu bằng `phusa-hub fleet orders`; sửa điều được nêu.", remedy_en: "See the orders with `phusa-hub fleet orders`; correct what is named." },
     Words { code: Code::SiemUnreachable, name: "siem_unreachable", class: Class::Retry, meaning_vi: "Không gửi được nhật ký tới hệ thống giám sát an ninh (HU-31); các mục chờ, không mất mục nào.", meaning_en: "The collector of security events is not reached (HU-31); entries wait, none is lost.", remedy_vi: "Kiểm tra địa chỉ, chứng thư và đường mạng trong `[siem]` cùng máy thu; trung tâm tự thử lại và gửi tiếp từ chỗ dừng.", remedy_en: "Check the address, certificate and line named in `[siem]`, and the collector; the hub tries again by itself and goes on where it stopped." },
     Words { code: Code::TimestampMissing, name: "timestamp_missing", class: Class::Retry, meaning_vi: "Chưa có dấu thời gian cho điểm kiểm của nhật ký, hoặc câu trả lời không đúng là của tổ chức được tin cậy (RFC 3161).", meaning_en: "The log's checkpoint has no timestamp, or what came back is not one by the authority that is trusted (RFC 3161).", remedy_vi: "Kiểm tra `url` và `ca_file` trong `[timestamp]` cùng đường mạng; trung tâm tự thử lại, nhật ký vẫn chạy.", remedy_en: "Check `url` and `ca_file` in `[timestamp]`, and the line; the hub tries again by itself, and the log goes on." },
+    Words { code: Code::ReleaseUntrusted, name: "release_untrusted", class: Class::Operator, meaning_vi: "Bản phát hành không có đủ chữ ký hợp lệ của người có trách nhiệm.", meaning_en: "The signatures under a release are not those of enough people.", remedy_vi: "Không có gì được cài; tác tử chạy tiếp bản đang có. Đừng thử lại: báo trung tâm, đối chiếu `phusa-hub release expire-report` và tệp root.", remedy_en: "Nothing was installed; the agent goes on with what it runs. Do not try again: tell the hub, compare `phusa-hub release expire-report` and the root file." },
+    Words { code: Code::ReleaseExpired, name: "release_expired", class: Class::Operator, meaning_vi: "Thông tin phát hành đã quá hạn: có người giữ lại bản mới, hoặc chưa ai ký kịp.", meaning_en: "What is said of releases is too old to be believed: somebody holds newer words back, or nobody signed in time.", remedy_vi: "Tác tử chạy tiếp bản đang có. Ở trung tâm chạy `phusa-hub release expire-report` rồi ký phần đã hết hạn; kiểm tra đồng hồ máy.", remedy_en: "The agent goes on with what it runs. At the hub run `phusa-hub release expire-report` and sign what has expired; check the machine's clock." },
+    Words { code: Code::ReleaseOlder, name: "release_older", class: Class::Operator, meaning_vi: "Thông tin phát hành cũ hơn bản tác tử đã thấy, hoặc cũ hơn mức còn được phép.", meaning_en: "What is said of releases is older than what this agent saw before, or than people still allow.", remedy_vi: "Không có gì được cài. Nếu trung tâm vừa khôi phục từ bản sao, phát hành lại bằng `phusa-hub release publish`; nếu không, coi là tấn công và báo ngay.", remedy_en: "Nothing was installed. If the hub was just restored from a backup, publish again with `phusa-hub release publish`; otherwise hold it for an attack and report it." },
+    Words { code: Code::ReleaseMixed, name: "release_mixed", class: Class::Operator, meaning_vi: "Các phần của thông tin phát hành không khớp với nhau.", meaning_en: "Parts of what is said of releases do not belong together.", remedy_vi: "Không có gì được cài. Chạy `phusa-hub release publish` ở trung tâm để lập lại; nếu còn, kiểm tra ổ đĩa và mạng của trung tâm.", remedy_en: "Nothing was installed. Run `phusa-hub release publish` at the hub to write it anew; if it stays, check the hub's disk and network." },
+    Words { code: Code::ReleaseDamaged, name: "release_damaged", class: Class::Operator, meaning_vi: "Chương trình nhận được không đúng như đã ký, hoặc dài hơn mức đã báo.", meaning_en: "A program did not arrive as it was signed, or far more arrived than was announced.", remedy_vi: "Phần đã tải bị bỏ; tác tử thử lại lần sau. Nếu lặp lại, kiểm tra tệp ở trung tâm và đường truyền.", remedy_en: "What was fetched is thrown away and tried again next time. If it comes back, check the file at the hub and the line." },
+    Words { code: Code::ReleaseUnfit, name: "release_unfit", class: Class::Operator, meaning_vi: "Bản được giao không có, là chương trình khác, hoặc dành cho hệ máy khác.", meaning_en: "The release wanted of this agent is not there, or is another program, or for another system.", remedy_vi: "Kiểm tra bản đã giao bằng `phusa-hub rollout status`; phát hành đúng chương trình cho hệ máy này.", remedy_en: "Look at what was assigned with `phusa-hub rollout status`; publish the right program for this system." },
+    Words { code: Code::UpdateFailed, name: "update_failed", class: Class::Operator, meaning_vi: "Một bước cập nhật không thành; chương trình cũ chạy tiếp.", meaning_en: "A step of an update did not work; the program that ran before runs on.", remedy_vi: "Xem lý do ở trang Cập nhật hoặc `phusa-agent update status`; sửa rồi giao lại.", remedy_en: "See the reason on the page of updates or in `phusa-agent update status`; mend it and assign again." },
+    Words { code: Code::ReleaseRefused, name: "release_refused", class: Class::Operator, meaning_vi: "Không thực hiện được bước phát hành ở trung tâm như yêu cầu.", meaning_en: "A step of a release at the hub cannot be taken as asked.", remedy_vi: "Làm theo điều được nêu: đủ người ký, đúng tệp khóa, đúng thứ tự bước.", remedy_en: "Do as is named: enough people sign, with the right key files, in the right order." },
     Words { code: Code::Bug, name: "bug", class: Class::Bug, meaning_vi: "Đã xảy ra điều lẽ ra không thể.", meaning_en: "Something happened that should be impossible.", remedy_vi: "Hãy báo lại kèm các dòng nhật ký liên quan; chúng không chứa giá trị bản ghi.", remedy_en: "Report it with the log lines around it; they hold no row values." },
 ];
 

@@ -6,7 +6,7 @@
 //! who may speak at all ([`identity`]), who may send what next ([`hello`], [`delivery`]) and what is written down about it
 //! ([`receipt`], [`deed`], [`entry`]), how nobody can take that back ([`leaf`], [`tree`], [`tile`], [`note`],
 //! [`checkpoint`], [`policy`], [`evidence`], [`minutes`]), and how both ends prove that they hold the same
-//! ([`proof`]); what an agent says of itself ([`report`]) and what that means ([`verdict`]), what the hub wants of it ([`orders`]).
+//! ([`proof`]); which programs may run where ([`release`]), what an agent says of itself ([`report`]) and what that means ([`verdict`]), what the hub wants of it ([`orders`]).
 
 pub mod ids;
 pub mod time;
@@ -36,6 +36,7 @@ pub mod policy;
 pub mod evidence;
 pub mod minutes;
 pub mod proof;
+pub mod release;
 pub mod report;
 pub mod orders;
 pub mod verdict;

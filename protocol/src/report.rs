@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::fault::Code;
 use crate::ids::{AgentId, DatasetId};
+use crate::release::UpdateReport;
 use crate::time::Timestamp;
 
 /// The largest report that is taken, in bytes: two hundred datasets with room to spare.
@@ -185,6 +186,9 @@ pub struct Report {
     pub skew_ms: Option<i64>,
     /// Every dataset, by name.
     pub datasets: Vec<DatasetReport>,
+    /// How far it is with an update, where it takes any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateReport>,
 }
 
 /// Why bytes are no report.
@@ -255,7 +259,10 @@ impl Report {
         let of_dataset = |d: &DatasetReport| {
             is_plain(&d.position) && d.obstacle.as_ref().is_none_or(|o| is_plain(&o.code))
         };
-        if !is_plain(&report.version) || !report.datasets.iter().all(of_dataset) {
+        let of_update =
+            |u: &UpdateReport| u.why.iter().chain(&u.obstacle).all(|text| is_plain(text));
+        let is_good = report.update.iter().all(of_update) && report.datasets.iter().all(of_dataset);
+        if !is_plain(&report.version) || !is_good {
             return Err(BadReport::Text);
         }
         Ok(report)
@@ -329,6 +336,7 @@ mod tests {
             certificate: None,
             skew_ms: Some(3),
             datasets: vec![dataset("cong_dan.citizens")],
+            update: None,
         }
     }
 

@@ -25,3 +25,4 @@ pub mod sums;
 pub mod tsa;
 pub mod syslog;
 pub mod collector;
+pub mod releases;

@@ -10,6 +10,7 @@ mod place;
 mod lists;
 mod recipe;
 mod dataset;
+mod update;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,6 +29,7 @@ use toml::Spanned;
 use self::address::HubAddress;
 use self::dataset::Common;
 use self::place::Place;
+pub use self::update::UpdatePlan;
 use super::secret::SecretFile;
 use super::{
     AgentFile, BatchFile, Engine, GuardFile, HubFile, SourceFile, SpoolFile, TlsMode, VerifyFile,
@@ -42,6 +44,8 @@ use crate::source::guard::Hours;
 /// Everything a run needs, checked; all paths absolute or relative to the working folder.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// The file it was read from.
+    pub file: PathBuf,
     /// Who this agent is.
     pub agent: AgentId,
     /// Folder of spool, ledger, status socket and rejects.
@@ -60,6 +64,8 @@ pub struct Plan {
     pub guard: GuardPlan,
     /// When source and warehouse are compared by themselves.
     pub verify: VerifyPlan,
+    /// How the program is exchanged, where it is.
+    pub update: Option<UpdatePlan>,
     /// What is shared, in the order of the files' names.
     pub datasets: Vec<DatasetPlan>,
 }
@@ -227,7 +233,7 @@ impl Plan {
         let file: AgentFile =
             place::parse(path, &text, Code::ConfigInvalid).map_err(|fault| vec![fault])?;
         let place = Place::new(path, &text);
-        let mut check = Check { place, with_datasets, faults: Vec::new() };
+        let mut check = Check { file: path, place, with_datasets, faults: Vec::new() };
         let plan = check.agent(file);
         match plan {
             Some(plan) if check.faults.is_empty() => {
@@ -243,6 +249,7 @@ impl Plan {
 
 /// A walk through `agent.toml` that gathers what is wrong.
 struct Check<'a> {
+    file: &'a Path,
     place: Place<'a>,
     with_datasets: bool,
     faults: Vec<Fault>,
@@ -259,6 +266,7 @@ impl Check<'_> {
         let source = self.source(file.source, &folder);
         let guard = self.guard(&file.guard);
         let verify = self.verify(&file.verify);
+        let update = file.update.map(|part| self.update(part, &folder));
         let common = Common { row_bytes_max: batch.row_bytes_max, dialect: dialect(source.engine) };
         let datasets = self.datasets(&file.datasets_dir, &folder, common);
         let agent = AgentId::new(file.agency, file.agent.get_ref().as_str());
@@ -266,6 +274,7 @@ impl Check<'_> {
         let state_dir = folder.join(file.state_dir);
         let hub = hub?;
         Some(Plan {
+            file: self.file.to_owned(),
             agent,
             state_dir,
             allowed_networks,
@@ -275,6 +284,7 @@ impl Check<'_> {
             source,
             guard,
             verify,
+            update,
             datasets,
         })
     }

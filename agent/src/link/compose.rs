@@ -64,6 +64,7 @@ impl Composer {
                 .map(|leaf| CertificateReport { from: leaf.not_before, until: leaf.not_after }),
             skew_ms: skew(&status),
             datasets,
+            update: status.update,
         }
     }
 

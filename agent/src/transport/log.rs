@@ -86,7 +86,7 @@ impl Hub {
         }
     }
 
-    async fn look(&self, path: &str, what: &str) -> Result<Option<Vec<u8>>, Fault> {
+    pub(super) async fn look(&self, path: &str, what: &str) -> Result<Option<Vec<u8>>, Fault> {
         let (status, answer) =
             read(self.client().get(self.at(path, what)?).send().await, what).await?;
         match status {

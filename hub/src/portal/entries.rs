@@ -193,6 +193,14 @@ fn action_words(action: Action) -> (&'static str, &'static str) {
         Action::FleetPause => ("Tạm dừng gửi", "Pause deliveries"),
         Action::FleetResume => ("Rút lại yêu cầu", "Take an order back"),
         Action::FleetReread => ("Yêu cầu đọc lại", "Ask to read again"),
+        Action::ReleasePublish => ("Phát hành chương trình", "Publish a release"),
+        Action::RolloutStart => ("Bắt đầu đợt cập nhật", "Start a rollout"),
+        Action::RolloutPause => ("Tạm dừng đợt cập nhật", "Pause a rollout"),
+        Action::RolloutResume => ("Tiếp tục đợt cập nhật", "Resume a rollout"),
+        Action::RolloutPromote => ("Mở rộng đợt cập nhật", "Promote a rollout"),
+        Action::RolloutRevert => ("Lùi đợt cập nhật", "Revert a rollout"),
+        Action::RolloutHalt => ("Chặn đợt cập nhật", "Halt a rollout"),
+        Action::MaintenanceSet => ("Thông báo bảo trì", "Announce maintenance"),
     }
 }
 

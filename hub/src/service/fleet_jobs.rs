@@ -15,6 +15,10 @@ use crate::config::plan::Plan;
 use crate::config::register::Register;
 use crate::fleet::{health, orders};
 use crate::link::{Port, Wanted};
+use crate::release::online::{self, End};
+use crate::release::rollout;
+use crate::release::store::Store;
+use crate::transfers::publish::blocking;
 use crate::views::metrics::Metrics;
 
 /// How often is looked how agents are.
@@ -35,6 +39,7 @@ impl Jobs {
         let (wanted, wanted_seen) = watch::channel(Wanted::default());
         let both = (register.clone(), metrics.clone());
         let port = Port::open(plan, &self.warehouse, both, wanted_seen).await?;
+        self.start_rollouts(register.clone(), Store::new(&plan.state_dir), metrics.clone());
         self.start_fleet(register, metrics.clone());
         self.start_orders(wanted);
         Ok(port)
@@ -63,6 +68,36 @@ impl Jobs {
                     Ok(()) => said = None,
                     Err(fault) if said != Some(fault.code) => {
                         warn!(code = %fault.code, "How agents are is not known: {}", fault.chain());
+                        said = Some(fault.code);
+                    }
+                    Err(_) => {}
+                }
+            }
+        });
+    }
+
+    /// Rollouts brought on every few seconds; snapshot and timestamp of releases signed anew in time.
+    fn start_rollouts(
+        &self,
+        register: watch::Receiver<Arc<Register>>,
+        store: Store,
+        metrics: Metrics,
+    ) {
+        let (warehouse, log, stop) = (self.warehouse.clone(), self.log.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            let mut said = None;
+            while stop.run_until_cancelled(tokio::time::sleep(FLEET_EVERY)).await.is_some() {
+                let agents = register.borrow().keys().into_keys().collect();
+                let looked = async {
+                    let now = Timestamp::now();
+                    metrics.observe_releases(&kept(store.clone(), now).await?);
+                    let mut client = warehouse.client().await?;
+                    rollout::step(&mut client, &log, &agents, now).await
+                };
+                match looked.await {
+                    Ok(()) => said = None,
+                    Err(fault) if said != Some(fault.code) => {
+                        warn!(code = %fault.code, "Releases are not looked after: {}", fault.chain());
                         said = Some(fault.code);
                     }
                     Err(_) => {}
@@ -101,4 +136,16 @@ impl Jobs {
             }
         });
     }
+}
+
+/// Signs what is near its end; days that are left of each role.
+async fn kept(store: Store, now: Timestamp) -> Result<Vec<(String, u64)>, Fault> {
+    blocking(move || {
+        if online::renew(&store, now)? {
+            tracing::info!("Snapshot and timestamp of releases were signed anew");
+        }
+        let ends = online::ends(&store)?.unwrap_or_default();
+        Ok(ends.into_iter().map(|end: End| (end.role.clone(), end.days(now))).collect())
+    })
+    .await
 }

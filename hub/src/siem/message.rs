@@ -150,7 +150,7 @@ impl Event {
         let fields: Map<String, Value> = self
             .fields
             .iter()
-            .map(|(name, value)| ((*name).to_owned(), Value::from(bounded(value).as_ref())))
+            .map(|(name, value)| ((*name).to_owned(), Value::from(&*bounded(value))))
             .collect();
         let about = match self.about {
             About::Security => "security",

@@ -55,6 +55,7 @@ pub struct Metrics {
     connections: Gauge,
     timestamp_age: Gauge,
     fleet: Family<Labels<1>, Gauge>,
+    release_days: Family<Labels<1>, Gauge>,
     sessions: Gauge,
     reports: Family<Labels<1>, Counter>,
     siem_connected: Gauge,
@@ -86,6 +87,7 @@ impl Default for Metrics {
             connections: Gauge::default(),
             timestamp_age: Gauge::default(),
             fleet: Family::default(),
+            release_days: Family::default(),
             sessions: Gauge::default(),
             reports: Family::default(),
             siem_connected: Gauge::default(),
@@ -151,6 +153,14 @@ impl Metrics {
             let labels = Labels([("state", state.name().to_owned())]);
             let count = i64::try_from(*count).unwrap_or(i64::MAX);
             self.fleet.get_or_create(&labels).set(count);
+        }
+    }
+
+    /// Takes over how many days are left of each role of releases.
+    pub fn observe_releases(&self, ends: &[(String, u64)]) {
+        for (role, days) in ends {
+            let days = i64::try_from(*days).unwrap_or(i64::MAX);
+            self.release_days.get_or_create(&Labels([("role", role.clone())])).set(days);
         }
     }
 
@@ -251,6 +261,8 @@ impl Metrics {
         to.register("connections", "Open connections of agents", self.connections.clone());
         let fleet = "Agents by what is said of them: the verdict of page and commands";
         to.register("fleet_agents", fleet, self.fleet.clone());
+        let days = "Whole days until a role of signed releases ends";
+        to.register("release_days", days, self.release_days.clone());
         to.register("link_sessions", "Open sessions of the link", self.sessions.clone());
         let reports = "Reports that arrived, by what became of them";
         to.register("link_reports", reports, self.reports.clone());

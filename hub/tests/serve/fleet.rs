@@ -46,6 +46,7 @@ fn report(agent: &str) -> Report {
         certificate: Some(CertificateReport { from: now, until: now.after(day * 7) }),
         skew_ms: Some(12),
         datasets: vec![dataset],
+        update: None,
     }
 }
 

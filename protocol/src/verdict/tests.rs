@@ -50,6 +50,7 @@ fn report() -> Report {
         certificate: None,
         skew_ms: Some(0),
         datasets: vec![dataset],
+        update: None,
     }
 }
 
