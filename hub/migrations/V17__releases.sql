@@ -9,6 +9,8 @@ create table phusa.rollouts (
   rings text not null,
   -- The ring that is being updated, from 0.
   ring integer not null default 0,
+  -- Agents of the rings so far that have not committed; null before they were counted.
+  waiting integer,
   -- running, paused, halted, done, reverted, replaced.
   state text not null,
   -- Why it is not running, where it is not.

@@ -31,5 +31,6 @@ mod sqlserver;
 mod standby;
 mod transparency;
 mod types;
+mod update;
 
 use phusa_tests::world;

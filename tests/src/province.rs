@@ -415,6 +415,24 @@ impl Province {
         agent.process = Some(process);
     }
 
+    /// Starts whatever lies at `program` as the agent of `agency`.
+    ///
+    /// # Panics
+    /// When there is no such agent.
+    pub fn start_agent_from(&mut self, agency: &str, program: &Path) {
+        let mut command = Command::new(program);
+        command.arg("--config").arg(self.agent_config(agency)).arg("run");
+        let process = Process::start(&self.folder, &format!("agent-{agency}"), &mut command);
+        let agent = self.agents.get_mut(agency).expect("an agent of this agency");
+        agent.process = Some(process);
+    }
+
+    /// The folder everything lies in; it goes away with the last who holds it.
+    #[must_use]
+    pub fn folder(&self) -> Arc<Folder> {
+        Arc::clone(&self.folder)
+    }
+
     /// The running agent of `agency`.
     ///
     /// # Panics

@@ -6,4 +6,5 @@ mod rooms;
 mod documents;
 mod examples;
 mod schema;
+mod units;
 mod ratchet;

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use phusa_protocol::fault::Fault;
+use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::frame;
 use phusa_protocol::ids::Seq;
+use phusa_protocol::release::UpdateReport;
 use phusa_protocol::time::Timestamp;
 use serde_json::json;
 
@@ -58,6 +59,21 @@ pub(super) async fn status(
     Ok(if troubled { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+fn print_update(update: &UpdateReport) {
+    let (vi, en) = update.stage.words();
+    let target = update.target.map(|target| format!(" {target}")).unwrap_or_default();
+    let why = update.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+    let running = update.running;
+    say(&format!("\nCập nhật · update: {running}; {vi} · {en}{target}{why}"));
+    if let Some(code) = update.obstacle.as_deref().and_then(Code::named) {
+        let words = code.words();
+        say(&format!(
+            "  ✗ {}: {} · {}\n  → {}\n  → {}",
+            words.name, words.meaning_vi, words.meaning_en, words.remedy_vi, words.remedy_en
+        ));
+    }
+}
+
 fn print_status(status: &AgentStatus) {
     say(&format!(
         "Tác tử · agent {}  phiên bản · version {}  hàng đợi · spool {} / {} bytes",
@@ -68,6 +84,9 @@ fn print_status(status: &AgentStatus) {
     }
     if let Some(log) = &status.log {
         print_log(log, status.at);
+    }
+    if let Some(update) = &status.update {
+        print_update(update);
     }
     if let Some(identity) = &status.identity {
         say(&format!(

@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::Subcommand;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::{AgencyId, AgentId, DatasetId};
+use phusa_protocol::release::UpdateReport;
 use phusa_protocol::time::Timestamp;
 use phusa_protocol::units::Span;
 use phusa_protocol::verdict::{State, Verdict};
@@ -277,6 +278,7 @@ fn one(health: &Health) -> String {
         "  báo cáo lúc (reported at): {reported}; phiên bản (version) {}",
         report.version
     ));
+    lines.extend(report.update.as_ref().map(update));
     lines.push(format!(
         "  hàng đợi (spool): {} / {} bytes",
         report.spool.bytes, report.spool.bytes_max
@@ -297,6 +299,15 @@ fn one(health: &Health) -> String {
         }
     }
     lines.join("\n")
+}
+
+/// How far its update is; only what stays is done.
+fn update(update: &UpdateReport) -> String {
+    let (vi, en) = update.stage.words();
+    let target = update.target.map(|target| format!(" {target}")).unwrap_or_default();
+    let because = update.why.iter().chain(&update.obstacle);
+    let because: String = because.map(|word| format!(" [{word}]")).collect();
+    format!("  cập nhật (update): {} – {vi} ({en}){target}{because}", update.running)
 }
 
 fn why(verdict: &Verdict, indent: &str) -> Vec<String> {

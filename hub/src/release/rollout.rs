@@ -48,6 +48,8 @@ pub struct Rollout {
     pub rings: Rings,
     /// The ring it is at, from 0.
     pub ring: usize,
+    /// Agents of the rings so far that have not committed; none before they were counted.
+    pub waiting: Option<i32>,
     /// `running`, `paused`, `halted`, `done`, `reverted` or `replaced`.
     pub state: String,
     /// Why it is not running.
@@ -160,7 +162,8 @@ pub async fn turn(
     };
     let because = (state != "running").then_some(because);
     let ring = i32::try_from(ring).unwrap_or(0);
-    let sql = "update phusa.rollouts set state = $2, ring = $3, because = $4, \
+    let sql = "update phusa.rollouts set state = $2, because = $4, ring = $3, \
+               waiting = case when ring = $3 then waiting end, \
                changed_at = clock_timestamp() where rollout = $1";
     tx.execute(sql, &[&rollout.rollout, &state, &ring, &because]).await.map_err(not_read)?;
     tell(&tx, log, (by, action), &rollout.version).await?;
@@ -179,14 +182,17 @@ fn promoted(rollout: &Rollout) -> Result<usize, Fault> {
         return Err(refused("it is at its last ring"));
     }
     let committed = Stage::Committed.name();
-    let waiting: Vec<_> = rollout.agents.iter().filter(|one| one.stage != committed).collect();
-    match waiting.first() {
-        Some(first) => {
+    let first = rollout.agents.iter().find(|one| one.stage != committed);
+    match (rollout.waiting, first) {
+        (Some(0), _) => Ok(rollout.ring + 1),
+        (_, Some(first)) => {
             let what = format!("{} is {}, not committed", first.agent, first.stage);
             Err(refused(what))
         }
-        None if rollout.agents.is_empty() => Err(refused("nobody has been updated yet")),
-        None => Ok(rollout.ring + 1),
+        (Some(waiting), None) => {
+            Err(refused(format!("{waiting} agents of this ring wait for their window")))
+        }
+        (None, None) => Err(refused("the agents of this ring have not been counted yet")),
     }
 }
 
@@ -205,7 +211,7 @@ async fn tell(
 /// When the database does not answer.
 async fn newest(tx: &Transaction<'_>, with_agents: bool) -> Result<Option<Rollout>, Fault> {
     let sql = "select rollout, version, previous, rings, ring, state, because, started_by, \
-               started_at from phusa.rollouts order by rollout desc limit 1";
+               started_at, waiting from phusa.rollouts order by rollout desc limit 1";
     let Some(row) = tx.query_opt(sql, &[]).await.map_err(not_read)? else { return Ok(None) };
     let mut found = rollout(&row)?;
     if with_agents {
@@ -240,6 +246,7 @@ fn rollout(row: &Row) -> Result<Rollout, Fault> {
         previous: maybe(2)?,
         rings,
         ring: usize::try_from(ring).unwrap_or(0),
+        waiting: row.try_get(9).map_err(not_read)?,
         state: text(5)?,
         because: maybe(6)?,
         started_by: text(7)?,
@@ -351,14 +358,19 @@ async fn assign(
         let agent = agent.to_string();
         tx.execute(sql, &[&agent, &rollout.version, &rollout.rollout]).await.map_err(not_read)?;
     }
-    let committed = rollout.agents.iter().filter(|one| one.stage == Stage::Committed.name());
+    let is_through = |agent: &&AgentId| {
+        let name = agent.to_string();
+        let committed = |one: &&Assigned| one.stage == Stage::Committed.name();
+        rollout.agents.iter().filter(committed).any(|one| one.agent == name)
+    };
+    let waiting = within.len().saturating_sub(within.iter().filter(is_through).count());
+    let waiting = (!within.is_empty()).then(|| i32::try_from(waiting).unwrap_or(i32::MAX));
     let is_last = rollout.ring + 1 >= rollout.rings.count();
-    if is_last && !within.is_empty() && committed.count() >= within.len() {
-        let sql = "update phusa.rollouts set state = 'done', changed_at = clock_timestamp() \
-                   where rollout = $1";
-        tx.execute(sql, &[&rollout.rollout]).await.map_err(not_read)?;
-    }
-    Ok(())
+    let state = if is_last && waiting == Some(0) { "done" } else { "running" };
+    let sql = "update phusa.rollouts set waiting = $2, state = $3, \
+               changed_at = case when state = $3 then changed_at else clock_timestamp() end \
+               where rollout = $1 and (waiting, state) is distinct from ($2, $3)";
+    tx.execute(sql, &[&rollout.rollout, &waiting, &state]).await.map(drop).map_err(not_read)
 }
 
 /// Whether the agency is in a window that was announced in time, or in an emergency.

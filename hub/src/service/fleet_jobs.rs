@@ -1,9 +1,10 @@
 //! What looks after the fleet beside the listeners: how agents are, and what is wanted of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phusa_protocol::fault::Fault;
+use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::time::Timestamp;
 use phusa_protocol::verdict::SILENCE_MAX;
 use tokio::sync::watch;
@@ -85,12 +86,15 @@ impl Jobs {
     ) {
         let (warehouse, log, stop) = (self.warehouse.clone(), self.log.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            let mut said = None;
+            let (mut said, mut told) = (None, BTreeMap::new());
             while stop.run_until_cancelled(tokio::time::sleep(FLEET_EVERY)).await.is_some() {
                 let agents = register.borrow().keys().into_keys().collect();
                 let looked = async {
                     let now = Timestamp::now();
-                    metrics.observe_releases(&kept(store.clone(), now).await?);
+                    let ends = kept(store.clone(), now).await?;
+                    count_down(&ends, now, &mut told);
+                    let days = ends.iter().map(|end| (end.role.clone(), end.days(now)));
+                    metrics.observe_releases(&days.collect::<Vec<_>>());
                     let mut client = warehouse.client().await?;
                     rollout::step(&mut client, &log, &agents, now).await
                 };
@@ -138,14 +142,27 @@ impl Jobs {
     }
 }
 
-/// Signs what is near its end; days that are left of each role.
-async fn kept(store: Store, now: Timestamp) -> Result<Vec<(String, u64)>, Fault> {
+/// Signs what is near its end; when each role ends.
+async fn kept(store: Store, now: Timestamp) -> Result<Vec<End>, Fault> {
     blocking(move || {
         if online::renew(&store, now)? {
             tracing::info!("Snapshot and timestamp of releases were signed anew");
         }
-        let ends = online::ends(&store)?.unwrap_or_default();
-        Ok(ends.into_iter().map(|end: End| (end.role.clone(), end.days(now))).collect())
+        Ok(online::ends(&store)?.unwrap_or_default())
     })
     .await
+}
+
+/// Tells of each step of the countdown once: 30, 14, 7 and 1 days before people must have signed anew.
+fn count_down(ends: &[End], now: Timestamp, told: &mut BTreeMap<String, u64>) {
+    for end in ends {
+        let Some(step) = end.step(now) else {
+            told.remove(&end.role);
+            continue;
+        };
+        if told.insert(end.role.clone(), step) != Some(step) {
+            let (code, role, days) = (Code::ReleaseExpired, &end.role, end.days(now));
+            warn!(%code, role, days, "{role} of releases ends in {days} days: people must sign it anew (phusa-hub release expire-report)");
+        }
+    }
 }

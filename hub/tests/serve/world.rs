@@ -282,6 +282,11 @@ impl World {
         tokio::time::timeout(Duration::from_secs(30), told).await.unwrap();
     }
 
+    /// Has the hub read its register again.
+    pub(crate) fn reload_register(&self) {
+        self.signal(rustix::process::Signal::HUP);
+    }
+
     async fn reload_until_refused(&self, agent: &Sender) {
         self.signal(rustix::process::Signal::HUP);
         let refused = async {
