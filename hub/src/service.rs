@@ -41,6 +41,7 @@ use crate::ingest::{Ingest, Parts};
 use crate::keeping::Terms;
 use crate::keeping::files::Sources;
 use crate::keeping::schedule::Schedule;
+use crate::listen::own::Own;
 use crate::listen::{Listener, enrol, https, log, release as releases};
 use crate::portal::{self, Portal};
 use crate::release::assign::Assigner;
@@ -154,13 +155,15 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut given: Given) -> Result<
         has_room: has_room_seen.clone(),
         tasks: batches.clone(),
     }));
-    let listener = Listener::open(&plan, register_seen.clone(), metrics.clone()).await?;
+    let own = Arc::new(Own::read(&plan)?);
+    let listener = Listener::open((&plan, &own), register_seen.clone(), metrics.clone()).await?;
     let pages =
         pages(&plan, (&warehouse, &entries, &catalog), &folder, register_seen.clone()).await?;
     let views = bind(plan.metrics_listen).await?;
     let stop = CancellationToken::new();
     let jobs = Jobs::new(&warehouse, catalog, entries);
-    let link = jobs.open_link(&plan, register_seen.clone(), &metrics).await?;
+    let link = jobs.open_link((&plan, &own), register_seen.clone(), &metrics).await?;
+    jobs.tasks.spawn(own.keep(metrics.clone(), jobs.stop.clone()));
     jobs.start_watch(plan.disk_reserve, has_room);
     jobs.start_identities(&registrar);
     jobs.start_log(publisher, &plan, (&folder, &metrics));
@@ -260,7 +263,7 @@ fn published_log(plan: &Plan, warehouse: &Warehouse) -> Result<(Publisher, Folde
 
 /// What issues certificates.
 fn admission(
-    issuing: Option<Issuing>,
+    issuing: Option<Arc<Issuing>>,
     ca_pem: &[u8],
     jobs: &Jobs,
     registrar: &Arc<Registrar>,

@@ -179,6 +179,9 @@ impl Client {
     ///
     /// # Errors
     /// As the agent names it.
+    ///
+    /// # Panics
+    /// Never: the address is one.
     pub async fn look(&self, at: &Releases) -> Result<Vec<Signed>, Fault> {
         let base = "https://hub/release/".parse().expect("a URL");
         self.trust.look(Fetching::new(Arc::new(Served(at.store()))), &base).await

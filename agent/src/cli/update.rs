@@ -84,7 +84,7 @@ pub(super) async fn without_plan(
     match command {
         UpdateCommand::Watch(watched) => Ok(watch(watched).await),
         UpdateCommand::Adopt { program, slots } => Ok(adopt(&program, &slots)),
-        other => Err(other),
+        UpdateCommand::Status { .. } | UpdateCommand::Accept { .. } => Err(command),
     }
 }
 

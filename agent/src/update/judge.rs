@@ -161,14 +161,17 @@ mod tests {
         DatasetId::new(name).unwrap()
     }
 
+    /// What an agent shows at each second.
+    type Say<'a> = dyn Fn(u64) -> Option<Health> + 'a;
+
     /// One sign of life a second, as `say` has it at each; how it ended and after how many seconds.
     fn trial(say: impl Fn(u64) -> Option<Health>) -> (Verdict, u64) {
         let before = Before { well: vec![id("a.b"), id("a.c")], rss_kib: Some(40_000) };
         let mut judge = Judge::new(version("0.2.0"), before, Terms::default());
         for second in 0..7_200 {
-            match judge.look(SECOND, say(second).as_ref()) {
-                Verdict::Wait => {}
-                ended => return (ended, second + 1),
+            let verdict = judge.look(SECOND, say(second).as_ref());
+            if verdict != Verdict::Wait {
+                return (verdict, second + 1);
             }
         }
         (Verdict::Wait, 7_200)
@@ -192,13 +195,13 @@ mod tests {
             started_at: Timestamp::UNIX_EPOCH.after(SECOND * u32::try_from(at).unwrap()),
             ..health(second, [Well, Well])
         };
-        let ended = |say: &dyn Fn(u64) -> Option<Health>| match trial(say) {
+        let ended = |say: &Say<'_>| match trial(say) {
             (Verdict::Commit, after) => ("committed", after),
             (Verdict::Back(why, _), after) => (why.name(), after),
             (Verdict::Wait, after) => ("waits", after),
         };
         let dead = |second: u64| if (60..3_660).contains(&second) { Excused } else { Well };
-        let cases: [(&str, u64, &dyn Fn(u64) -> Option<Health>); 11] = [
+        let cases: [(&str, u64, &Say<'_>); 11] = [
             ("committed", 600, &|s| Some(health(s, [Well, Well]))),
             ("silent", 40, &|_| None),
             ("silent", 50, &|s| Some(health(s.min(9), [Well, Well]))),

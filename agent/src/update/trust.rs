@@ -153,19 +153,39 @@ fn of(name: &TargetName, target: &tough::schema::Target) -> Option<Signed> {
 
 /// Which of our faults an error of TUF is.
 fn code_of(error: &Error) -> Code {
-    match error {
-        Error::ExpiredMetadata { .. } => Code::ReleaseExpired,
-        Error::OlderMetadata { .. } => Code::ReleaseOlder,
-        Error::VerifyMetadata { .. }
-        | Error::VerifyTrustedMetadata { .. }
-        | Error::NoRoleKeysinRoot { .. } => Code::ReleaseUntrusted,
-        Error::VersionMismatch { .. } | Error::HashMismatch { .. } | Error::MetaMissing { .. } => {
-            Code::ReleaseMixed
-        }
-        Error::MaxSizeExceeded { .. } | Error::MaxUpdatesExceeded { .. } => Code::ReleaseDamaged,
-        Error::SystemTimeSteppedBackward { .. } => Code::ClockSkew,
-        Error::Transport { source, .. } => of_transport(source),
-        _ => Code::ReleaseMixed,
+    use Error as E;
+    if let E::Transport { source, .. } = error {
+        return of_transport(source);
+    }
+    let is_older = matches!(
+        error,
+        E::OlderMetadata { .. }
+            | E::OlderSnapshotInTimestamp { .. }
+            | E::SnapshotRoleRollback { .. }
+    );
+    let is_untrusted = matches!(
+        error,
+        E::VerifyMetadata { .. } | E::VerifyTrustedMetadata { .. } | E::NoRoleKeysinRoot { .. }
+    );
+    let is_disk = matches!(
+        error,
+        E::DatastoreInit { .. } | E::DatastoreCreate { .. } | E::DatastoreOpen { .. }
+    );
+    let is_endless = matches!(error, E::MaxSizeExceeded { .. } | E::MaxUpdatesExceeded { .. });
+    if matches!(error, E::ExpiredMetadata { .. }) {
+        Code::ReleaseExpired
+    } else if is_older {
+        Code::ReleaseOlder
+    } else if is_untrusted {
+        Code::ReleaseUntrusted
+    } else if is_endless {
+        Code::ReleaseDamaged
+    } else if matches!(error, E::SystemTimeSteppedBackward { .. }) {
+        Code::ClockSkew
+    } else if is_disk {
+        Code::DiskFailed
+    } else {
+        Code::ReleaseMixed
     }
 }
 
@@ -181,10 +201,10 @@ fn of_transport(error: &TransportError) -> Code {
         }
         below = error.source();
     }
-    match error.kind() {
-        TransportErrorKind::FileNotFound => Code::ReleaseMixed,
-        _ => Code::HubUnreachable,
+    if error.kind() == TransportErrorKind::FileNotFound {
+        return Code::ReleaseMixed;
     }
+    Code::HubUnreachable
 }
 
 /// Where bytes of releases come from.

@@ -132,13 +132,12 @@ impl Signers {
 /// Runs one of the commands.
 pub(super) async fn run(config: &Path, command: ReleaseCommand) -> Result<(), Vec<Fault>> {
     let now = Timestamp::now();
-    let command = match command {
-        ReleaseCommand::Key { out, passphrase } => return one(key(&out, &passphrase)),
-        ReleaseCommand::Sign { draft, key, passphrase } => {
-            return one(sign(&draft, &key, &passphrase));
-        }
-        other => other,
-    };
+    if let ReleaseCommand::Key { out, passphrase } = &command {
+        return one(key(out, passphrase));
+    }
+    if let ReleaseCommand::Sign { draft, key, passphrase } = &command {
+        return one(sign(draft, key, passphrase));
+    }
     let plan = Plan::read(config)?;
     let store = Store::new(&plan.state_dir);
     match command {

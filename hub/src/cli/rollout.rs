@@ -12,7 +12,7 @@ use super::{json, print, with_warehouse};
 use crate::config::plan::Plan;
 use crate::fleet::aligned;
 use crate::release::refused;
-use crate::release::rings::Rings;
+use crate::release::rings::{Ring, Rings};
 use crate::release::rollout::{self, Rollout, Turn, Wanted, Window};
 use crate::release::store::Store;
 use crate::transfers::Log;
@@ -101,7 +101,7 @@ pub(super) async fn run(config: &Path, command: RolloutCommand) -> Result<(), Ve
                 return print(&format!(
                     "đợt cập nhật (rollout) {number}: {} → {}",
                     wanted.version,
-                    wanted.rings.get(0).map(|ring| ring.words()).unwrap_or_default()
+                    wanted.rings.get(0).map(Ring::words).unwrap_or_default()
                 ));
             }
             RolloutCommand::Status { json: as_json } => {
@@ -165,7 +165,7 @@ fn told(rollout: &Rollout) -> String {
     }
     for ring in 0..rollout.rings.count() {
         let mark = if ring == rollout.ring { "→" } else { " " };
-        let words = rollout.rings.get(ring).map(|ring| ring.words()).unwrap_or_default();
+        let words = rollout.rings.get(ring).map(Ring::words).unwrap_or_default();
         lines.push(format!("  {mark} vòng (ring) {}: {words}", ring + 1));
     }
     let head = ["Tác tử (agent)", "Bản (version)", "Trạng thái (stage)", "Vì (why)", "Lúc (since)"];

@@ -14,7 +14,7 @@ use phusa_protocol::keys::{PublicKey, SigningKey};
 use serde::{Deserialize, Serialize};
 
 use super::{refused, wrong};
-use crate::identity::files::{no_randomness, write_public, write_secret};
+use crate::identity::files::{write_public, write_secret};
 
 /// Memory in KiB, passes, lanes: RFC 9106's second choice; such a file is opened a few times a year.
 const COST: (u32, u32, u32) = (65_536, 3, 4);
@@ -32,6 +32,11 @@ struct Sealed {
 }
 
 const FORM: &str = "phusa release key v1";
+
+/// The operating system's error type here is no standard error, so it goes in as text.
+fn no_randomness(error: getrandom::Error) -> Fault {
+    Fault::because(Code::Bug, "the system gives no randomness", error.to_string())
+}
 
 fn seal(passphrase: &str, salt: &[u8]) -> Result<XChaCha20Poly1305, Fault> {
     let params = Params::new(COST.0, COST.1, COST.2, Some(32));

@@ -306,11 +306,15 @@ async fn take_down(tx: &Transaction<'_>, rollout: &Rollout) -> Result<Option<Str
         let Some(update) = report.update else { continue };
         let of_this = update.target.is_some_and(|target| target.to_string() == version);
         let runs = update.running.to_string() == version;
-        let (stage, why) = match update.stage {
-            Stage::RolledBack if of_this => (Stage::RolledBack, update.why),
-            Stage::Committed | Stage::Idle | Stage::RolledBack if runs => (Stage::Committed, None),
-            stage if of_this && stage != Stage::Idle => (stage, None),
-            _ => continue,
+        let rests = [Stage::Committed, Stage::Idle, Stage::RolledBack].contains(&update.stage);
+        let (stage, why) = if update.stage == Stage::RolledBack && of_this {
+            (Stage::RolledBack, update.why)
+        } else if rests && runs {
+            (Stage::Committed, None)
+        } else if of_this && update.stage != Stage::Idle {
+            (update.stage, None)
+        } else {
+            continue;
         };
         let sql = "update phusa.release_assignments set stage = $2, why = $3 \
                    where agent = $1 and (stage, why) is distinct from ($2, $3)";

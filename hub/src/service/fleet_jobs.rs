@@ -16,6 +16,7 @@ use crate::config::plan::Plan;
 use crate::config::register::Register;
 use crate::fleet::{health, orders};
 use crate::link::{Port, Wanted};
+use crate::listen::own::Own;
 use crate::release::online::{self, End};
 use crate::release::rollout;
 use crate::release::store::Store;
@@ -33,13 +34,13 @@ impl Jobs {
     /// fleet.
     pub(super) async fn open_link(
         &self,
-        plan: &Plan,
+        (plan, own): (&Plan, &Arc<Own>),
         register: watch::Receiver<Arc<Register>>,
         metrics: &Metrics,
     ) -> Result<Option<Port>, Fault> {
         let (wanted, wanted_seen) = watch::channel(Wanted::default());
         let both = (register.clone(), metrics.clone());
-        let port = Port::open(plan, &self.warehouse, both, wanted_seen).await?;
+        let port = Port::open((plan, own), &self.warehouse, both, wanted_seen).await?;
         self.start_rollouts(register.clone(), Store::new(&plan.state_dir), metrics.clone());
         self.start_fleet(register, metrics.clone());
         self.start_orders(wanted);
