@@ -91,12 +91,7 @@ pub async fn run<S: Source>(
     let (show_update, update_seen) = watch::channel(None);
     let seen = (log_seen, identity_seen, update_seen);
     let snapshot = snapshot(&plan, &spool, &shown, seen);
-    if let Some(update) = plan.update.clone() {
-        let own = (plan.agent.clone(), update, plan.file.clone());
-        let worker = Worker::new(own, Arc::clone(&hub), Arc::clone(&snapshot), show_update)?;
-        tasks.spawn(worker.run(stop.clone()));
-    }
-    tasks.spawn(crate::service::watchdog(stop.child_token()));
+    keep_alive(&plan, hub, (&snapshot, show_update), (&tasks, &stop))?;
     let link = Link {
         files: wiring::identity_files(&plan),
         plan: Arc::clone(&plan),
@@ -115,6 +110,22 @@ pub async fn run<S: Source>(
     tasks.close();
     tasks.wait().await;
     served
+}
+
+/// Exchanges the program, where the plan says so, and tells the service manager that it lives.
+fn keep_alive(
+    plan: &Plan,
+    hub: Arc<Hub>,
+    (snapshot, show): (&Snapshot, watch::Sender<Option<UpdateReport>>),
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) -> Result<(), Fault> {
+    if let Some(update) = plan.update.clone() {
+        let own = (plan.agent.clone(), update, plan.file.clone());
+        let worker = Worker::new(own, hub, Arc::clone(snapshot), show)?;
+        tasks.spawn(worker.run(stop.clone()));
+    }
+    tasks.spawn(crate::service::watchdog(stop.child_token()));
+    Ok(())
 }
 
 /// What the agent knows of itself, as often as it is asked.

@@ -111,6 +111,7 @@ fn every_key_of_the_code_is_explained() {
                     "source",
                     "guard",
                     "verify",
+                    "update",
                     "warehouse",
                     "profile",
                     "identity",

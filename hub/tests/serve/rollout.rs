@@ -137,6 +137,47 @@ fn publish(world: &World) {
     assert!(ends.contains("root") && ends.contains("364"), "{ends}");
 }
 
+fn start(release: &str) -> Vec<&str> {
+    let head = ["rollout", "start", release, "--previous", "0.1.0", "--share", "30,100"];
+    let canaries = ["--canary", "H57.110/may-1", "--canary", "H57.111/may-1"];
+    [&head[..], &canaries[..], &["--by", "an"]].concat()
+}
+
+fn turn(world: &World, what: &str) -> i32 {
+    world.say(&["rollout", what, "--because", "đã xem", "--by", "an"]).0
+}
+
+/// Nobody is updated outside a window that was announced a day before, but in an emergency (CB-16).
+async fn windows(world: &World, fleet: &mut Fleet) {
+    let span = |hours: u64| Timestamp::now().after(Duration::from_secs(hours * 3_600)).to_string();
+    let announce = |from: u64, more: &[&str]| {
+        let (from, to) = (span(from), span(48));
+        world.say(&[&["rollout", "window", "--from", &from, "--to", &to], more].concat())
+    };
+    let late = announce(23, &[]);
+    assert!(late.0 == 1 && late.1.contains("24 hours"), "{}", late.1);
+    assert_eq!(announce(25, &[]).0, 0);
+    for _ in 0..3 {
+        fleet.live().await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    assert_eq!(fleet.running("0.1.0"), 50, "the window has not begun");
+    assert_eq!(announce(0, &["--emergency", "lỗ hổng"]).0, 0);
+}
+
+/// Goes on ring after ring as long as all commit, until the rollout is in this state.
+async fn through(world: &World, fleet: &mut Fleet, state: &str) -> Value {
+    loop {
+        let counted = |status: &Value| status["state"] == state || status["waiting"] == 0;
+        let status = fleet.until(world, state, counted).await;
+        if status["state"] == state {
+            return status;
+        }
+        // At its last ring it ends by itself.
+        let _may_be_the_last = turn(world, "promote");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollout_over_fifty_agents_with_three_bad_ones_halts_says_why_and_ends_with_a_mended_one()
 {
@@ -145,87 +186,31 @@ async fn a_rollout_over_fifty_agents_with_three_bad_ones_halts_says_why_and_ends
     let mut fleet = Fleet::new(&world).await;
     let bad = ["H57.101/may-1", "H57.120/may-1", "H57.140/may-1"];
     fleet.bad = bad.iter().map(|agent| ((*agent).to_owned(), version("0.2.0"))).collect();
-    let canaries = ["--canary", "H57.110/may-1", "--canary", "H57.111/may-1"];
-    let start = |release: &'static str| {
-        let head = ["rollout", "start", release, "--previous", "0.1.0", "--share", "30,100"];
-        [&head[..], &canaries[..], &["--by", "an"]].concat()
-    };
     let unknown = world.run_and_fail(&start("0.9.0"));
     assert!(unknown.1.contains("0.9.0 is not among the published"), "{}", unknown.1);
     world.run(&start("0.2.0"));
     let another = world.run_and_fail(&start("0.3.0"));
     assert!(another.1.contains("another rollout is under way"), "{}", another.1);
-    // Nobody is updated outside a window that was announced a day before (CB-16).
-    let span = |hours: u64| Timestamp::now().after(Duration::from_secs(hours * 3_600)).to_string();
-    let window = |from: u64| {
-        vec![
-            "rollout".to_owned(),
-            "window".to_owned(),
-            "--from".to_owned(),
-            span(from),
-            "--to".to_owned(),
-            span(48),
-        ]
-    };
-    let run = |words: Vec<String>| world.say(&words.iter().map(String::as_str).collect::<Vec<_>>());
-    let late = run(window(23));
-    assert!(late.0 == 1 && late.1.contains("24 hours"), "{}", late.1);
-    assert_eq!(run(window(25)).0, 0);
-    for _ in 0..3 {
-        fleet.live().await;
-        tokio::time::sleep(Duration::from_secs(2)).await;
-    }
-    assert_eq!(fleet.running("0.1.0"), 50, "the window has not begun");
-    let emergency = [window(0), vec!["--emergency".to_owned(), "lỗ hổng".to_owned()]].concat();
-    assert_eq!(run(emergency).0, 0);
-    let canary = |status: &Value| {
+    windows(&world, &mut fleet).await;
+    let canaries = |status: &Value| {
         let agents = status["agents"].as_array().unwrap();
-        let through = agents.len() == 2 && agents.iter().all(|one| one["stage"] == "committed");
-        through && status["waiting"] == 0
+        agents.len() == 2 && status["waiting"] == 0
     };
-    fleet.until(&world, "the canaries", canary).await;
+    fleet.until(&world, "the canaries", canaries).await;
     assert_eq!(fleet.running("0.2.0"), 2);
-    let because = ["--because", "đã xem", "--by", "an"];
-    let turn = |what: &'static str| world.say(&[&["rollout", what], &because[..]].concat());
-    assert_eq!(turn("promote").0, 0);
-    assert_eq!(turn("promote").0, 1, "not before everybody has committed");
+    assert_eq!(turn(&world, "promote"), 0);
+    assert_eq!(turn(&world, "promote"), 1, "not before everybody has committed");
     // The first that takes it back halts it, in whichever ring it is.
-    let mut halted = None;
-    while halted.is_none() {
-        let status = fleet
-            .until(&world, "the ring", |status| {
-                status["state"] == "halted" || status["waiting"] == 0
-            })
-            .await;
-        match status["state"] == "halted" {
-            true => halted = Some(status),
-            false => assert_eq!(turn("promote").0, 0, "{status}"),
-        }
-    }
-    let because = halted.unwrap()["because"].as_str().unwrap().to_owned();
+    let halted = through(&world, &mut fleet, "halted").await;
+    let because = halted["because"].as_str().unwrap();
     println!("halted because {because}; {} of 50 run 0.2.0", fleet.running("0.2.0"));
     assert!(bad.iter().any(|agent| because == format!("{agent}: crash")), "{because}");
     assert!(fleet.running("0.2.0") < 50);
-    let people_see = world.run(&["rollout", "status"]);
-    assert!(
-        people_see.contains("đã chặn (halted)") && people_see.contains("rolled_back"),
-        "{people_see}"
-    );
+    let told = world.run(&["rollout", "status"]);
+    assert!(told.contains("đã chặn (halted)") && told.contains("rolled_back"), "{told}");
     // The mended one takes its place and goes through.
     world.run(&start("0.3.0"));
-    let mut done = false;
-    while !done {
-        let status = fleet
-            .until(&world, "the mended one", |status| {
-                status["state"] == "done" || status["waiting"] == 0
-            })
-            .await;
-        done = status["state"] == "done";
-        let at_last = status["ring"] == 2;
-        if !done && !at_last {
-            turn("promote");
-        }
-    }
+    through(&world, &mut fleet, "done").await;
     assert_eq!(fleet.running("0.3.0"), 50);
     let log = world.run(&["log", "ls"]);
     for word in
