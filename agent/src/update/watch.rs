@@ -272,9 +272,7 @@ impl Watch {
         let over = self.state.rejected.len().saturating_sub(REJECTED_MAX);
         self.state.rejected.drain(..over);
         self.judge = None;
-        self.enter(Stage::RolledBack, Some(target))?;
-        (self.state.why, self.state.detail) = (Some(why), detail);
-        self.save()?;
+        self.enter_because(Stage::RolledBack, Some(target), Some((why, detail)))?;
         Failpoint::AfterReturnNoted.pass();
         if self.slots.current() != Some(current) {
             self.slots.flip(current)?;
@@ -284,9 +282,19 @@ impl Watch {
     }
 
     fn enter(&mut self, stage: Stage, target: Option<Version>) -> Result<(), Fault> {
+        self.enter_because(stage, target, None)
+    }
+
+    fn enter_because(
+        &mut self,
+        stage: Stage,
+        target: Option<Version>,
+        because: Option<(Why, String)>,
+    ) -> Result<(), Fault> {
         self.state.stage = stage;
         self.state.target = target;
-        (self.state.why, self.state.detail) = (None, String::new());
+        let (why, detail) = because.unzip();
+        (self.state.why, self.state.detail) = (why, detail.unwrap_or_default());
         self.state.obstacle = None;
         self.state.since = Timestamp::now();
         self.waited = Duration::ZERO;
