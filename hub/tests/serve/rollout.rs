@@ -198,6 +198,9 @@ async fn a_rollout_over_fifty_agents_with_three_bad_ones_halts_says_why_and_ends
     };
     fleet.until(&world, "the canaries", canaries).await;
     assert_eq!(fleet.running("0.2.0"), 2);
+    assert_eq!(turn(&world, "pause"), 0);
+    assert_eq!(turn(&world, "promote"), 1, "not while it is paused");
+    assert_eq!(turn(&world, "resume"), 0);
     assert_eq!(turn(&world, "promote"), 0);
     assert_eq!(turn(&world, "promote"), 1, "not before everybody has committed");
     // The first that takes it back halts it, in whichever ring it is.
@@ -212,9 +215,18 @@ async fn a_rollout_over_fifty_agents_with_three_bad_ones_halts_says_why_and_ends
     world.run(&start("0.3.0"));
     through(&world, &mut fleet, "done").await;
     assert_eq!(fleet.running("0.3.0"), 50);
+    // Going back needs no signer's key: it is an assignment of what people signed before.
+    assert_eq!(turn(&world, "pause"), 1, "it is done");
+    assert_eq!(turn(&world, "revert"), 0);
+    let back = |status: &Value| {
+        let agents = status["agents"].as_array().unwrap();
+        agents.iter().all(|one| one["version"] == "0.1.0" && one["stage"] == "committed")
+    };
+    fleet.until(&world, "all to be back", back).await;
+    assert_eq!(fleet.running("0.1.0"), 50);
     let log = world.run(&["log", "ls"]);
     for word in
-        ["release_publish", "rollout_start", "rollout_promote", "rollout_halt", "maintenance_set"]
+        ["release_publish", "rollout_start", "rollout_promote", "rollout_halt", "rollout_revert"]
     {
         assert!(log.contains(word), "{word} not in {log}");
     }

@@ -53,7 +53,7 @@ fn pages(folder: &Path, command: Command) -> io::Result<()> {
     clap_mangen::generate_to(command, folder.join("man"))
 }
 
-/// CycloneDX 1.5: what is built in, by name, version and content.
+/// The bill of materials (`CycloneDX` 1.5): what is built in, by name, version and content.
 fn bill(program: &str, tree: &str, lock: &str) -> io::Result<Value> {
     let lock: Lock = toml::from_str(lock).map_err(io::Error::other)?;
     let sums: BTreeMap<(String, String), Option<String>> =
