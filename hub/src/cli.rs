@@ -1,5 +1,5 @@
 //! Commands: serve, check, migrate, account, contract, incident, category, backup, restore, log, fleet,
-//! warehouse, verify, ca, enrol, agent, release, rollout, dev-certs, version.
+//! warehouse, verify, ca, enrol, agent, release, rollout, dev-certs, simulate, version.
 //!
 //! Exit codes are decided here and nowhere else: 0 done, 1 a person must act, 2 wrong arguments,
 //! 70 a bug, 75 worth trying again, 78 wrong configuration.
@@ -16,6 +16,7 @@ mod incident;
 mod log;
 mod release;
 mod rollout;
+mod simulate;
 mod warehouse;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -106,6 +107,8 @@ enum Command {
     Agent(agent::AgentCommand),
     /// Make certificates and keys for development and demonstration.
     DevCerts(DevCerts),
+    /// Try a hub: a made-up province of hundreds of agencies around a real one, with troubles.
+    Simulate(simulate::Simulate),
     /// Print the version.
     Version,
 }
@@ -214,6 +217,7 @@ async fn execute(cli: Cli, tapped: Tapped) -> Result<(), Vec<Fault>> {
         Command::Agent(command) => agent::run(&config, command).await,
         Command::Release(command) => release::run(&config, command).await,
         Command::Rollout(command) => rollout::run(&config, command).await,
+        Command::Simulate(asked) => Box::pin(simulate::run(asked)).await,
         Command::DevCerts(wanted) => one(dev_certs(wanted)),
         Command::Version => one(print(&format!("phusa-hub {}", crate::VERSION))),
     }

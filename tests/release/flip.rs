@@ -12,6 +12,7 @@ use phusa_protocol::ids::DatasetId;
 use phusa_protocol::release::{Stage, Why};
 use phusa_protocol::time::Timestamp;
 use phusa_tests::folder::Folder;
+use phusa_tests::power::PowerDisk;
 use phusa_tests::process::{Process, output, program, run, wait_until_blocking};
 use phusa_tests::releases::{Releases, facts, version};
 
@@ -28,10 +29,17 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// The same, after something was done with the folder of the slots.
+    fn with(slots: impl FnOnce(&Path)) -> Self {
         let folder = Arc::new(Folder::new());
         let self_test = SelfTest { version: version("0.2.0"), passed: true, said: String::new() };
         let bench = Self { folder, beat: 0, self_test };
         fs::create_dir_all(bench.path("incoming/metadata")).unwrap();
+        fs::create_dir_all(bench.path("slots")).unwrap();
+        slots(&bench.path("slots"));
         shell::program(&bench.path("old"), "old");
         shell::program(&bench.path("new"), "new");
         let adopt = ["update", "adopt", "--slots"];
@@ -135,6 +143,33 @@ fn killed_at_every_step_of_an_exchange_there_is_always_a_program_and_it_goes_on(
         assert!(slot("0.1.0"), "the one before is kept");
         let left = fs::read_dir(bench.path("slots/slots")).unwrap().count();
         assert_eq!(left, 2, "nothing else is left behind");
+    }
+}
+
+#[test]
+fn when_the_power_goes_out_at_any_step_of_an_exchange_there_is_a_program_to_start() {
+    for point in Failpoint::UPDATE {
+        let good = point != Failpoint::AfterReturnNoted;
+        let mut disk = None;
+        let mut bench = Bench::with(|slots| {
+            let beside = slots.parent().unwrap();
+            disk = PowerDisk::new(slots, beside, 32);
+        });
+        let Some(mut disk) = disk else { return };
+        let mut updater = bench.watch(&[("PHUSA_FAILPOINT", point.name())]);
+        bench
+            .lives_until(&format!("the kill at {}", point.name()), good, |_| !updater.is_running());
+        disk.copy();
+        disk.fall_back_to_copy();
+        let boots = bench.boots();
+        println!("power cut at {}: {boots} starts", point.name());
+        let mut updater = bench.watch(&[]);
+        let starts = if good { "new" } else { "old" };
+        let end = if good { Stage::Committed } else { Stage::RolledBack };
+        bench.lives_until(&format!("{} after {}", end.name(), point.name()), good, |bench| {
+            is(bench.state(), end) && bench.boots() == starts
+        });
+        updater.kill();
     }
 }
 

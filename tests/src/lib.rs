@@ -26,3 +26,4 @@ pub mod tsa;
 pub mod syslog;
 pub mod collector;
 pub mod releases;
+pub mod power;
