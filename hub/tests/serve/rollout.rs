@@ -206,7 +206,6 @@ async fn a_rollout_over_fifty_agents_with_three_bad_ones_halts_says_why_and_ends
     // The first that takes it back halts it, in whichever ring it is.
     let halted = through(&world, &mut fleet, "halted").await;
     let because = halted["because"].as_str().unwrap();
-    println!("halted because {because}; {} of 50 run 0.2.0", fleet.running("0.2.0"));
     assert!(bad.iter().any(|agent| because == format!("{agent}: crash")), "{because}");
     assert!(fleet.running("0.2.0") < 50);
     let told = world.run(&["rollout", "status"]);
