@@ -1,5 +1,5 @@
-//! Commands: serve, check, migrate, account, contract, incident, category, backup, restore, log, fleet,
-//! warehouse, verify, ca, enrol, agent, dev-certs, version.
+//! Commands: serve, check, migrate, account, contract, incident, notice, category, backup, restore, log,
+//! fleet, warehouse, verify, ca, enrol, agent, dev-certs, version.
 //!
 //! Exit codes are decided here and nowhere else: 0 done, 1 a person must act, 2 wrong arguments,
 //! 70 a bug, 75 worth trying again, 78 wrong configuration.
@@ -14,6 +14,7 @@ mod enrol;
 mod fleet;
 mod incident;
 mod log;
+mod notice;
 mod warehouse;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -62,6 +63,9 @@ enum Command {
     /// What a person has to look at.
     #[command(subcommand)]
     Incident(incident::IncidentCommand),
+    /// Maintenance that is announced.
+    #[command(subcommand)]
+    Notice(notice::NoticeCommand),
     /// Category lists of the province.
     #[command(subcommand)]
     Category(category::CategoryCommand),
@@ -192,6 +196,7 @@ async fn execute(cli: Cli, tapped: Tapped) -> Result<(), Vec<Fault>> {
         Command::Account(command) => account::run(&config, command).await,
         Command::Contract(command) => contract::run(&config, command).await,
         Command::Incident(command) => incident::run(&config, command).await,
+        Command::Notice(command) => notice::run(&config, command).await,
         Command::Category(command) => category::run(&config, command).await,
         Command::Backup(command) => backup::run(&config, command).await,
         Command::Restore(wanted) => one(backup::restore(wanted).await),

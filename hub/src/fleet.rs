@@ -1,5 +1,6 @@
 //! Who has said hello, where the streams stand, and how far behind they are.
 
+pub mod alarms;
 pub mod contact;
 pub mod health;
 pub mod orders;

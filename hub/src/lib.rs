@@ -12,6 +12,7 @@ pub mod identity;
 pub mod warehouse;
 pub mod transfers;
 pub mod incidents;
+pub mod notices;
 pub mod admission;
 pub mod category;
 pub mod catalog;

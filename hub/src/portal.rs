@@ -10,8 +10,11 @@ pub mod form;
 pub mod frame;
 pub mod guard;
 mod accounts;
+mod contacts;
+mod deciding;
 mod entries;
 mod fleet;
+mod incidents;
 mod invitation;
 mod login;
 mod own;
@@ -67,7 +70,13 @@ pub fn router(portal: Portal) -> Router {
         .route("/accounts/new", get(accounts::blank).post(accounts::create))
         .route("/accounts/{name}", get(accounts::one).post(accounts::change))
         .route("/fleet", get(fleet::list))
+        .route("/fleet/orders", post(fleet::order))
         .route("/fleet/{agency}", get(fleet::one))
+        .route("/contacts", get(contacts::list))
+        .route("/contacts/{agency}", get(contacts::one).post(contacts::set))
+        .route("/incidents", get(incidents::list))
+        .route("/incidents/file/{form}", get(incidents::export))
+        .route("/incidents/{number}", get(incidents::show).post(incidents::close))
         .route("/transfers", get(entries::list))
         .route("/transfers/{number}", get(entries::one))
         .route("/transfers/{number}/proof", get(entries::proof))

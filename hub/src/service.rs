@@ -355,15 +355,20 @@ impl Jobs {
         let (warehouse, log, stop) = (self.warehouse.clone(), self.log.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             let (mut said, mut next) = (None, Instant::now());
+            let mut noted = false;
             while stop.run_until_cancelled(log.woken(LOOK_EVERY)).await.is_some() {
                 let due = Instant::now() >= next;
                 if due {
                     next = Instant::now() + LOOK_EVERY;
                 }
                 match keep_log(&warehouse, &mut publisher, due).await {
-                    Ok(()) => said = None,
+                    Ok(()) => (said, noted) = (None, false),
                     Err(fault) => {
                         tell_once(&fault, &mut said);
+                        // Once for each time it stops; the log stands still until somebody comes.
+                        if !noted && fault.code.class() == Class::Operator {
+                            noted = note_log(&warehouse, &fault).await.is_ok();
+                        }
                         // The next commit may come at once; the database may not.
                         tokio::time::sleep(LOOK_EVERY).await;
                     }
@@ -444,6 +449,22 @@ async fn keep_log(
         debug!(entries = head.size, "The log was published with {} entries", head.size);
     }
     Ok(())
+}
+
+/// A log that does not verify is for a person to look at.
+async fn note_log(warehouse: &Warehouse, fault: &Fault) -> Result<(), Fault> {
+    let what = format!("{} · {}", fault.code.words().meaning_vi, fault.code.words().meaning_en);
+    let happening = incidents::Happening {
+        kind: incidents::Kind::Log,
+        cause: fault.code.name(),
+        agent: None,
+        dataset: None,
+        what: &what,
+        transfer: None,
+        at: Timestamp::now(),
+    };
+    let client = warehouse.client().await?;
+    incidents::note(&**client, &happening).await.map(drop)
 }
 
 /// Says what is wrong with the log, again only after a minute or when it is something else.

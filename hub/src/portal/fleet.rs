@@ -2,6 +2,7 @@
 //! datasets. The same verdicts as `phusa-hub fleet`.
 
 mod agency;
+mod bulk;
 mod chart;
 
 use axum::extract::{Path, RawQuery, State};
@@ -13,6 +14,7 @@ use phusa_protocol::ids::AgencyId;
 use phusa_protocol::time::Timestamp;
 use phusa_protocol::verdict::{State as Condition, Verdict};
 
+pub(super) use self::bulk::order;
 use super::form::{Fields, query};
 use super::guard::{Visitor, failed};
 use super::words::Lang;
@@ -102,6 +104,31 @@ fn overview(visitor: &Visitor, fields: &Fields, all: &[Health]) -> Response {
         @if chosen.is_empty() {
             p.notice { (lang.say("Không có tác tử nào khớp.", "No agent matches.")) }
         } @else {
+            (form(visitor, &table(visitor, &chosen, now), &chosen))
+        }
+        @if chosen.len() > LINES_MAX {
+            p.quiet { (chosen.len() - LINES_MAX) (lang.say(" tác tử nữa.", " more agents.")) }
+        }
+    };
+    frame::page(visitor, title, &content)
+}
+
+/// The table in a form, where there is an agent that this visitor may steer.
+fn form(visitor: &Visitor, table: &Markup, chosen: &[&Health]) -> Markup {
+    html! {
+        @if chosen.iter().any(|one| bulk::steers(visitor, one.agency())) {
+            form method="post" action="/fleet/orders" {
+                (frame::form_token(visitor))
+                (table)
+                (bulk::buttons(visitor.lang))
+            }
+        } @else { (table) }
+    }
+}
+
+fn table(visitor: &Visitor, chosen: &[&Health], now: Timestamp) -> Markup {
+    let lang = visitor.lang;
+    html! {
             div.scroll { table.stack.fleet {
                 thead { tr {
                     th scope="col" { (lang.say("Trạng thái", "State")) }
@@ -110,14 +137,9 @@ fn overview(visitor: &Visitor, fields: &Fields, all: &[Health]) -> Response {
                     th scope="col" { (lang.say("Vì sao, làm gì", "Why, what to do")) }
                     th scope="col" { (lang.say("Đầu mối", "Focal point")) }
                 } }
-                tbody { @for one in chosen.iter().take(LINES_MAX) { (line(lang, one, now)) } }
+                tbody { @for one in chosen.iter().take(LINES_MAX) { (line(visitor, one, now)) } }
             } }
-        }
-        @if chosen.len() > LINES_MAX {
-            p.quiet { (chosen.len() - LINES_MAX) (lang.say(" tác tử nữa.", " more agents.")) }
-        }
-    };
-    frame::page(visitor, title, &content)
+    }
 }
 
 /// How many are in each state; each leads to them.
@@ -155,12 +177,13 @@ fn search(lang: Lang, fields: &Fields) -> Markup {
     }
 }
 
-fn line(lang: Lang, one: &Health, now: Timestamp) -> Markup {
+fn line(visitor: &Visitor, one: &Health, now: Timestamp) -> Markup {
+    let lang = visitor.lang;
     let verdict = &one.verdict;
     let is_well = verdict.state < Condition::Attention;
     html! {
         tr {
-            td { (tag(lang, verdict.state)) }
+            td { label.choice { (bulk::choice(visitor, one)) " " (tag(lang, verdict.state)) } }
             td { a href={ "/fleet/" (one.agency()) } { b { (one.row.agent) } } }
             td.t title=(verdict.since.vietnamese()) {
                 (span_of(lang, now, verdict.since))
@@ -185,7 +208,8 @@ fn why(lang: Lang, verdict: &Verdict, with_remedy: bool) -> Markup {
     }
 }
 
-fn whom(lang: Lang, contact: Option<&Contact>, is_missed: bool) -> Markup {
+/// Name and telephone of whom to call; that there is nobody is said where somebody is `is_missed`.
+pub(super) fn whom(lang: Lang, contact: Option<&Contact>, is_missed: bool) -> Markup {
     html! {
         @match contact {
             Some(contact) => {
@@ -209,7 +233,9 @@ fn class(state: Condition) -> &'static str {
     match state {
         Condition::Healthy => "good",
         Condition::Working => "",
-        Condition::Unreported | Condition::Attention | Condition::Late => "wait",
+        Condition::Unreported | Condition::Maintenance | Condition::Attention | Condition::Late => {
+            "wait"
+        }
         Condition::Faulted | Condition::Suspended | Condition::Offline => "bad",
     }
 }

@@ -106,7 +106,11 @@ fn way(visitor: &Visitor) -> Markup {
         nav aria-label=(lang.say("Các trang", "Pages")) {
             @if reads {
                 a href="/fleet" aria-current=[here("/fleet")] { (lang.say("Tổng quan", "Overview")) }
+                a href="/incidents" aria-current=[here("/incidents")] { (lang.say("Sự cố", "Incidents")) }
                 a href="/transfers" aria-current=[here("/transfers")] { (lang.say("Nhật ký", "Transfers")) }
+            }
+            @if reads {
+                a href="/contacts" aria-current=[here("/contacts")] { (lang.say("Đầu mối", "Contacts")) }
             }
             @if sees {
                 a href="/accounts" aria-current=[here("/accounts")] { (lang.say("Tài khoản", "Accounts")) }

@@ -158,9 +158,14 @@ pub(super) fn nowhere() -> From {
 pub fn failed(lang: Lang, fault: &Fault) -> Response {
     #[expect(clippy::wildcard_enum_match_arm, reason = "what no page can meet is a bug here")]
     let status = match fault.code {
-        Code::AccountUnknown | Code::LogEntryMissing => StatusCode::NOT_FOUND,
+        Code::AccountUnknown
+        | Code::LogEntryMissing
+        | Code::IncidentUnknown
+        | Code::NoticeUnknown => StatusCode::NOT_FOUND,
         Code::RightMissing => StatusCode::FORBIDDEN,
-        Code::AccountInvalid => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::AccountInvalid | Code::ContactInvalid | Code::ReasonMissing | Code::NoticeRefused => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
         code if code.class() == Class::Retry => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };

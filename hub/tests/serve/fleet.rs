@@ -16,7 +16,7 @@ use crate::world::World;
 const GIB: u64 = 1 << 30;
 
 /// A report of an agent that follows one dataset; nothing has arrived of it.
-fn report(agent: &str) -> Report {
+pub(crate) fn report(agent: &str) -> Report {
     let now = Timestamp::now();
     let day = Duration::from_secs(86_400);
     let dataset = DatasetReport {

@@ -12,6 +12,7 @@ mod terms;
 mod minutes;
 mod people;
 mod fleet;
+mod incidents;
 
 use phusa_hub::failpoint::Point;
 use phusa_protocol::batch::Phase;

@@ -81,7 +81,7 @@ impl Browser {
     }
 
     /// Sends the form of a page, with the token it carries.
-    async fn submit(&self, page: &str, path: &str, fields: &[(&str, &str)]) -> Page {
+    pub(crate) async fn submit(&self, page: &str, path: &str, fields: &[(&str, &str)]) -> Page {
         let token = self.get(page).await.between("name=\"form\" value=\"", "\"");
         self.post(path, &[fields, &[("form", &token)]].concat()).await
     }
@@ -160,7 +160,7 @@ fn invitation(text: &str) -> String {
 }
 
 /// Makes an account through the portal and takes it; a browser signed in as its holder.
-async fn hire(
+pub(crate) async fn hire(
     world: &World,
     by: &Browser,
     (name, role, agency): (&str, &str, &str),

@@ -57,11 +57,9 @@ fn focal_point(lang: Lang, agency: &AgencyId, contact: Option<&Contact>) -> Mark
                     div { dt { (lang.say("Thư điện tử", "E-mail")) }
                         dd { a href={ "mailto:" (contact.email) } { (contact.email) } } }
                 },
-                None => p {
-                    (lang.say("Chưa ghi. Chạy ", "Not written down yet. Run "))
-                    code { "phusa-hub fleet contact set " (agency) " …" } "."
-                },
+                None => p { (lang.say("Chưa ghi.", "Not written down yet.")) },
             }
+            p { a href={ "/contacts/" (agency) } { (lang.say("Đầu mối và thủ trưởng", "Focal point and head")) } }
         }
     }
 }
