@@ -27,3 +27,24 @@ create table phusa.notices (
   withdrawn_at timestamptz
 );
 create index notices_until on phusa.notices (until_at);
+
+-- When telling of an incident began anew, because it came back after it was closed.
+alter table phusa.incidents add column told_from timestamptz;
+
+-- Who was told of an incident: a step and a way once each, written down after it was taken there.
+create table phusa.escalations (
+  incident bigint not null references phusa.incidents,
+  -- focal, head, province.
+  step text not null,
+  -- mail, webhook.
+  way text not null,
+  told_at timestamptz not null,
+  primary key (incident, step, way)
+);
+
+-- Minutes of a day in which a probe committed something (CB-15).
+create table phusa.probes (
+  day date primary key,
+  minutes int not null,
+  last_minute timestamptz not null
+);

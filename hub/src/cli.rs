@@ -239,6 +239,9 @@ async fn check(config: &Path) -> Result<(), Vec<Fault>> {
     if let Some(timestamp) = &plan.timestamp {
         one(print(&timestamp.explained()))?;
     }
+    if let Some(escalation) = &plan.escalation {
+        one(print(&escalation.explained()))?;
+    }
     if let Some(siem) = &plan.siem {
         one(print(&siem.explained()))?;
         one(print(&siem.reached().await))?;

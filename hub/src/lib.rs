@@ -18,6 +18,7 @@ pub mod category;
 pub mod catalog;
 pub mod fleet;
 pub mod accounts;
+pub mod escalation;
 pub mod views;
 pub mod siem;
 pub mod stamping;

@@ -33,6 +33,7 @@ use crate::admission::{Admission, Registrar};
 use crate::catalog::Catalog;
 use crate::config::plan::Plan;
 use crate::config::register::Register;
+use crate::escalation::teller::Teller;
 use crate::fleet;
 use crate::identity;
 use crate::identity::issue::Issuing;
@@ -42,6 +43,7 @@ use crate::keeping::Terms;
 use crate::keeping::files::Sources;
 use crate::keeping::schedule::Schedule;
 use crate::listen::{Listener, enrol, https, log};
+use crate::portal::live::Live;
 use crate::portal::{self, Portal};
 use crate::siem::forward::Forwarder;
 use crate::siem::tap::Tapped;
@@ -153,10 +155,10 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut given: Given) -> Result<
         tasks: batches.clone(),
     }));
     let listener = Listener::open(&plan, register_seen.clone(), metrics.clone()).await?;
-    let pages =
-        pages(&plan, (&warehouse, &entries, &catalog), &folder, register_seen.clone()).await?;
-    let views = bind(plan.metrics_listen).await?;
     let stop = CancellationToken::new();
+    let shown = (folder.clone(), register_seen.clone(), Live::new(stop.clone()));
+    let pages = pages(&plan, (&warehouse, &entries, &catalog), shown).await?;
+    let views = bind(plan.metrics_listen).await?;
     let jobs = Jobs::new(&warehouse, catalog, entries);
     let link = jobs.open_link(&plan, register_seen.clone(), &metrics).await?;
     jobs.start_watch(plan.disk_reserve, has_room);
@@ -221,17 +223,15 @@ pub fn sources(plan: &Plan, terms: &Terms) -> Sources {
 async fn pages(
     plan: &Plan,
     (warehouse, log, catalog): (&Warehouse, &Log, &Catalog),
-    folder: &Folder,
-    register: watch::Receiver<Arc<Register>>,
+    (folder, register, live): (Folder, watch::Receiver<Arc<Register>>, Live),
 ) -> Result<Option<(portal::door::Door, Router)>, Fault> {
     let Some(part) = &plan.portal else { return Ok(None) };
     let door = portal::door::Door::open(part).await?;
     let sealer = Sealer::open(&plan.accounts_key)?;
     let people = People { warehouse: warehouse.clone(), log: log.clone(), sealer };
-    let (folder, policy) = (folder.clone(), plan.log_policy.clone());
-    let catalog = catalog.clone();
-    let router =
-        portal::router(Portal { people, ends: part.ends, folder, policy, catalog, register });
+    let (policy, catalog) = (plan.log_policy.clone(), catalog.clone());
+    let ends = part.ends;
+    let router = portal::router(Portal { people, ends, folder, policy, catalog, register, live });
     info!(address = %part.listen, "People's pages are at {}", part.listen);
     Ok(Some((door, router)))
 }
@@ -405,6 +405,10 @@ impl Jobs {
                 metrics: metrics.clone(),
             };
             self.tasks.spawn(schedule.run(self.stop.clone()));
+        }
+        if let Some(terms) = plan.escalation.clone() {
+            let teller = Teller { terms, warehouse: self.warehouse.clone() };
+            self.tasks.spawn(teller.run(self.stop.clone()));
         }
         let Some(terms) = plan.siem.clone() else { return };
         let (warehouse, metrics) = (self.warehouse.clone(), metrics.clone());

@@ -112,6 +112,21 @@ impl People {
         Ok(Some((account, session)))
     }
 
+    /// Whether a session lives; to look is no use of it, so that it ends when its holder is away.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn lives(&self, session: i64, ends: Ends, now: Timestamp) -> Result<bool, Fault> {
+        let client = self.warehouse.client().await?;
+        let sql = "select exists (select from phusa.sessions join phusa.accounts using (account) \
+                   where session = $1 and locked_at is null and seen_at > $2 and began_at > $3)";
+        let statement = client.prepare_cached(sql).await.map_err(|error| failed(&error))?;
+        let (idle, whole) =
+            (system_time(now.before(ends.idle)), system_time(now.before(ends.whole)));
+        let row = client.query_one(&statement, &[&session, &idle, &whole]).await;
+        row.and_then(|row| row.try_get(0)).map_err(|error| failed(&error))
+    }
+
     /// The sessions of an account, the newest first.
     ///
     /// # Errors

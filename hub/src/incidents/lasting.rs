@@ -169,8 +169,12 @@ async fn back(tx: &Transaction<'_>, incident: i64, what: &str, at: Timestamp) ->
     let what = bounded(&format!("lại xảy ra: {vi} · again: {en}"));
     let event = timeline_of(&Event { at, what, transfer: None });
     // Whoever is told of incidents is told of it anew only where it had been closed.
+    let sql = "delete from phusa.escalations where incident = $1 and exists (select from \
+               phusa.incidents i where i.incident = $1 and i.closed_at is not null)";
+    tx.execute(sql, &[&incident]).await.map_err(|error| not_noted(&error))?;
     let sql = "update phusa.incidents i set holds = true, count = count + 1, last_at = $2, \
                siem_told_at = case when closed_at is null then siem_told_at end, \
+               told_from = case when closed_at is null then told_from else $2 end, \
                closed_at = null, closed_by = null, close_note = null, close_cause = null, \
                timeline = case when jsonb_array_length(timeline) < $4 \
                                then timeline || $3::text::jsonb else timeline end \

@@ -15,14 +15,17 @@ use phusa_protocol::time::Timestamp;
 use phusa_protocol::verdict::{State as Condition, Verdict};
 
 pub(super) use self::bulk::order;
+use super::deciding::sees;
 use super::form::{Fields, query};
 use super::guard::{Visitor, failed};
+use super::live::region;
+use super::notices::banner;
 use super::words::Lang;
 use super::{Portal, frame};
-use crate::accounts::right::{Readable, readable};
 use crate::fleet::contact::Contact;
 use crate::fleet::health::{self, Health};
-use crate::fleet::reports;
+use crate::fleet::reports::{self, Step};
+use crate::notices::{self, Notice};
 
 /// Lines of the overview; a province has some five hundred agents. The worst come first, so that
 /// what is cut off is well.
@@ -34,11 +37,7 @@ async fn seen(portal: &Portal, visitor: &Visitor) -> Result<Vec<Health>, Fault> 
     let register = portal.register.borrow().clone();
     let contracts = portal.catalog.current();
     let mut all = health::all(&client, (&register, &contracts), Timestamp::now()).await?;
-    match readable(&visitor.actor) {
-        Readable::All => {}
-        Readable::Of(agency) => all.retain(|one| one.agency() == agency.as_str()),
-        Readable::None => all.clear(),
-    }
+    all.retain(|one| sees(visitor, Some(one.agency())));
     Ok(all)
 }
 
@@ -49,8 +48,13 @@ pub(super) async fn list(
     visitor: Visitor,
 ) -> Response {
     let fields = Fields::of_query(query.as_deref());
-    match seen(&portal, &visitor).await {
-        Ok(all) => overview(&visitor, &fields, &all),
+    let found = async {
+        let all = seen(&portal, &visitor).await?;
+        let client = portal.people.warehouse.client().await?;
+        Ok::<_, Fault>((all, notices::list(&**client, false, Timestamp::now()).await?))
+    };
+    match found.await {
+        Ok((all, notices)) => overview(&visitor, &fields, (&all, &notices)),
         Err(fault) => failed(visitor.lang, &fault),
     }
 }
@@ -64,17 +68,15 @@ pub(super) async fn one(
     let found = async {
         let mut all = seen(&portal, &visitor).await?;
         all.retain(|one| one.agency() == agency);
+        let agents = with_days(&portal, all).await?;
         let client = portal.people.warehouse.client().await?;
-        let mut agents = Vec::new();
-        for one in all {
-            let day = reports::history(&client, &one.row.agent).await?;
-            agents.push((one, day));
-        }
-        Ok::<_, Fault>(agents)
+        Ok::<_, Fault>((agents, notices::list(&**client, false, Timestamp::now()).await?))
     };
     match (AgencyId::new(agency.clone()), found.await) {
         (_, Err(fault)) => failed(visitor.lang, &fault),
-        (Ok(agency), Ok(agents)) if !agents.is_empty() => agency::page(&visitor, &agency, &agents),
+        (Ok(agency), Ok((agents, notices))) if !agents.is_empty() => {
+            agency::page(&visitor, &agency, (&agents, &notices))
+        }
         (Ok(_) | Err(_), Ok(_)) => {
             let text = visitor.lang.say("Không có cơ quan này.", "There is no such agency.");
             frame::message(visitor.lang, StatusCode::NOT_FOUND, text)
@@ -82,25 +84,55 @@ pub(super) async fn one(
     }
 }
 
-fn overview(visitor: &Visitor, fields: &Fields, all: &[Health]) -> Response {
+async fn with_days(portal: &Portal, all: Vec<Health>) -> Result<Vec<Day>, Fault> {
+    let client = portal.people.warehouse.client().await?;
+    let mut agents = Vec::new();
+    for one in all {
+        let day = reports::history(&client, &one.row.agent).await?;
+        agents.push((one, day));
+    }
+    Ok(agents)
+}
+
+/// An agent with its last day.
+type Day = (Health, Vec<Step>);
+
+fn overview(
+    visitor: &Visitor,
+    fields: &Fields,
+    (all, notices): (&[Health], &[Notice]),
+) -> Response {
     let lang = visitor.lang;
-    let wanted = fields.given("state");
-    let named = fields.given("agency").map(str::to_lowercase);
-    let chosen: Vec<_> = all
-        .iter()
-        .filter(|one| wanted.is_none_or(|state| one.verdict.state.name() == state))
-        .filter(|one| named.as_ref().is_none_or(|name| one.row.agent.to_lowercase().contains(name)))
-        .collect();
     let title = lang.say("Tổng quan", "Overview");
     let now = Timestamp::now();
+    let kept = query(&[("state", fields.get("state")), ("agency", fields.get("agency"))]);
     let content = html! {
         div.head {
             h1 { (lang.say("Tác tử tại các cơ quan", "Agents at the agencies")) }
             p.quiet { (lang.say("Lúc ", "As of ")) (now.vietnamese()) " · "
                 a href=(visitor.path) { (lang.say("Tải lại", "Reload")) } }
         }
-        (counts(lang, wanted, all))
+        (banner(visitor, notices, None))
         (search(lang, fields))
+        (region(&format!("/live/fleet?{kept}"), &changing(visitor, fields, all)))
+    };
+    frame::page(visitor, title, &content)
+}
+
+/// The part of the overview that changes: how many are in each state, and who is how.
+pub(super) fn changing(visitor: &Visitor, fields: &Fields, all: &[Health]) -> Markup {
+    let (lang, now) = (visitor.lang, Timestamp::now());
+    let all: Vec<&Health> = all.iter().filter(|one| sees(visitor, Some(one.agency()))).collect();
+    let wanted = fields.given("state");
+    let named = fields.given("agency").map(str::to_lowercase);
+    let chosen: Vec<_> = all
+        .iter()
+        .copied()
+        .filter(|one| wanted.is_none_or(|state| one.verdict.state.name() == state))
+        .filter(|one| named.as_ref().is_none_or(|name| one.row.agent.to_lowercase().contains(name)))
+        .collect();
+    html! {
+        (counts(lang, wanted, &all))
         @if chosen.is_empty() {
             p.notice { (lang.say("Không có tác tử nào khớp.", "No agent matches.")) }
         } @else {
@@ -109,8 +141,18 @@ fn overview(visitor: &Visitor, fields: &Fields, all: &[Health]) -> Response {
         @if chosen.len() > LINES_MAX {
             p.quiet { (chosen.len() - LINES_MAX) (lang.say(" tác tử nữa.", " more agents.")) }
         }
-    };
-    frame::page(visitor, title, &content)
+    }
+}
+
+/// The part of an agency's page that changes.
+pub(super) async fn changing_agency(
+    portal: &Portal,
+    visitor: &Visitor,
+    agency: &AgencyId,
+) -> Result<Markup, Fault> {
+    let mut all = seen(portal, visitor).await?;
+    all.retain(|one| one.agency() == agency.as_str());
+    Ok(agency::agents(visitor.lang, &with_days(portal, all).await?))
 }
 
 /// The table in a form, where there is an agent that this visitor may steer.
@@ -143,14 +185,16 @@ fn table(visitor: &Visitor, chosen: &[&Health], now: Timestamp) -> Markup {
 }
 
 /// How many are in each state; each leads to them.
-fn counts(lang: Lang, wanted: Option<&str>, all: &[Health]) -> Markup {
+fn counts(lang: Lang, wanted: Option<&str>, all: &[&Health]) -> Markup {
+    let of = |state| all.iter().filter(|one| one.verdict.state == state).count();
     let every = if wanted.is_none() { Some("true") } else { None };
     html! {
         ul.counts aria-label=(lang.say("Số tác tử theo trạng thái", "Agents by state")) {
             li { a href="/fleet" aria-current=[every] {
                 b { (all.len()) } span { (lang.say("Tất cả", "All")) }
             } }
-            @for (state, count) in health::counts(all) {
+            @for state in Condition::ALL.into_iter().rev() {
+                @let count = of(state);
                 @if count > 0 {
                     @let current = (wanted == Some(state.name())).then_some("true");
                     li class=(class(state)) {

@@ -23,9 +23,10 @@ use crate::accounts::session::Session;
 /// The session's cookie; the prefix makes browsers refuse it from anywhere else.
 pub const COOKIE: &str = "__Host-phusa";
 
-/// Nothing runs, nothing is loaded from elsewhere, no form goes elsewhere, nobody frames it.
-const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
-                      base-uri 'none'; frame-ancestors 'none'";
+/// Nothing runs but our one file, nothing is loaded from elsewhere, no form goes elsewhere, nobody
+/// frames it.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
+                      img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 const HEADERS: [(header::HeaderName, &str); 7] = [
     (header::CONTENT_SECURITY_POLICY, POLICY),

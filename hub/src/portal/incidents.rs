@@ -16,6 +16,7 @@ pub(super) use self::one::{close, show};
 use super::fleet::whom;
 use super::form::{Fields, query};
 use super::guard::{Visitor, failed};
+use super::live::region;
 use super::words::Lang;
 use super::{Portal, frame};
 use crate::accounts::right::{Readable, readable};
@@ -117,7 +118,7 @@ fn listed(
                 a href=(keep("/incidents/file/docx", "")) { "Word" } }
         }
         (filter(visitor, fields))
-        (table(lang, lines, contacts))
+        (region(&keep("/live/incidents", fields.get("before")), &table(lang, lines, contacts)))
         p.pages {
             @if fields.given("before").is_some() {
                 a href=(keep("/incidents", "")) { (lang.say("← Mới nhất", "← Newest")) }
@@ -132,8 +133,19 @@ fn listed(
     frame::page(visitor, title, &content)
 }
 
+/// The part of the list that changes.
+pub(super) async fn changing(
+    portal: &Portal,
+    visitor: &Visitor,
+    fields: &Fields,
+) -> Result<Markup, Fault> {
+    let Some(asked) = asked(visitor, fields) else { return Ok(html! {}) };
+    let (lines, contacts) = found(portal, &asked).await?;
+    Ok(table(visitor.lang, &lines, &contacts))
+}
+
 /// The incidents as a table; a sentence where there is none.
-pub(super) fn table(lang: Lang, lines: &[Incident], contacts: &[Contact]) -> Markup {
+fn table(lang: Lang, lines: &[Incident], contacts: &[Contact]) -> Markup {
     html! {
         @if lines.is_empty() {
             p.notice.done { (lang.say("Không có sự cố nào.", "There is no incident.")) }

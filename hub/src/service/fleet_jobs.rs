@@ -14,6 +14,7 @@ use tracing::warn;
 use super::Jobs;
 use crate::config::plan::Plan;
 use crate::config::register::Register;
+use crate::escalation::digest;
 use crate::fleet::{alarms, health, orders};
 use crate::incidents::Kind;
 use crate::incidents::lasting::Lasting;
@@ -62,6 +63,7 @@ impl Jobs {
                     let (mut client, now) = (warehouse.client().await?, Timestamp::now());
                     let all = health::all(&client, (&agents, &contracts), now).await?;
                     metrics.observe_fleet(&health::counts(&all));
+                    digest::probe(&client, now).await?;
                     if Instant::now() < begin {
                         return Ok(());
                     }

@@ -13,6 +13,7 @@ mod minutes;
 mod people;
 mod fleet;
 mod incidents;
+mod steering;
 
 use phusa_hub::failpoint::Point;
 use phusa_protocol::batch::Phase;

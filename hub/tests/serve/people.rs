@@ -61,11 +61,17 @@ impl Browser {
         }
     }
 
+    /// A page that goes on.
+    pub(crate) async fn stream(&self, path: &str) -> reqwest::Response {
+        let request = self.client.get(format!("{}{path}", self.base));
+        request.header("cookie", &self.cookie).send().await.unwrap()
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Page {
         self.send(self.client.get(format!("{}{path}", self.base))).await
     }
 
-    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Page {
+    pub(crate) async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Page {
         self.post_from(path, fields, Some(&self.base)).await
     }
 
