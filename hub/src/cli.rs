@@ -11,6 +11,7 @@ mod ca;
 mod category;
 mod contract;
 mod enrol;
+mod figures;
 mod fleet;
 mod incident;
 mod log;

@@ -2,6 +2,7 @@
 
 pub mod alarms;
 pub mod contact;
+pub mod flow;
 pub mod health;
 pub mod orders;
 pub mod proofs;

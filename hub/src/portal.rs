@@ -12,6 +12,7 @@ pub mod frame;
 pub mod guard;
 mod accounts;
 mod contacts;
+mod datasets;
 mod deciding;
 mod entries;
 mod fleet;
@@ -77,6 +78,8 @@ pub fn router(portal: Portal) -> Router {
         .route("/fleet", get(fleet::list))
         .route("/fleet/orders", post(fleet::order))
         .route("/fleet/{agency}", get(fleet::one))
+        .route("/datasets", get(datasets::list))
+        .route("/datasets/{dataset}", get(datasets::one))
         .route("/contacts", get(contacts::list))
         .route("/contacts/{agency}", get(contacts::one).post(contacts::set))
         .route("/incidents", get(incidents::list))

@@ -9,7 +9,7 @@ use phusa_protocol::time::Timestamp;
 use phusa_protocol::units::Span;
 use phusa_protocol::verdict::{State, Verdict};
 
-use super::{json, print, with_warehouse};
+use super::{figures, json, print, with_warehouse};
 use crate::accounts::decider;
 use crate::accounts::right::Deciding;
 use crate::catalog::Catalog;
@@ -66,6 +66,10 @@ pub(super) enum FleetCommand {
         /// Its number.
         order: i64,
     },
+    /// Lateness of the last seven days, by agency (HU-10).
+    Digest(figures::Digest),
+    /// How long the hub could be used in a month (CB-15).
+    Availability(figures::Available),
     /// Focal points and heads of agencies (CT-14).
     #[command(subcommand)]
     Contact(ContactCommand),
@@ -162,6 +166,8 @@ pub(super) async fn run(config: &Path, command: FleetCommand) -> Result<(), Vec<
             let found = orders::list(&warehouse.client().await?, all).await?;
             print(&if as_json { json(&found) } else { listed(&found) })
         }
+        FleetCommand::Digest(wanted) => figures::of_week(&plan, warehouse, wanted).await,
+        FleetCommand::Availability(wanted) => figures::of_month(&plan, warehouse, wanted).await,
         FleetCommand::Contact(command) => of_contacts(&plan, warehouse, command).await,
     })
     .await

@@ -32,7 +32,7 @@ use crate::notices::{self, Notice};
 const LINES_MAX: usize = 1_000;
 
 /// The agents this visitor may see, the worst first.
-async fn seen(portal: &Portal, visitor: &Visitor) -> Result<Vec<Health>, Fault> {
+pub(super) async fn seen(portal: &Portal, visitor: &Visitor) -> Result<Vec<Health>, Fault> {
     let client = portal.people.warehouse.client().await?;
     let register = portal.register.borrow().clone();
     let contracts = portal.catalog.current();
@@ -242,7 +242,7 @@ fn line(visitor: &Visitor, one: &Health, now: Timestamp) -> Markup {
 }
 
 /// Reason and, where something is to be done, the remedy.
-fn why(lang: Lang, verdict: &Verdict, with_remedy: bool) -> Markup {
+pub(super) fn why(lang: Lang, verdict: &Verdict, with_remedy: bool) -> Markup {
     let words = verdict.words();
     html! {
         @if let Some(dataset) = &verdict.dataset { code { (dataset) } " " }
@@ -284,12 +284,12 @@ fn class(state: Condition) -> &'static str {
     }
 }
 
-fn tag(lang: Lang, state: Condition) -> Markup {
+pub(super) fn tag(lang: Lang, state: Condition) -> Markup {
     html! { span class={ "tag " (class(state)) } { (lang.of_pair(state.words())) } }
 }
 
 /// How long ago, in one unit.
-fn span_of(lang: Lang, now: Timestamp, then: Timestamp) -> String {
+pub(super) fn span_of(lang: Lang, now: Timestamp, then: Timestamp) -> String {
     let seconds = now.since(then).as_secs();
     let (number, vi, en) = match seconds {
         0..60 => (seconds, "giây", "s"),

@@ -106,6 +106,7 @@ fn way(visitor: &Visitor) -> Markup {
         nav aria-label=(lang.say("Các trang", "Pages")) {
             @if reads {
                 a href="/fleet" aria-current=[here("/fleet")] { (lang.say("Tổng quan", "Overview")) }
+                a href="/datasets" aria-current=[here("/datasets")] { (lang.say("Bộ dữ liệu", "Datasets")) }
                 a href="/incidents" aria-current=[here("/incidents")] { (lang.say("Sự cố", "Incidents")) }
                 a href="/transfers" aria-current=[here("/transfers")] { (lang.say("Nhật ký", "Transfers")) }
             }

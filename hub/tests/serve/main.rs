@@ -14,6 +14,9 @@ mod people;
 mod fleet;
 mod incidents;
 mod steering;
+mod escalation;
+mod chromium;
+mod pages;
 
 use phusa_hub::failpoint::Point;
 use phusa_protocol::batch::Phase;

@@ -173,12 +173,11 @@ fn dataset_line(lang: Lang, one: &Health, dataset: &DatasetReport, verdict: &Ver
     let name = dataset.dataset.to_string();
     let stream = one.row.streams.iter().find(|stream| stream.dataset == name);
     let arrived = stream.and_then(|stream| stream.last_committed_at);
-    let entries = query(&[("dataset", name.as_str())]);
     let plain = Verdict { dataset: None, ..verdict.clone() };
     html! {
         tr {
             td { (tag(lang, verdict.state)) }
-            td { a href={ "/transfers?" (entries) } { code { (name) } } }
+            td { a href={ "/datasets/" (name) } { code { (name) } } }
             td.n { (dataset.epoch) "/" (dataset.released_seq) }
             td.n { (count(dataset.lag_seconds)) " s" }
             td.n { (count(dataset.rows)) }
