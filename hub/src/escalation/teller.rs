@@ -24,7 +24,7 @@ use crate::warehouse::Warehouse;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How long after a failure a way is tried again.
-const RETRY_AFTER: Duration = Duration::from_secs(20);
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Open incidents that are looked at; the oldest first, so that none waits for ever.
 const OPEN_MAX: i64 = 1_000;

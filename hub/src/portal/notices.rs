@@ -154,7 +154,7 @@ fn table(visitor: &Visitor, all: &[Notice], may: bool) -> Markup {
                 th scope="col" { (lang.say("Việc", "What")) }
                 th scope="col" { (lang.say("Cơ quan", "Agencies")) }
                 th scope="col" { (lang.say("Người báo", "By")) }
-                @if may { th scope="col" { span.quiet { (lang.say("Việc", "Action")) } } }
+                @if may { th scope="col" { span.quiet { (lang.say("Thao tác", "Action")) } } }
             } }
             tbody { @for one in all { tr {
                 td { (state(lang, one, now)) }

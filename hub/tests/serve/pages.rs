@@ -14,15 +14,13 @@ use crate::world::World;
 const SIZES: [(u32, u32); 2] = [(1366, 768), (390, 844)];
 
 /// Name and path of each page.
-const PAGES: [(&str, &str); 20] = [
+const PAGES: [(&str, &str); 18] = [
     ("fleet", "/fleet"),
-    ("offline", "/fleet?state=offline"),
     ("agency", "/fleet/H57.007"),
     ("datasets", "/datasets"),
     ("dataset", "/datasets/cong_dan.citizens"),
     ("incidents", "/incidents"),
-    ("incidents-closed", "/incidents?state=closed"),
-    ("incident", "/incidents/1"),
+    ("incident", "/incidents/4"),
     ("incident-closed", "/incidents/3"),
     ("transfers", "/transfers"),
     ("entry", "/transfers/1"),
@@ -51,8 +49,8 @@ const LOOK: &str = r"(() => {
   if (document.querySelectorAll('h1').length !== 1) wrong.push('not one h1');
   if (!root.lang || !document.title) wrong.push('no language or title');
   for (const e of document.querySelectorAll('a[href], button, input:not([type=hidden]), select, textarea, summary')) {
-    const labels = e.labels ? [...e.labels].map((l) => l.innerText).join('') : '';
-    const name = e.getAttribute('aria-label') || labels || e.innerText || e.title || '';
+    const labels = e.labels ? [...e.labels].map((l) => l.textContent).join('') : '';
+    const name = e.getAttribute('aria-label') || labels || e.textContent || e.title || '';
     if (!name.trim()) wrong.push('no name: ' + e.outerHTML.slice(0, 80));
   }
   const parts = (text) => text.match(/[\d.]+/g).map(Number);
@@ -92,8 +90,11 @@ async fn furnish(world: &World) {
       insert into phusa.incidents (kind, cause_key, agent, dataset, cause, opened_at, last_at, count, timeline, holds)
       select (array['heartbeat', 'lateness', 'stopped', 'disk'])[1 + n % 4], 'k' || n,
              'H57.' || lpad((n * 7)::text, 3, '0') || '/may-1',
-             case when n % 4 = 1 then 'cong_dan.citizens' end,
-             'Không nghe được gì từ tác tử. · Nothing is heard of the agent.',
+             case when n % 4 in (1, 2) then 'cong_dan.citizens' end,
+             (array['Không nghe được gì từ tác tử. · Nothing is heard of the agent.',
+                    'Thay đổi chờ lâu hơn tần suất đã thỏa thuận trong hợp đồng. · Changes wait longer than the frequency agreed in the contract.',
+                    'Cột đã ánh xạ bị xóa, đổi tên hoặc đổi kiểu ở nguồn (HU-07). · A mapped column was dropped, renamed or retyped at the source (HU-07). [source_schema]',
+                    'Đĩa của máy chạy tác tử sắp đầy. · The disk of the agent''s machine is nearly full.'])[1 + n % 4],
              now() - n * interval '37 min', now(), n,
              jsonb_build_array(
                jsonb_build_object('at', '2026-11-26T08:00:00Z', 'what', 'Không nghe được gì từ tác tử. · Nothing is heard of the agent.'),
@@ -104,7 +105,8 @@ async fn furnish(world: &World) {
              close_note = 'Cáp quang bị đứt ở Phú Vang, đã nối lại', holds = false where incident % 3 = 0;
       insert into phusa.notices (title, agencies, from_at, until_at, made_by, made_at)
       values ('Nâng cấp máy chủ cơ sở dữ liệu', '{H57.012,H57.013}', now() - interval '1 h', now() + interval '2 h', 'an.nguyen', now() - interval '2 d'),
-             ('Thay thiết bị mạng trung tâm', '{}', now() + interval '2 d', now() + interval '50 h', 'an.nguyen', now());";
+             ('Thay thiết bị mạng trung tâm', '{}', now() + interval '2 d', now() + interval '50 h', 'an.nguyen', now());
+      update phusa.fleet_agents set reported_at = now() - interval '400 s' where agent = 'H57.012/may-1';";
     world.database().await.batch_execute(sql).await.unwrap();
 }
 
@@ -149,7 +151,7 @@ async fn a_change_comes_by_itself(world: &World, chromium: &mut Chromium, base: 
         .unwrap();
     chromium.visit(&format!("{base}/fleet?agency=H57.100"), SIZES[0]);
     let shown =
-        |word: &str| format!("document.getElementById('live').innerText.includes('{word}')");
+        |word: &str| format!("document.querySelector('#live tbody').innerText.includes('{word}')");
     chromium.wait(&shown("Healthy"), Duration::from_secs(10));
     let leaves = "ended = 'leaving', ended_at = now() + interval '1 s'";
     database.batch_execute(&format!("update phusa.fleet_agents set {leaves} {of}")).await.unwrap();
