@@ -106,7 +106,8 @@ async fn furnish(world: &World) {
       insert into phusa.notices (title, agencies, from_at, until_at, made_by, made_at)
       values ('Nâng cấp máy chủ cơ sở dữ liệu', '{H57.012,H57.013}', now() - interval '1 h', now() + interval '2 h', 'an.nguyen', now() - interval '2 d'),
              ('Thay thiết bị mạng trung tâm', '{}', now() + interval '2 d', now() + interval '50 h', 'an.nguyen', now());
-      update phusa.fleet_agents set reported_at = now() - interval '400 s' where agent = 'H57.012/may-1';";
+      update phusa.fleet_agents set reported_at = now() - interval '400 s' where agent = 'H57.012/may-1';
+      update phusa.streams set last_committed_at = now() - interval '400 s' where agent = 'H57.012/may-1';";
     world.database().await.batch_execute(sql).await.unwrap();
 }
 
