@@ -54,7 +54,7 @@ pub struct Admission {
     /// Where each step is written down.
     pub log: Log,
     /// What signs; `None` where the hub has no intermediate.
-    pub issuing: Option<Issuing>,
+    pub issuing: Option<Arc<Issuing>>,
     /// Every root that is trusted, PEM.
     pub ca: String,
     /// Learns of every change at once.
@@ -63,7 +63,7 @@ pub struct Admission {
 
 impl Admission {
     fn issuing(&self) -> Result<&Issuing, Refused> {
-        self.issuing.as_ref().ok_or_else(|| {
+        self.issuing.as_deref().ok_or_else(|| {
             let what = "this hub issues no certificates: it has no [identity] in hub.toml";
             Refused::new(Code::EnrolRefused, what)
         })

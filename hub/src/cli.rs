@@ -21,6 +21,7 @@ mod warehouse;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use phusa_protocol::fault::{Class, Code, Fault};
@@ -29,6 +30,7 @@ use phusa_protocol::ids::AgentId;
 use crate::catalog::Catalog;
 use crate::config::plan::Plan;
 use crate::fleet::proofs;
+use crate::listen::own::Own;
 use crate::siem::tap::{self, Tapped};
 use crate::warehouse::{Url, Warehouse};
 use crate::{identity, service};
@@ -230,7 +232,8 @@ async fn with_warehouse<T>(
 
 async fn check(config: &Path) -> Result<(), Vec<Fault>> {
     let plan = Plan::read(config)?;
-    one(crate::listen::tls_config(&plan))?;
+    let own = Arc::new(one(Own::read(&plan))?);
+    one(crate::listen::tls_config(&plan, &own))?;
     let text = format!(
         "Cấu hình đúng (configuration is sound): {} tác tử (agents), nghe tại (listens on) {}",
         plan.register.len(),

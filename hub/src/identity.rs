@@ -10,6 +10,7 @@ pub mod ca;
 pub mod facts;
 pub mod files;
 pub mod issue;
+pub mod passphrase;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ use rcgen::{
 
 use crate::config::register::file_name;
 use files::{
-    key_pair, make_dir, no_randomness, not_made, set_days, signing_key, write_public, write_secret,
+    key_pair, make_dir, not_made, not_made_for, set_days, signing_key, write_public, write_secret,
 };
 
 /// What `dev-certs` is asked for.
@@ -91,7 +92,7 @@ fn make_agent(
         return Ok(());
     }
     let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(no_randomness)?;
+    getrandom::fill(&mut key).map_err(not_made_for)?;
     write_secret(&spool_key, &base64::engine::general_purpose::STANDARD.encode(key))
 }
 

@@ -27,6 +27,7 @@ use crate::config::plan::Plan;
 use crate::config::register::Register;
 use crate::ingest::check::admit;
 use crate::listen::gate::{Entrant, Gate};
+use crate::listen::own::Own;
 use crate::listen::{HANDSHAKE_MAX, handshake_failed, part, peer_of, tls_config};
 use crate::views::metrics::Metrics;
 use crate::warehouse::Warehouse;
@@ -98,13 +99,13 @@ impl Port {
     /// # Errors
     /// When certificates or keys are none, or the port is taken.
     pub async fn open(
-        plan: &Plan,
+        (plan, own): (&Plan, &Arc<Own>),
         warehouse: &Warehouse,
         (register, metrics): (watch::Receiver<Arc<Register>>, Metrics),
         orders: watch::Receiver<Wanted>,
     ) -> Result<Option<Self>, Fault> {
         let Some(listen) = plan.link_listen else { return Ok(None) };
-        let mut tls = tls_config(plan)?;
+        let mut tls = tls_config(plan, own)?;
         // Stock clients of MQTT name no protocol in TLS.
         tls.alpn_protocols.clear();
         let door = (listen, "the link");

@@ -12,6 +12,7 @@ pub(crate) mod gate;
 pub mod enrol;
 pub mod https;
 pub mod log;
+pub mod own;
 pub mod identity;
 
 use std::net::SocketAddr;
@@ -30,8 +31,8 @@ use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::AgentId;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
@@ -42,6 +43,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use self::gate::{Entrant, Gate};
+use self::own::Own;
 use crate::SECURITY;
 use crate::config::plan::Plan;
 use crate::config::register::Register;
@@ -128,11 +130,11 @@ impl Listener {
     /// # Errors
     /// When certificates or keys are none, or the port is taken.
     pub async fn open(
-        plan: &Plan,
+        (plan, own): (&Plan, &Arc<Own>),
         register: watch::Receiver<Arc<Register>>,
         metrics: Metrics,
     ) -> Result<Self, Fault> {
-        let tls = TlsAcceptor::from(Arc::new(tls_config(plan)?));
+        let tls = TlsAcceptor::from(Arc::new(tls_config(plan, own)?));
         let door = (plan.listen, "agents");
         let gate = Gate::open(door, &plan.allowed_networks, CONNECTIONS_MAX).await?;
         let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
@@ -322,7 +324,7 @@ pub(crate) fn peer_of(stream: &TlsStream<TcpStream>, address: SocketAddr) -> Pee
 ///
 /// # Errors
 /// When a certificate or key of the plan is none.
-pub fn tls_config(plan: &Plan) -> Result<ServerConfig, Fault> {
+pub fn tls_config(plan: &Plan, own: &Arc<Own>) -> Result<ServerConfig, Fault> {
     let wrong = |what: &str, error: Box<dyn std::error::Error + Send + Sync>| {
         Fault::because(Code::SecretUnreadable, format!("{what} is unusable"), error)
     };
@@ -337,18 +339,12 @@ pub fn tls_config(plan: &Plan) -> Result<ServerConfig, Fault> {
         verifier = verifier.allow_unauthenticated();
     }
     let verifier = verifier.build().map_err(|error| wrong("ca_file", error.into()))?;
-    let chain = CertificateDer::pem_slice_iter(&plan.certificate_pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| wrong("certificate_file", error.into()))?;
-    let key = PrivateKeyDer::from_pem_slice(&plan.key_pem.0)
-        .map_err(|error| wrong("key_file", error.into()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| wrong("TLS 1.3", error.into()))?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .map_err(|error| wrong("certificate_file with key_file", error.into()))?;
+        .with_cert_resolver(Arc::<Own>::clone(own));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

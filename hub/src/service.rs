@@ -42,6 +42,7 @@ use crate::ingest::{Ingest, Parts};
 use crate::keeping::Terms;
 use crate::keeping::files::Sources;
 use crate::keeping::schedule::Schedule;
+use crate::listen::own::Own;
 use crate::listen::{Listener, enrol, https, log};
 use crate::portal::live::Live;
 use crate::portal::{self, Portal};
@@ -154,13 +155,15 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut given: Given) -> Result<
         has_room: has_room_seen.clone(),
         tasks: batches.clone(),
     }));
-    let listener = Listener::open(&plan, register_seen.clone(), metrics.clone()).await?;
+    let own = Arc::new(Own::read(&plan)?);
+    let listener = Listener::open((&plan, &own), register_seen.clone(), metrics.clone()).await?;
     let stop = CancellationToken::new();
     let shown = (folder.clone(), register_seen.clone(), Live::new(stop.clone()));
     let pages = pages(&plan, (&warehouse, &entries, &catalog), shown).await?;
     let views = bind(plan.metrics_listen).await?;
     let jobs = Jobs::new(&warehouse, catalog, entries);
-    let link = jobs.open_link(&plan, register_seen.clone(), &metrics).await?;
+    let link = jobs.open_link((&plan, &own), register_seen.clone(), &metrics).await?;
+    jobs.tasks.spawn(own.keep(metrics.clone(), jobs.stop.clone()));
     jobs.start_watch(plan.disk_reserve, has_room);
     jobs.start_identities(&registrar);
     jobs.start_log(publisher, &plan, (&folder, &metrics));
@@ -251,7 +254,7 @@ fn published_log(plan: &Plan, warehouse: &Warehouse) -> Result<(Publisher, Folde
 
 /// What issues certificates.
 fn admission(
-    issuing: Option<Issuing>,
+    issuing: Option<Arc<Issuing>>,
     ca_pem: &[u8],
     jobs: &Jobs,
     registrar: &Arc<Registrar>,

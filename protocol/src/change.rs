@@ -123,9 +123,8 @@ pub enum BadBody {
 
 const RUN_HEAD_BYTES: usize = 9;
 
-/// Truncations in one run. They take no bytes, so that nothing else bounds what nine bytes claim; no
-/// writer puts more rows into a batch.
-const TRUNCATES_MAX: u32 = 1 << 20;
+/// Truncates in one batch. They take no bytes, so that nothing else bounds what nine bytes claim.
+pub const TRUNCATES_MAX: u32 = 1_000;
 
 /// Builds a body row by row; rows of one operation that follow each other share a run.
 #[derive(Debug, Default)]
@@ -154,7 +153,9 @@ impl BodyWriter {
 
     /// Begins a row: append its tuple (or, for a change of key, its two tuples) to what is returned.
     pub fn begin_row(&mut self, op: Op) -> &mut Vec<u8> {
-        if self.run.is_none_or(|(current, _, _)| current != op) {
+        let goes_on =
+            |(current, _, rows)| current == op && !(op == Op::Truncate && rows >= TRUNCATES_MAX);
+        if !self.run.is_some_and(goes_on) {
             self.end_run();
             self.run = Some((op, self.bytes.len(), 0));
             self.bytes.extend_from_slice(&[op.letter(), 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -334,6 +335,19 @@ mod tests {
         assert_eq!(claimed(TRUNCATES_MAX), Ok(TRUNCATES_MAX));
         assert_eq!(claimed(TRUNCATES_MAX + 1), Err(BadBody::RunLength));
         assert_eq!(claimed(u32::MAX), Err(BadBody::RunLength));
+    }
+
+    #[test]
+    fn a_run_of_truncates_ends_where_a_reader_would_refuse_it() {
+        let mut body = BodyWriter::default();
+        for _ in 0..2_500 {
+            body.begin_row(Op::Truncate);
+        }
+        let (bytes, counts) = body.finish();
+        let claimed: Result<Vec<_>, _> =
+            runs(&bytes).map(|run| run.map(|run| run.row_count)).collect();
+        assert_eq!(claimed, Ok(vec![1_000, 1_000, 500]));
+        assert_eq!(counts.truncate, 2_500);
     }
 
     #[test]

@@ -29,7 +29,12 @@ fn enrolling(validity: &str) -> House {
     let house = House::new("", "");
     let hub = house.province.hub_folder();
     let root = root_dir(&house, "root");
-    hub_says(&house, &["ca", "init", "--root-dir", &root]);
+    let passphrase = passphrase(&house);
+    fs::write(&passphrase, "bến Ngự chiều mưa\n").unwrap();
+    let sealed = ["--passphrase-file", &passphrase];
+    hub_says(&house, &[["ca", "init", "--root-dir", &root].as_slice(), &sealed].concat());
+    let key = fs::read_to_string(house.province.path().join("root/root.key")).unwrap();
+    assert!(key.contains("BEGIN ENCRYPTED PRIVATE KEY"), "the root's key lies open");
     issue(&house, &root);
     let config = house.province.hub_config();
     let part = format!(
@@ -60,9 +65,14 @@ fn root_dir(house: &House, name: &str) -> String {
     house.province.path().join(name).display().to_string()
 }
 
+fn passphrase(house: &House) -> String {
+    house.province.path().join("passphrase").display().to_string()
+}
+
 fn issue(house: &House, root: &str) {
     let dir = house.province.hub_folder().display().to_string();
-    let names = ["--dir", &dir, "--hub-name", "127.0.0.1"];
+    let passphrase = passphrase(house);
+    let names = ["--dir", &dir, "--hub-name", "127.0.0.1", "--passphrase-file", &passphrase];
     hub_says(house, &[["ca", "issue", "--root-dir", root].as_slice(), &names].concat());
 }
 

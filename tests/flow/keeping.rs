@@ -156,21 +156,15 @@ async fn a_drill_tries_the_newest_backup_out_and_names_one_that_is_damaged() {
     assert!(drilled.contains("200 bản ghi (rows)"), "{drilled}");
     assert!(!house.province.hub_folder().join("state/drill").exists());
 
-    let listed = hub(&house, &["backup", "ls", "--json"]);
-    let listed: Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
-    let newest = listed[1]["name"].as_str().unwrap();
-    let file = place.join(newest).join("cluster.tar.zst.sealed");
-    let mut bytes = fs::read(&file).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&file, bytes).unwrap();
+    let listed = complete(&house);
+    damage(&place, &listed[1]);
     println!("{}", hub_fails(&house, &["backup", "drill"], Code::BackupBroken));
     house.log_tells("\\\"failed\\\":\\\"backup_broken\\\"").await;
 
     // With another key, or into a folder in use, nothing is restored.
     let (other, to) = (place.with_extension("other"), house.province.path().join("new"));
     hub(&house, &["backup", "key", "--out", other.to_str().unwrap()]);
-    let oldest = listed[0]["name"].as_str().unwrap();
+    let oldest = &*listed[0];
     let restore = |key: &Path, to: &Path| {
         let (from, to, key) =
             (place.to_str().unwrap(), to.to_str().unwrap(), key.to_str().unwrap());
@@ -186,17 +180,47 @@ async fn a_drill_tries_the_newest_backup_out_and_names_one_that_is_damaged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_drill_that_fails_by_itself_is_an_incident() {
+    let (mut house, place, _) = house("drill_every = \"1s\"\n");
+    house.province.start_hub();
+    house.log_tells("\\\"step\\\":\\\"drilled\\\"").await;
+    damage(&place, complete(&house).last().unwrap());
+    let told = wait_until("the incident of the drill", ARRIVES_WITHIN, async || {
+        let said = text(&house.province.hub(&["incident", "ls"]));
+        said.contains("could not be restored").then_some(said)
+    })
+    .await;
+    assert!(told.contains(Code::BackupBroken.name()), "{told}");
+    house.log_tells("\\\"failed\\\":\\\"backup_broken\\\"").await;
+    assert!(!house.province.hub_folder().join("state/drill").exists());
+}
+
+/// Names of the complete backups, the oldest first; none while they cannot be listed.
+fn complete(house: &House) -> Vec<String> {
+    let listed = house.province.hub(&["backup", "ls", "--json"]);
+    let said = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let listed: Value =
+        serde_json::from_str(said.lines().next().unwrap_or_default()).unwrap_or_default();
+    let all = listed.as_array().into_iter().flatten();
+    all.filter_map(|backup| Some(backup["name"].as_str()?.to_owned())).collect()
+}
+
+/// Flips one bit in the middle of a backup.
+fn damage(place: &Path, name: &str) {
+    let file = place.join(name).join("cluster.tar.zst.sealed");
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_running_hub_makes_its_backups_by_itself_and_says_when_it_cannot() {
     let (mut house, place, _) =
         house("every = \"2s\"\nkeep = 2\nmax_age = \"10s\"\ndrill_every = \"1s\"\n");
     house.province.start_hub();
-    wait_until("two backups", ARRIVES_WITHIN, async || {
-        let listed = house.province.hub(&["backup", "ls", "--json"]);
-        let said = String::from_utf8_lossy(&listed.stdout).into_owned();
-        let listed: Value = serde_json::from_str(said.lines().next()?).ok()?;
-        (listed.as_array()?.len() == 2).then_some(())
-    })
-    .await;
+    wait_until("two backups", ARRIVES_WITHIN, async || (complete(&house).len() == 2).then_some(()))
+        .await;
     // The newest is restored for trial by nobody's order.
     let log = house.log_tells("\\\"step\\\":\\\"drilled\\\"").await;
     let drilled = log.lines().find(|line| line.contains("drilled")).unwrap();

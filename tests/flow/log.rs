@@ -164,6 +164,27 @@ async fn rows_of_a_partitioned_table_arrive_as_rows_of_the_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_emptied_more_often_than_a_batch_may_say_is_followed_on() {
+    let mut world = World::new(Version::V15);
+    world.source.psql("create table dem (id int primary key, ten text)");
+    world.share(
+        "",
+        &[Share { table: "dem", key: "id", fields: &["id int4", "ten text"], rules: "" }],
+    );
+    world.start();
+    world.source.psql("insert into dem values (0, 'Đầu')");
+    assert_eq!(world.identical("dem").await, 1);
+    world.source.psql(
+        "do $$ begin
+           for i in 1..2100 loop truncate dem; insert into dem values (i, 'Lần ' || i); end loop;
+         end $$",
+    );
+    world.warehouse_says("select string_agg(ten, ' ') from thu.dem", "Lần 2100").await;
+    assert_eq!(world.carried("dem", "truncate"), 2_100);
+    assert_eq!(world.epoch("dem"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_larger_than_a_batch_is_never_seen_in_part() {
     let mut world = World::new(Version::V15);
     world.source.psql(

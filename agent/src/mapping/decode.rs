@@ -76,11 +76,11 @@ impl Encoding {
         }
         let start = out.len();
         match std::str::from_utf8(bytes) {
-            Err(_) => self.put_raw(bytes.iter().copied().map(Some), out)?,
+            Err(_) => self.put_raw(bytes.iter().copied().map(Some), (start, out))?,
             Ok(text) if self == Self::Cp1258 && text.chars().any(is_cp1258_read_right) => {
                 out.push_str(text);
             }
-            Ok(text) => self.put_raw(text.chars().map(byte_of), out)?,
+            Ok(text) => self.put_raw(text.chars().map(byte_of), (start, out))?,
         }
         compose_from(start, out)
     }
@@ -88,7 +88,7 @@ impl Encoding {
     fn put_raw(
         self,
         bytes: impl Iterator<Item = Option<u8>>,
-        out: &mut String,
+        (start, out): (usize, &mut String),
     ) -> Result<(), Rule> {
         let mut bytes = bytes.map(|byte| byte.ok_or(Rule::Undecodable));
         match self {
@@ -96,7 +96,7 @@ impl Encoding {
                 let bytes = bytes.collect::<Result<Vec<u8>, Rule>>()?;
                 put_utf8(&bytes, out).map_err(|_| Rule::Undecodable)
             }
-            Self::Tcvn3 => bytes.try_for_each(|byte| push_tcvn3(byte?, out)),
+            Self::Tcvn3 => bytes.try_for_each(|byte| push_tcvn3(byte?, (start, out))),
             Self::Vni => bytes.try_for_each(|byte| push_vni(byte?, out)),
             Self::Viscii => bytes.try_for_each(|byte| {
                 out.push(letter(viscii(byte?))?);
@@ -167,9 +167,10 @@ fn cp1258(byte: u8) -> char {
 }
 
 /// A toned small letter after the capital of the same base is that capital with the tone.
-fn push_tcvn3(byte: u8, out: &mut String) -> Result<(), Rule> {
+fn push_tcvn3(byte: u8, (start, out): (usize, &mut String)) -> Result<(), Rule> {
     let found = letter(of_table(&TCVN3_HIGH, 0xa0, byte))?;
-    let before = out.chars().next_back().filter(|before| before.is_uppercase());
+    let own = out.get(start..).unwrap_or_default();
+    let before = own.chars().next_back().filter(|before| before.is_uppercase());
     if !byte.is_ascii()
         && let Some(before) = before
         && without_tone(found).is_some_and(|base| before.to_lowercase().eq([base]))

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use phusa_protocol::batch::Phase;
-use phusa_protocol::change::{BodyWriter, Mark, Op};
+use phusa_protocol::change::{BodyWriter, Mark, Op, TRUNCATES_MAX};
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::time::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -43,7 +43,9 @@ impl Filler {
 
     /// Whether it has reached a limit.
     pub(super) fn is_full(&self) -> bool {
-        self.rows >= self.limits.rows_max || self.body.len() >= self.limits.bytes_max.as_usize()
+        self.rows >= self.limits.rows_max
+            || self.body.len() >= self.limits.bytes_max.as_usize()
+            || self.body.counts().truncate >= u64::from(TRUNCATES_MAX)
     }
 
     /// Whether a row of this length had better begin a block of its own.
@@ -171,6 +173,17 @@ mod tests {
     use phusa_protocol::units::ByteSize;
 
     use super::*;
+
+    #[test]
+    fn a_block_is_full_where_the_hub_would_refuse_more_truncates() {
+        let limits = Limits { rows_max: u64::MAX, ..Limits::default() };
+        let mut filler = Filler::new(limits);
+        let taken = (0..5_000).take_while(|_| {
+            filler.begin_row(Op::Truncate);
+            !filler.is_full()
+        });
+        assert_eq!(taken.count() + 1, 1_000);
+    }
 
     #[test]
     fn a_block_is_full_by_rows_or_bytes_and_a_huge_row_stands_alone() {

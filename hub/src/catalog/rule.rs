@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use phusa_protocol::batch::Phase;
-use phusa_protocol::change::{BadBody, Change, Counts, Op, Run, runs};
+use phusa_protocol::change::{BadBody, Change, Counts, Op, Run, TRUNCATES_MAX, runs};
 use phusa_protocol::contract::{Contract, ContractField};
 use phusa_protocol::fault::Code;
 use phusa_protocol::row::Tuple;
@@ -11,9 +11,6 @@ use phusa_protocol::value::{Field, Kind};
 
 use crate::category::{Codes, Lists};
 use crate::error::Refused;
-
-/// A table is emptied once per statement; more in one batch than this is not a workload.
-const TRUNCATES_MAX: u64 = 1_000;
 
 /// What a body must be like to keep to a contract; made once per contract.
 #[derive(Debug, Clone)]
@@ -179,7 +176,7 @@ impl BodyRule {
             let what = "the header counts other rows than the body holds";
             return Err(Refused::breach(Code::ContractViolation, what, "counts"));
         }
-        if found.truncate > TRUNCATES_MAX {
+        if found.truncate > u64::from(TRUNCATES_MAX) {
             let what = format!("more than {TRUNCATES_MAX} truncates");
             return Err(Refused::breach(Code::ContractViolation, what, "truncates"));
         }
@@ -356,9 +353,9 @@ field = [
         counts.delete = u64::MAX;
         let refused = rule().walk(&bytes, Phase::Live, &counts).unwrap_err();
         assert_eq!(refused.what, "the header counts other rows than the body holds");
-        let truncates = b"T\0\0\x07\xd0\0\0\0\0";
+        let truncates = b"T\0\0\x03\xe8\0\0\0\0".repeat(2);
         let counts = Counts { truncate: 2_000, ..Counts::default() };
-        let refused = rule().walk(truncates, Phase::Live, &counts).unwrap_err();
+        let refused = rule().walk(&truncates, Phase::Live, &counts).unwrap_err();
         assert_eq!(refused.what, "more than 1000 truncates");
         let refused = rule().walk(b"T\0\0\0\x01\0\0\0\x01x", Phase::Live, &counts).unwrap_err();
         assert_eq!(refused.what, "run 0, row 0: a run's rows do not fill its bytes");

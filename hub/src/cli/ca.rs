@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::time::Timestamp;
@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{json, print};
 use crate::identity::ca::{self, HubWanted};
 use crate::identity::facts::Facts;
+use crate::identity::passphrase::Passphrase;
 
 /// Less than this left and somebody must act.
 const DAYS_WARNED: i64 = 30;
@@ -25,6 +26,19 @@ pub(super) enum CaCommand {
         /// Its name, for people.
         #[arg(long, default_value = "Phù Sa root")]
         name: String,
+        #[command(flatten)]
+        new: NewPassphrase,
+    },
+    /// Put the root's key under another passphrase.
+    Protect {
+        /// The root's folder.
+        #[arg(long)]
+        root_dir: PathBuf,
+        /// File whose first line is the passphrase it has now; asked for at the terminal without it.
+        #[arg(long)]
+        old_passphrase_file: Option<PathBuf>,
+        #[command(flatten)]
+        new: NewPassphrase,
     },
     /// Make a new intermediate for the hub, and the hub's own certificate, from the root.
     Issue {
@@ -40,6 +54,9 @@ pub(super) enum CaCommand {
         /// How long the hub's own certificate is valid.
         #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=825))]
         days: u32,
+        /// File whose first line is the passphrase of the root's key; asked for at the terminal without it.
+        #[arg(long)]
+        passphrase_file: Option<PathBuf>,
     },
     /// Renew the hub's own certificate under its intermediate; the root is not needed.
     Renew {
@@ -79,6 +96,54 @@ pub(super) enum CaCommand {
     },
 }
 
+/// What a root's key is put under.
+#[derive(Debug, Args)]
+pub(super) struct NewPassphrase {
+    /// File whose first line is the passphrase, 12 characters or more; asked for at the terminal
+    /// without it.
+    #[arg(long, conflicts_with = "no_passphrase")]
+    passphrase_file: Option<PathBuf>,
+    /// No passphrase: whoever holds the medium is the root.
+    #[arg(long)]
+    no_passphrase: bool,
+}
+
+impl NewPassphrase {
+    fn take(&self) -> Result<Option<Passphrase>, Fault> {
+        if self.no_passphrase {
+            return Ok(None);
+        }
+        if let Some(file) = &self.passphrase_file {
+            return Passphrase::of_file(file).map(Some);
+        }
+        let first = typed("Cụm mật khẩu mới của khóa gốc (new passphrase of the root's key): ")?;
+        if typed("Gõ lại (once more): ")? != first {
+            return Err(Fault::new(Code::ConfigInvalid, "the two passphrases differ"));
+        }
+        Passphrase::new(first).map(Some)
+    }
+}
+
+/// The passphrase of a root that has one.
+fn given(root_dir: &Path, file: Option<&PathBuf>) -> Result<Option<Passphrase>, Fault> {
+    if !ca::is_sealed(root_dir)? {
+        return Ok(None);
+    }
+    let passphrase = match file {
+        Some(file) => Passphrase::of_file(file),
+        None => Passphrase::new(typed("Cụm mật khẩu của khóa gốc (the root's passphrase): ")?),
+    };
+    passphrase.map(Some)
+}
+
+fn typed(question: &str) -> Result<String, Fault> {
+    rpassword::prompt_password(question).map_err(|error| {
+        let what = "nobody can be asked for the passphrase of the root's key here: name a file by \
+                    --passphrase-file, or say --no-passphrase when making one";
+        Fault::because(Code::ConfigInvalid, what, error)
+    })
+}
+
 /// One certificate as `ca show` has it.
 #[derive(Debug, Serialize)]
 struct Shown {
@@ -92,12 +157,26 @@ struct Shown {
 pub(super) fn run(command: CaCommand) -> Result<(), Fault> {
     const AGAIN: &str = "khởi động lại trung tâm để dùng (restart the hub to use it)";
     match command {
-        CaCommand::Init { root_dir, name } => {
-            let root = ca::init(&root_dir, &name)?;
-            print(&made(&root, &root_dir))
+        CaCommand::Init { root_dir, name, new } => {
+            let passphrase = new.take()?;
+            let root = ca::init(&root_dir, &name, passphrase.as_ref())?;
+            print(&made(&root, &root_dir, passphrase.is_some()))
         }
-        CaCommand::Issue { root_dir, dir, hub_name, days } => {
-            ca::issue(&HubWanted { root_dir: &root_dir, dir: &dir, names: hub_name, days })?;
+        CaCommand::Protect { root_dir, old_passphrase_file, new } => {
+            let old = given(&root_dir, old_passphrase_file.as_ref())?;
+            ca::protect(&root_dir, old.as_ref(), new.take()?.as_ref())?;
+            let file = root_dir.join("root.key");
+            print(&format!("{}: đã đổi (changed)", file.display()))
+        }
+        CaCommand::Issue { root_dir, dir, hub_name, days, passphrase_file } => {
+            let passphrase = given(&root_dir, passphrase_file.as_ref())?;
+            ca::issue(&HubWanted {
+                root_dir: &root_dir,
+                dir: &dir,
+                names: hub_name,
+                days,
+                passphrase: passphrase.as_ref(),
+            })?;
             print(&format!(
                 "{}: CA trung gian và chứng thư của trung tâm đã sẵn sàng (intermediate and the \
                  hub's certificate are ready); {AGAIN}",
@@ -125,12 +204,20 @@ pub(super) fn run(command: CaCommand) -> Result<(), Fault> {
     }
 }
 
-fn made(root: &Facts, root_dir: &Path) -> String {
+fn made(root: &Facts, root_dir: &Path, is_sealed: bool) -> String {
+    let (state_vi, state_en) = if is_sealed {
+        (
+            "dưới cụm mật khẩu; mất cụm ấy là mất gốc",
+            "under the passphrase; without it the root is lost",
+        )
+    } else {
+        ("không mã hóa", "not encrypted")
+    };
     format!(
         "CA gốc (root): {}\n  dấu vân tay (fingerprint): {}\n  đến (until): {}\n\
-         CẢNH BÁO: {}/root.key không mã hóa, quyền 0600. Giữ thư mục này trên phương tiện rời, khóa \
+         CẢNH BÁO: {}/root.key {state_vi}, quyền 0600. Giữ thư mục này trên phương tiện rời, khóa \
          trong tủ; không để trên máy trung tâm.\n\
-         WARNING: {}/root.key is not encrypted, mode 0600. Keep this folder on a removable medium \
+         WARNING: {}/root.key is {state_en}, mode 0600. Keep this folder on a removable medium \
          under lock; not on the hub.",
         root.subject,
         root.fingerprint,

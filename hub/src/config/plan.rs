@@ -8,6 +8,7 @@ mod timestamp;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use phusa_protocol::fault::{Code, Fault};
@@ -66,7 +67,7 @@ pub struct Plan {
     /// The regulation the province works by.
     pub profile: Profile,
     /// What issues agents' certificates, where the hub has an intermediate.
-    pub issuing: Option<Issuing>,
+    pub issuing: Option<Arc<Issuing>>,
     /// Copies at an independent place; `None` where there is none.
     pub backup: Option<keeping::Terms>,
     /// The file this was read from.
@@ -204,7 +205,7 @@ impl Check<'_> {
         })
     }
 
-    fn issuing(&mut self, part: &IdentityFile) -> Option<Issuing> {
+    fn issuing(&mut self, part: &IdentityFile) -> Option<Arc<Issuing>> {
         let certificate = self.secret("issuing_certificate_file", &part.issuing_certificate_file);
         let key = self.private("issuing_key_file", &part.issuing_key_file)?;
         let validity = part.certificate_validity.get_ref().0;
@@ -215,7 +216,7 @@ impl Check<'_> {
         let texts = [certificate?, key].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let [certificate, key] = texts;
         let issuing = Issuing::read(&certificate, &key, validity);
-        issuing.map_err(|fault| self.faults.push(fault)).ok()
+        issuing.map(Arc::new).map_err(|fault| self.faults.push(fault)).ok()
     }
 
     fn address(&mut self, key: &str, text: &Spanned<String>) -> Option<SocketAddr> {

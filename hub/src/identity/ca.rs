@@ -9,10 +9,7 @@ use std::path::Path;
 
 use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
@@ -20,6 +17,8 @@ use super::facts::Facts;
 use super::files::{
     existing, key_pair, make_dir, not_made, set_days, signing_key, write_public, write_secret,
 };
+use super::issue::hub_params;
+use super::passphrase::{self, Passphrase};
 
 /// A root lives longer than the machines it is used on.
 const ROOT_DAYS: u32 = 3_650;
@@ -38,20 +37,24 @@ pub struct HubWanted<'a> {
     pub names: Vec<String>,
     /// How long the hub's own certificate is valid.
     pub days: u32,
+    /// Opens the root's key, where it is sealed.
+    pub passphrase: Option<&'a Passphrase>,
 }
 
-/// Makes a root; one that is there is never replaced.
+/// Makes a root, its key under a passphrase where there is one; one that is there is never replaced.
 ///
 /// # Errors
 /// When there is one already, or a file cannot be written.
-pub fn init(root_dir: &Path, name: &str) -> Result<Facts, Fault> {
+pub fn init(root_dir: &Path, name: &str, passphrase: Option<&Passphrase>) -> Result<Facts, Fault> {
     make_dir(root_dir)?;
     let (key, certificate) = (root_dir.join("root.key"), root_dir.join("root.pem"));
     if certificate.exists() || key.exists() {
         let what = format!("{} holds a root already; a root is never replaced", root_dir.display());
         return Err(Fault::new(Code::ConfigInvalid, what));
     }
-    let key = key_pair(&key)?;
+    let file = key;
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(not_made)?;
+    keep_root_key(&file, &key, passphrase)?;
     let mut params = authority(name, 1)?;
     set_days(&mut params, ROOT_DAYS);
     let made = params.self_signed(&key).map_err(not_made)?;
@@ -65,7 +68,7 @@ pub fn init(root_dir: &Path, name: &str) -> Result<Facts, Fault> {
 /// # Errors
 /// When the root is none, or a file cannot be written.
 pub fn issue(wanted: &HubWanted<'_>) -> Result<(), Fault> {
-    let root = root_of(wanted.root_dir)?;
+    let root = root_of(wanted.root_dir, wanted.passphrase)?;
     make_dir(&wanted.dir.join("agents"))?;
     let signing = signing_key(&wanted.dir.join("signing.key"))?.public();
     write_public(&wanted.dir.join("signing.pub"), &signing.to_string())?;
@@ -163,11 +166,7 @@ fn certify(dir: &Path, names: &[String], days: u32, root: &str) -> Result<(), Fa
     let path = dir.join("issuing.pem");
     let between = existing(&path)?.ok_or_else(|| none(&path))?;
     let issuer = Issuer::from_ca_cert_pem(&between, key_pair(&dir.join("issuing.key"))?);
-    let mut params = CertificateParams::new(names.to_vec()).map_err(not_made)?;
-    params.distinguished_name.push(DnType::CommonName, "phusa-hub");
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.use_authority_key_identifier_extension = true;
+    let mut params = hub_params(names)?;
     set_days(&mut params, days);
     let key = key_pair(&dir.join("hub.key"))?;
     let made = params.signed_by(&key, &issuer.map_err(not_made)?).map_err(not_made)?;
@@ -175,13 +174,47 @@ fn certify(dir: &Path, names: &[String], days: u32, root: &str) -> Result<(), Fa
     write_public(&dir.join("hub.pem"), &chain)
 }
 
-fn root_of(root_dir: &Path) -> Result<(String, KeyPair), Fault> {
+/// Whether the key of the root in this folder is under a passphrase.
+///
+/// # Errors
+/// When there is none, or it cannot be read.
+pub fn is_sealed(root_dir: &Path) -> Result<bool, Fault> {
+    let file = root_dir.join("root.key");
+    Ok(passphrase::is_sealed(&existing(&file)?.ok_or_else(|| none(&file))?))
+}
+
+/// Puts the key of the root in this folder under another passphrase, or under none.
+///
+/// # Errors
+/// When the root is none, the old passphrase does not open it, or the file cannot be written.
+pub fn protect(
+    root_dir: &Path,
+    old: Option<&Passphrase>,
+    new: Option<&Passphrase>,
+) -> Result<(), Fault> {
+    let (_, key) = root_of(root_dir, old)?;
+    keep_root_key(&root_dir.join("root.key"), &key, new)
+}
+
+fn keep_root_key(file: &Path, key: &KeyPair, under: Option<&Passphrase>) -> Result<(), Fault> {
+    let sealed = under.map(|passphrase| passphrase::seal(key, passphrase)).transpose()?;
+    write_secret(file, &sealed.unwrap_or_else(|| key.serialize_pem()))
+}
+
+fn root_of(root_dir: &Path, passphrase: Option<&Passphrase>) -> Result<(String, KeyPair), Fault> {
     let (pem, key) = (root_dir.join("root.pem"), root_dir.join("root.key"));
     let text = existing(&pem)?.ok_or_else(|| none(&pem))?;
-    if !key.exists() {
-        return Err(none(&key));
+    let secret = existing(&key)?.ok_or_else(|| none(&key))?;
+    match passphrase {
+        Some(passphrase) if passphrase::is_sealed(&secret) => {
+            Ok((text, passphrase::open(&secret, passphrase)?))
+        }
+        None if passphrase::is_sealed(&secret) => {
+            let what = format!("{} is under a passphrase, and none was given", key.display());
+            Err(Fault::new(Code::SecretUnreadable, what))
+        }
+        Some(_) | None => Ok((text, key_pair(&key)?)),
     }
-    Ok((text, key_pair(&key)?))
 }
 
 fn authority(name: &str, below: u8) -> Result<CertificateParams, Fault> {
@@ -190,7 +223,7 @@ fn authority(name: &str, below: u8) -> Result<CertificateParams, Fault> {
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     // Two roots of one name must not be taken for each other.
     let mut mark = [0; 4];
-    getrandom::fill(&mut mark).map_err(super::files::no_randomness)?;
+    getrandom::fill(&mut mark).map_err(super::files::not_made_for)?;
     let mark = phusa_protocol::hex::encode(&mark);
     params.distinguished_name.push(DnType::CommonName, format!("{name} {mark}"));
     Ok(params)
@@ -235,12 +268,25 @@ mod tests {
     fn a_hub_is_made_from_a_root_renewed_without_it_and_moved_to_another() {
         let dir = tempfile::tempdir().unwrap();
         let [first, second, hub] = ["one", "two", "hub"].map(|name| dir.path().join(name));
-        let root = init(&first, "Tỉnh").unwrap();
+        let secret = Passphrase::new("bến Ngự chiều mưa".to_owned()).unwrap();
+        let root = init(&first, "Tỉnh", Some(&secret)).unwrap();
         assert!(root.is_ca && root.is_root);
-        assert_eq!(init(&first, "Tỉnh").unwrap_err().code, Code::ConfigInvalid);
+        assert_eq!(init(&first, "Tỉnh", None).unwrap_err().code, Code::ConfigInvalid);
         let names = vec!["127.0.0.1".to_owned(), "hub.example".to_owned()];
-        let mut wanted = HubWanted { root_dir: &first, dir: &hub, names: names.clone(), days: 5 };
+        let mut wanted = HubWanted {
+            root_dir: &first,
+            dir: &hub,
+            names: names.clone(),
+            days: 5,
+            passphrase: None,
+        };
+        assert_eq!(issue(&wanted).unwrap_err().code, Code::SecretUnreadable);
+        wanted.passphrase = Some(&secret);
         issue(&wanted).unwrap();
+        protect(&first, Some(&secret), None).unwrap();
+        assert!(!is_sealed(&first).unwrap());
+        protect(&first, None, Some(&secret)).unwrap();
+        assert!(is_sealed(&first).unwrap());
         let read = |name: &str| fs::read_to_string(hub.join(name)).unwrap();
         let fingerprint =
             || root_fingerprint(read("hub.pem").as_bytes(), read("ca.pem").as_bytes());
@@ -251,7 +297,7 @@ mod tests {
         assert_eq!((own.len(), &own[0].hosts), (3, &names));
         assert_ne!(read("hub.pem"), before);
 
-        let next = init(&second, "Tỉnh").unwrap();
+        let next = init(&second, "Tỉnh", None).unwrap();
         assert_ne!(next.subject, root.subject);
         trust(&second, &hub).unwrap();
         trust(&second, &hub).unwrap();

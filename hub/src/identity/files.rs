@@ -83,7 +83,7 @@ pub(crate) fn signing_key(path: &Path) -> Result<SigningKey, Fault> {
             Fault::because(Code::SecretUnreadable, what, error)
         });
     }
-    let key = SigningKey::generate().map_err(no_randomness)?;
+    let key = SigningKey::generate().map_err(not_made_for)?;
     write_secret(path, &key.to_secret_text())?;
     Ok(key)
 }
@@ -92,9 +92,9 @@ pub(crate) fn not_made(error: impl Into<Box<dyn std::error::Error + Send + Sync>
     Fault::because(Code::ConfigInvalid, "cannot make a key or certificate", error)
 }
 
-/// The operating system's error type here is no standard error, so it goes in as text.
+/// For error types that are no standard errors, so that they go in as text.
 #[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
-pub(crate) fn no_randomness(error: impl ToString) -> Fault {
+pub(crate) fn not_made_for(error: impl ToString) -> Fault {
     not_made(error.to_string())
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::identity::{GENERATION_PREFIX, agent_uri};
 use phusa_protocol::ids::AgentId;
@@ -10,6 +11,8 @@ use rcgen::{
     CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, Issuer,
     KeyPair, KeyUsagePurpose, SanType,
 };
+
+use rustls_pki_types::CertificateDer;
 
 use super::facts::Facts;
 use super::files::{not_made, set_validity};
@@ -22,6 +25,7 @@ pub struct Issuing {
     issuer: Issuer<'static, KeyPair>,
     /// What stands between a leaf and the root, PEM; empty where the root itself issues.
     between: String,
+    fingerprint: Digest,
     ends: Timestamp,
     validity: Duration,
 }
@@ -57,7 +61,13 @@ impl Issuing {
         };
         let between = if first.is_root { String::new() } else { certificate.trim().to_owned() };
         let issuer = Issuer::from_ca_cert_pem(certificate, key).map_err(not_made)?;
-        Ok(Self { issuer, between, ends: first.not_after, validity })
+        Ok(Self {
+            issuer,
+            between,
+            fingerprint: first.fingerprint,
+            ends: first.not_after,
+            validity,
+        })
     }
 
     /// A certificate for the key of this request (PKCS #10, PEM), which must be signed with it.
@@ -74,10 +84,7 @@ impl Issuing {
         let asked = CertificateSigningRequestParams::from_pem(csr).map_err(|error| {
             Fault::because(Code::EnrolRefused, "the certificate request cannot be used", error)
         })?;
-        if now >= self.ends {
-            let what = format!("the hub's intermediate has ended at {}", self.ends);
-            return Err(Fault::new(Code::ConfigInvalid, what));
-        }
+        self.lives(now)?;
         let mut params = CertificateParams::new(Vec::new()).map_err(not_made)?;
         let uri = agent_uri(agent).try_into().map_err(not_made)?;
         params.subject_alt_names.push(SanType::URI(uri));
@@ -96,6 +103,53 @@ impl Issuing {
         let chain = format!("{}\n{}\n", issued.pem().trim(), self.between);
         Ok(Certificate { chain: chain.trim().to_owned() + "\n", facts })
     }
+
+    /// A certificate of the hub itself for this key: for these hosts, for so long, but no longer than
+    /// the intermediate lives.
+    ///
+    /// # Errors
+    /// `config_invalid` when the intermediate has ended.
+    pub(crate) fn own(
+        &self,
+        hosts: &[String],
+        key: &KeyPair,
+        (life, now): (Duration, Timestamp),
+    ) -> Result<(CertificateDer<'static>, Facts), Fault> {
+        self.lives(now)?;
+        let mut params = hub_params(hosts)?;
+        let begin = now.before(SKEW_MAX.min(life / 20));
+        set_validity(&mut params, begin, now.after(life).min(self.ends));
+        let made = params.signed_by(key, &self.issuer).map_err(not_made)?;
+        Ok((made.der().clone(), Facts::read(made.der())?))
+    }
+
+    /// SHA-256 of its certificate.
+    pub(crate) fn fingerprint(&self) -> Digest {
+        self.fingerprint
+    }
+
+    /// The moment after which it signs no more.
+    pub(crate) fn ends(&self) -> Timestamp {
+        self.ends
+    }
+
+    fn lives(&self, now: Timestamp) -> Result<(), Fault> {
+        if now >= self.ends {
+            let what = format!("the hub's intermediate has ended at {}", self.ends);
+            return Err(Fault::new(Code::ConfigInvalid, what));
+        }
+        Ok(())
+    }
+}
+
+/// What every certificate of the hub itself says.
+pub(super) fn hub_params(hosts: &[String]) -> Result<CertificateParams, Fault> {
+    let mut params = CertificateParams::new(hosts.to_vec()).map_err(not_made)?;
+    params.distinguished_name.push(DnType::CommonName, "phusa-hub");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
 }
 
 #[cfg(test)]

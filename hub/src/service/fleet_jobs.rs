@@ -19,6 +19,7 @@ use crate::fleet::{alarms, health, orders};
 use crate::incidents::Kind;
 use crate::incidents::lasting::Lasting;
 use crate::link::{Port, Wanted};
+use crate::listen::own::Own;
 use crate::views::metrics::Metrics;
 
 /// How often is looked how agents are.
@@ -32,13 +33,13 @@ impl Jobs {
     /// fleet.
     pub(super) async fn open_link(
         &self,
-        plan: &Plan,
+        (plan, own): (&Plan, &Arc<Own>),
         register: watch::Receiver<Arc<Register>>,
         metrics: &Metrics,
     ) -> Result<Option<Port>, Fault> {
         let (wanted, wanted_seen) = watch::channel(Wanted::default());
         let both = (register.clone(), metrics.clone());
-        let port = Port::open(plan, &self.warehouse, both, wanted_seen).await?;
+        let port = Port::open((plan, own), &self.warehouse, both, wanted_seen).await?;
         self.start_fleet(register, metrics.clone(), plan.disk_reserve);
         self.start_orders(wanted);
         Ok(port)

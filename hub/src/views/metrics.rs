@@ -7,6 +7,7 @@ use std::time::Duration;
 use phusa_protocol::change::Counts;
 use phusa_protocol::fault::Code;
 use phusa_protocol::ids::DatasetId;
+use phusa_protocol::time::Timestamp;
 use phusa_protocol::verdict::State;
 use prometheus_client::encoding::{
     EncodeLabelKey, EncodeLabelSet, EncodeLabelValue, LabelSetEncoder, text,
@@ -53,6 +54,7 @@ pub struct Metrics {
     backups: Gauge,
     log_copy_behind: Gauge,
     connections: Gauge,
+    certificates: Family<Labels<1>, Gauge>,
     timestamp_age: Gauge,
     fleet: Family<Labels<1>, Gauge>,
     sessions: Gauge,
@@ -84,6 +86,7 @@ impl Default for Metrics {
             backups: Gauge::default(),
             log_copy_behind: Gauge::default(),
             connections: Gauge::default(),
+            certificates: Family::default(),
             timestamp_age: Gauge::default(),
             fleet: Family::default(),
             sessions: Gauge::default(),
@@ -172,6 +175,17 @@ impl Metrics {
         }
     }
 
+    /// Takes over until when the hub's own certificate is valid, and the intermediate that renews it.
+    pub fn observe_certificates(&self, own: Timestamp, authority: Option<Timestamp>) {
+        for (name, ends) in [("hub", Some(own)), ("intermediate", authority)] {
+            let Some(ends) = ends else { continue };
+            let seconds = ends.micros().div_euclid(1_000_000);
+            self.certificates
+                .get_or_create(&Labels([("certificate", name.to_owned())]))
+                .set(seconds);
+        }
+    }
+
     /// Takes over how old the newest complete backup is, and how many there are.
     pub fn observe_backups(&self, age: Duration, count: usize) {
         self.backup_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
@@ -245,6 +259,9 @@ impl Metrics {
         let age =
             "Age of the newest complete backup in seconds; since the start where there is none";
         to.register("backup_age_seconds", age, self.backup_age.clone());
+        let ends = "Until when the hub's own certificate, and the intermediate it is renewed by, are \
+                    valid: Unix time";
+        to.register("certificate_not_after_seconds", ends, self.certificates.clone());
         to.register("backups", "Complete backups at the independent place", self.backups.clone());
         let behind = "Published entries that the log's second copy lacks";
         to.register("log_copy_behind", behind, self.log_copy_behind.clone());
