@@ -75,14 +75,15 @@ pub async fn end_all(tx: &impl GenericClient, account: i64) -> Result<u64, Fault
 }
 
 impl People {
-    /// Whose session this is; `None` when it has ended or the account is locked.
+    /// Whose session this is; `None` when it has ended or the account is locked. What `is_use` of it
+    /// keeps it from ending.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn session(
         &self,
         token: &Token,
-        ends: Ends,
+        (ends, is_use): (Ends, bool),
         now: Timestamp,
     ) -> Result<Option<(Account, Session)>, Fault> {
         let client = self.warehouse.client().await?;
@@ -102,7 +103,7 @@ impl People {
             return Ok(None);
         };
         let (account, session) = (read(&row)?, read_session(&row, 12)?);
-        if now.since(session.seen_at) >= SEEN_EVERY {
+        if is_use && now.since(session.seen_at) >= SEEN_EVERY {
             let sql = "update phusa.sessions set seen_at = $2 where session = $1";
             client
                 .execute(sql, &[&session.session, &system_time(now)])

@@ -140,7 +140,10 @@ impl Teller {
 }
 
 fn kind_words(kind: &str) -> (&str, &str) {
-    Kind::named(kind).map_or((kind, kind), |kind| kind.words())
+    match Kind::named(kind) {
+        Some(known) => known.words(),
+        None => (kind, kind),
+    }
 }
 
 fn mail(due: &Due<'_>, id: String, portal: &str) -> Mail {

@@ -95,7 +95,7 @@ impl Own {
             Ok(Some(ends)) => info!(%ends, "Renewed the hub's own certificate, until {ends}"),
             Ok(None) => {}
             Err(fault) => {
-                warn!(code = %fault.code, "The hub's own certificate is not renewed: {}", fault.chain())
+                warn!(code = %fault.code, "The hub's own certificate is not renewed: {}", fault.chain());
             }
         }
         let ends = self.now().facts.not_after;

@@ -105,7 +105,11 @@ impl FromRequestParts<Portal> for Visitor {
         let (headers, lang) = (&parts.headers, Lang::of(&parts.headers));
         let token = cookie(headers, COOKIE).and_then(Token::from_cookie);
         let found = match &token {
-            Some(token) => portal.people.session(token, portal.ends, Timestamp::now()).await,
+            // What a page asks by itself is no use of a session: it ends when its holder is away.
+            Some(token) => {
+                let is_use = !parts.uri.path().starts_with("/live/");
+                portal.people.session(token, (portal.ends, is_use), Timestamp::now()).await
+            }
             None => Ok(None),
         };
         match (found, token) {

@@ -148,7 +148,12 @@ async fn a_change_is_seen_within_two_seconds_and_a_session_that_ended_sees_nothi
     let page = an.get("/fleet").await.text;
     assert!(page.contains("data-from=\"/live/fleet?\"") && page.contains("src=\"/live.js\""));
     assert!(an.get("/live.js").await.text.contains("EventSource"));
+    let database = world.database().await;
+    let away = "update phusa.sessions set seen_at = now() - interval '10 min'";
+    database.batch_execute(away).await.unwrap();
     let mut stream = an.stream("/live/fleet").await;
+    let used = "select bool_and(seen_at < now() - interval '9 min') from phusa.sessions";
+    assert!(world.ask(used).await, "to look is no use of a session");
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
     let begun = next_with(&mut stream, "H57.12/may-1").await;
     assert!(!begun.contains("Không nghe được gì"), "{begun}");

@@ -101,7 +101,8 @@ impl Check<'_> {
         let url = part.webhook.as_ref()?;
         let (text, at) = (url.get_ref(), url.span().start);
         let secure = text.starts_with("https://");
-        if !secure && !(text.starts_with("http://") && part.plain) {
+        let plain = text.starts_with("http://") && part.plain;
+        if !(secure || plain) {
             self.wrong(
                 at,
                 "`webhook` is https://, or http:// with `plain = true` on an internal network",
@@ -138,5 +139,65 @@ impl Check<'_> {
         };
         let key = key.trim_ascii_end().to_vec();
         Some(Webhook::new(text.clone(), key, client))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// What is wrong with this part; empty when nothing is.
+    fn said(part: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["hook.key", "smtp.password"] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, "bi-mat").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let file: EscalationFile = toml::from_str(part).unwrap();
+        let path = dir.path().join("hub.toml");
+        let mut check = Check { path: &path, text: part, base: dir.path(), faults: Vec::new() };
+        let terms = check.escalation(&file);
+        assert!(terms.is_some() || !check.faults.is_empty());
+        check.faults.iter().map(phusa_protocol::fault::Fault::chain).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_way_to_people_is_whole_secured_and_in_order_or_says_what_is_missing() {
+        let province = "province = [\"a@x.vn\"]\n";
+        let plain = "plain = true\nsmtp = \"smtp://10.0.0.1:25\"\nfrom = \"p@x.vn\"\n";
+        let hook = "webhook = \"http://10.0.0.1/x\"\nwebhook_key_file = \"hook.key\"\n";
+        for (part, expected) in [
+            (format!("{province}{plain}"), ""),
+            (format!("{province}plain = true\n{hook}"), ""),
+            (
+                format!(
+                    "{province}{plain}smtp_user = \"p\"\nsmtp_password_file = \"smtp.password\""
+                ),
+                "",
+            ),
+            (province.to_owned(), "needs `smtp`, `webhook` or both"),
+            (format!("province = []\n{plain}"), "1 to 20 addresses"),
+            (format!("province = [\"tỉnh\"]\n{plain}"), "1 to 20 addresses"),
+            (format!("{province}{hook}"), "line 2, column 11: `webhook` is https://"),
+            (format!("{province}{}", plain.replace("plain = true\n", "")), "say `plain = true`"),
+            (format!("{province}{}", plain.replace("smtp://", "smtps://")), "needs `tls_ca_file`"),
+            (format!("{province}{}", plain.replace("smtp://", "imap://")), "is none of"),
+            (format!("{province}{plain}smtp_user = \"p\""), "belong together"),
+            (format!("{province}{plain}head_after = \"2d\""), "follow each other"),
+            (
+                format!("{province}plain = true\nwebhook = \"http://x/y\""),
+                "needs `webhook_key_file`",
+            ),
+        ] {
+            let found = said(&part);
+            assert!(
+                found.contains(expected) && found.is_empty() == expected.is_empty(),
+                "{part}: {found}"
+            );
+            assert!(!found.contains("bi-mat"));
+        }
     }
 }
