@@ -81,13 +81,22 @@ impl Admission {
     }
 }
 
+/// What the database said when it was looked at last.
+#[derive(Debug)]
+struct Seen {
+    /// Rows as they stand, by which a change is known.
+    rows: Vec<store::Identity>,
+    /// The same held against the log.
+    checked: Vec<store::Identity>,
+}
+
 /// Keeps the register in force: the files, and over them what the database says.
 #[derive(Debug)]
 pub struct Registrar {
     warehouse: Warehouse,
     hub: SigningKey,
     files: Mutex<Register>,
-    seen: Turn<Option<Vec<store::Identity>>>,
+    seen: Turn<Option<Seen>>,
     show: watch::Sender<Arc<Register>>,
 }
 
@@ -120,28 +129,31 @@ impl Registrar {
     /// When the database does not answer; what was known stays in force.
     pub async fn refresh(&self) -> Result<(), Fault> {
         let mut seen = self.seen.lock().await;
-        let found = store::all(&**self.warehouse.client().await?, &self.hub.public()).await?;
-        if seen.as_ref() == Some(&found) {
+        let client = self.warehouse.client().await?;
+        let rows = store::rows(&**client, &self.hub.public()).await?;
+        if seen.as_ref().is_some_and(|seen| seen.rows == rows) {
             return Ok(());
         }
-        let both = self.both(&found);
+        let checked = store::all(&**client, &self.hub.public()).await?;
+        let both = self.both(&checked);
         keys::remember(&self.warehouse, &both, &self.hub, Moment::Before).await?;
         self.show.send_replace(Arc::new(both));
-        *seen = Some(found);
+        *seen = Some(Seen { rows, checked });
         Ok(())
     }
 
     /// What would be in force with these files.
     pub async fn over(&self, files: &Register) -> Register {
         let seen = self.seen.lock().await;
-        files.with(seen.iter().flatten().map(store::Identity::overlay).collect())
+        let checked = seen.iter().flat_map(|seen| &seen.checked);
+        files.with(checked.map(store::Identity::overlay).collect())
     }
 
     /// Takes over changed files at once, whether the database answers or not.
     pub async fn take_files(&self, files: Register) {
         *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
         let seen = self.seen.lock().await;
-        let both = self.both(seen.as_deref().unwrap_or_default());
+        let both = self.both(seen.as_ref().map_or(&[], |seen| &seen.checked));
         self.show.send_replace(Arc::new(both));
     }
 
@@ -194,6 +206,7 @@ pub fn step(act: IdentityAct) -> IdentityStep {
         generation: None,
         certificate: None,
         signing_key: None,
+        row: None,
     }
 }
 

@@ -120,7 +120,7 @@ impl Admission {
             since: if stays { known.since } else { now },
             ..known
         };
-        store::save(tx, &identity, hub).await?;
+        let row = Some(store::save(tx, &identity, hub).await?);
         let (asked, not_after) = (enrol.digest(), issued.facts.not_after);
         let certificate = Certificate { generation, asked, chain: issued.chain, not_after };
         store::keep(tx, &agent, &certificate).await?;
@@ -134,6 +134,7 @@ impl Admission {
             generation: Some(generation),
             certificate: Some(issued.facts.fingerprint),
             signing_key: Some(enrol.asked.signing_key),
+            row,
             ..step(IdentityAct::Enrolled)
         };
         write_down(tx, &self.log, &agent, enrolled).await?;

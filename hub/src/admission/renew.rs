@@ -137,13 +137,15 @@ impl Admission {
         let issued =
             self.issuing().map_err(refused)?.issue(next.agent, next.csr, (generation, now));
         let issued = issued.map_err(|fault| refused(Refused::new(fault.code, fault.chain())))?;
-        store::save(tx, &Identity { generation, ..identity }, self.log.key()).await?;
+        let renewed = Identity { generation, ..identity };
+        let row = Some(store::save(tx, &renewed, self.log.key()).await?);
         let (asked, not_after) = (Digest::of(next.csr.as_bytes()), issued.facts.not_after);
         let certificate = Certificate { generation, asked, chain: issued.chain, not_after };
         store::keep(tx, next.agent, &certificate).await?;
         let renewed = IdentityStep {
             generation: Some(generation),
             certificate: Some(issued.facts.fingerprint),
+            row,
             ..step(next.act)
         };
         write_down(tx, &self.log, next.agent, renewed).await?;
@@ -172,10 +174,10 @@ impl Admission {
             resume_asked_by: None,
             ..identity
         };
-        store::save(tx, &locked, self.log.key()).await?;
+        let row = Some(store::save(tx, &locked, self.log.key()).await?);
         let because = Some(what.clone());
         let generation = Some(held);
-        let step = IdentityStep { because, generation, ..step(IdentityAct::Locked) };
+        let step = IdentityStep { because, generation, row, ..step(IdentityAct::Locked) };
         let transfer = write_down(tx, &self.log, &agent, step).await?;
         incident(tx, &agent, ("identity used by two", &what), transfer).await?;
         warn!(target: crate::SECURITY, code = %Code::IdentityCloned, %agent, "{what}");

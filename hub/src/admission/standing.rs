@@ -54,9 +54,9 @@ pub async fn decide(
     let known = known.or_else(|| files.get(agent).map(|_| Identity::new(agent.clone(), now)));
     let unknown = || Fault::new(Code::AgentUnknown, format!("no agent {agent} is registered"));
     let (next, act) = after(known.ok_or_else(unknown)?, decision, decider, now)?;
-    store::save(&tx, &next, log.key()).await?;
+    let row = Some(store::save(&tx, &next, log.key()).await?);
     let (by, because) = (Some(decider.by.to_owned()), Some(decider.because.to_owned()));
-    write_down(&tx, log, agent, IdentityStep { by, because, ..step(act) }).await?;
+    write_down(&tx, log, agent, IdentityStep { by, because, row, ..step(act) }).await?;
     tx.commit().await.map_err(failed)?;
     Ok(next)
 }

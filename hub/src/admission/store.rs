@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use deadpool_postgres::Transaction;
 use phusa_protocol::batch::canonical_json;
 use phusa_protocol::digest::Digest;
+use phusa_protocol::entry::Entry;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::AgentId;
 use phusa_protocol::keys::{PublicKey, Signature, SigningKey};
@@ -128,6 +129,14 @@ impl Identity {
         }
     }
 
+    /// Stops it because of what was done to its row. Its keys are not believed either: whoever lifts the
+    /// lock must not sign them unseen.
+    fn lock(&mut self, because: &str) {
+        (self.signing_key, self.recovery_key) = (None, None);
+        self.state = State::Locked;
+        because.clone_into(&mut self.because);
+    }
+
     /// Why it may not speak.
     #[must_use]
     pub fn stopped(&self) -> Option<Stopped> {
@@ -151,14 +160,46 @@ impl Identity {
 const COLUMNS: &str = "agent, signing_key, recovery_key, generation, least_generation, networks, \
                        state, because, decided_by, since, resume_asked_by, hub_signature";
 
-/// Every identity, in the order of names.
+/// The newest entry of an agent that says how its row stands; in a JSON text such a name is not quoted.
+const NEWEST: &str = "(select entry from phusa.transfers t where t.kind = 'identity' \
+                      and t.agent = i.agent and t.entry like '%\"row\":\"%' \
+                      order by t.transfer desc limit 1)";
+
+/// Every identity as its row says, in the order of names: the cheap look, by which a change is known.
+///
+/// # Errors
+/// When the database does not answer.
+pub(super) async fn rows(
+    client: &impl GenericClient,
+    hub: &PublicKey,
+) -> Result<Vec<Identity>, Fault> {
+    let sql = format!("select {COLUMNS}, null::text from phusa.identities order by agent");
+    let rows = client.query(&sql, &[]).await.map_err(failed)?;
+    rows.iter().map(|row| read(row, hub)).collect()
+}
+
+/// Every identity, in the order of names, held against the log: one whose row is not the one that the
+/// log's newest entry tells of is locked, and so is one whose row was taken away.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn all(client: &impl GenericClient, hub: &PublicKey) -> Result<Vec<Identity>, Fault> {
-    let sql = format!("select {COLUMNS} from phusa.identities order by agent");
+    let sql = format!("select {COLUMNS}, {NEWEST} from phusa.identities i order by agent");
     let rows = client.query(&sql, &[]).await.map_err(failed)?;
-    rows.iter().map(|row| read(row, hub)).collect()
+    let mut found: Vec<_> = rows.iter().map(|row| read(row, hub)).collect::<Result<_, _>>()?;
+    // After the rows, so that one made meanwhile is not taken for one taken away.
+    let sql = "select distinct agent from phusa.transfers t where kind = 'identity' \
+               and entry like '%\"row\":\"%' \
+               and not exists (select from phusa.identities i where i.agent = t.agent)";
+    for row in client.query(sql, &[]).await.map_err(failed)? {
+        let name: String = row.try_get(0).map_err(failed)?;
+        let Ok(agent) = AgentId::try_from(name) else { continue };
+        let mut missing = Identity::new(agent, Timestamp::UNIX_EPOCH);
+        missing.lock("the log tells of a row in phusa.identities that is not there");
+        found.push(missing);
+    }
+    found.sort_by(|one, other| one.agent.cmp(&other.agent));
+    Ok(found)
 }
 
 /// One identity, locked until the transaction ends.
@@ -173,16 +214,16 @@ pub async fn for_update(
     // Also where there is no row to lock yet.
     let lock = "select pg_advisory_xact_lock(5033165, hashtext($1))";
     tx.execute(lock, &[&agent.to_string()]).await.map_err(failed)?;
-    let sql = format!("select {COLUMNS} from phusa.identities where agent = $1");
+    let sql = format!("select {COLUMNS}, {NEWEST} from phusa.identities i where agent = $1");
     let row = tx.query_opt(&sql, &[&agent.to_string()]).await.map_err(failed)?;
     row.as_ref().map(|row| read(row, hub)).transpose()
 }
 
-/// Writes an identity, signed.
+/// Writes an identity, signed; says what its entry is to say of the row.
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn save(tx: &Transaction<'_>, of: &Identity, hub: &SigningKey) -> Result<(), Fault> {
+pub async fn save(tx: &Transaction<'_>, of: &Identity, hub: &SigningKey) -> Result<Digest, Fault> {
     let sql = format!(
         "insert into phusa.identities ({COLUMNS}) \
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
@@ -194,6 +235,7 @@ pub async fn save(tx: &Transaction<'_>, of: &Identity, hub: &SigningKey) -> Resu
          hub_signature = excluded.hub_signature"
     );
     let key = |key: Option<PublicKey>| key.map(String::from);
+    let row = canonical_json(of);
     tx.execute(
         &sql,
         &[
@@ -208,12 +250,12 @@ pub async fn save(tx: &Transaction<'_>, of: &Identity, hub: &SigningKey) -> Resu
             &of.decided_by,
             &system_time(of.since),
             &of.resume_asked_by,
-            &String::from(hub.sign(&canonical_json(of))),
+            &String::from(hub.sign(&row)),
         ],
     )
     .await
-    .map(drop)
-    .map_err(failed)
+    .map_err(failed)?;
+    Ok(Digest::of(&row))
 }
 
 fn read(row: &Row, hub: &PublicKey) -> Result<Identity, Fault> {
@@ -242,13 +284,20 @@ fn read(row: &Row, hub: &PublicKey) -> Result<Identity, Fault> {
     };
     let signature: String = row.try_get(11).map_err(failed)?;
     let signature = Signature::try_from(signature).ok();
-    if !signature.is_some_and(|signature| hub.verifies(&canonical_json(&found), &signature)) {
-        // Its keys are not believed either: whoever lifts the lock must not sign them unseen.
-        (found.signing_key, found.recovery_key) = (None, None);
-        found.state = State::Locked;
-        found.because = "its row in phusa.identities is not signed with the hub's key".to_owned();
+    let signed = canonical_json(&found);
+    if !signature.is_some_and(|signature| hub.verifies(&signed, &signature)) {
+        found.lock("its row in phusa.identities is not signed with the hub's key");
+    }
+    let newest: Option<String> = row.try_get(12).map_err(failed)?;
+    if newest.is_some_and(|entry| row_of(&entry) != Some(Digest::of(&signed))) {
+        found.lock("its row in phusa.identities is not the one that the log tells of last");
     }
     Ok(found)
+}
+
+/// The row that an entry of an identity tells of.
+fn row_of(entry: &str) -> Option<Digest> {
+    serde_json::from_str::<Entry>(entry).ok()?.identity?.row
 }
 
 /// The certificate of this generation.

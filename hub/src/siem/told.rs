@@ -233,6 +233,7 @@ mod tests {
             generation: Some(3),
             certificate: None,
             signing_key: None,
+            row: None,
         };
         Entry { identity: Some(Box::new(locked)), ..base(Kind::Identity) }
     }

@@ -56,4 +56,8 @@ pub struct IdentityStep {
     /// The key its batches are signed with from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing_key: Option<PublicKey>,
+    /// SHA-256 of the identity as the hub's database holds it from now on, as canonical JSON; absent
+    /// where the step changes nothing there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row: Option<Digest>,
 }

@@ -29,6 +29,8 @@ async fn a_suspended_agent_is_cut_within_five_seconds_and_comes_back_by_two_peop
     );
     house.province.start_hub_with(&[]);
     let why = "dấu hiệu xâm nhập ở máy trạm";
+    let client = connect_with(&house.province.warehouse_config()).await.unwrap();
+    client.batch_execute("create table active as table phusa.identities").await.unwrap();
     suspend_and_be_cut(&house, why).await;
 
     let refused = house.forger().hello(Timestamp::now()).await.unwrap_err();
@@ -61,13 +63,24 @@ async fn a_suspended_agent_is_cut_within_five_seconds_and_comes_back_by_two_peop
     );
 }
 
-/// Whoever may write to the hub's database lets nobody in by that: the row is no longer the hub's.
+/// Whoever may write to the hub's database lets nobody in by that: an edited row is no longer the hub's,
+/// and an older one, or none, is not what the log tells of.
 async fn an_edited_row_lets_nobody_in(house: &House) {
     let client = connect_with(&house.province.warehouse_config()).await.unwrap();
     // The keys of a row that is not the hub's are not believed, so its agent is nobody.
-    for (state, code) in [("active", Code::AgentUnknown), ("suspended", Code::AgentSuspended)] {
-        let sql = "update phusa.identities set state = $2 where agent = $1";
-        assert_eq!(client.execute(sql, &[&AGENT, &state]).await.unwrap(), 1);
+    let whole = |from: &str| {
+        format!("delete from phusa.identities; insert into phusa.identities table {from}")
+    };
+    client.batch_execute("create table suspended as table phusa.identities").await.unwrap();
+    for (sql, code) in [
+        ("update phusa.identities set state = 'active'".to_owned(), Code::AgentUnknown),
+        (whole("suspended"), Code::AgentSuspended),
+        (whole("active"), Code::AgentUnknown),
+        (whole("suspended"), Code::AgentSuspended),
+        ("delete from phusa.identities".to_owned(), Code::AgentUnknown),
+        (whole("suspended"), Code::AgentSuspended),
+    ] {
+        client.batch_execute(&sql).await.unwrap();
         wait_until("the row to be looked at", SHOWS_WITHIN, async || {
             let refused = house.forger().hello(Timestamp::now()).await.unwrap_err();
             (refused.code == code).then_some(())
