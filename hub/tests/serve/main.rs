@@ -6,6 +6,7 @@
     clippy::indexing_slicing,
     reason = "a test that meets the unexpected should stop there"
 )]
+#![allow(clippy::print_stdout, reason = "spans that were measured are told")]
 
 mod world;
 mod terms;
