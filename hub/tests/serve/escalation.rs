@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use crate::world::World;
 
-/// A mail server (aiosmtpd) that prints what it takes; it ends with its input.
+/// A mail server (aiosmtpd) under TLS that prints what it takes; it ends with its input.
 const SERVER: &str = "
-import json, sys
+import json, ssl, sys
 from email import message_from_bytes, policy
 from aiosmtpd.controller import Controller
 class Taker:
@@ -22,7 +22,9 @@ class Taker:
         print(json.dumps({'to': envelope.rcpt_tos, 'subject': mail['subject'],
             'id': mail['message-id'], 'body': mail.get_content()}), flush=True)
         return '250 OK'
-Controller(Taker(), hostname='127.0.0.1', port=int(sys.argv[1])).start()
+secured = ssl.SSLContext(ssl.PROTOCOL_TLS)
+secured.load_cert_chain(sys.argv[2], sys.argv[3])
+Controller(Taker(), hostname='127.0.0.1', port=int(sys.argv[1]), ssl_context=secured).start()
 sys.stdin.read()
 ";
 
@@ -34,9 +36,12 @@ struct MailServer {
 }
 
 impl MailServer {
-    fn start(port: u16) -> Self {
+    fn start(world: &World, port: u16) -> Self {
+        let file = |name: &str| world.path(name).display().to_string();
+        let own = [file("hub/hub.pem"), file("hub/hub.key")];
         let mut child = Command::new("/usr/bin/python3")
-            .args(["-c", SERVER, &port.to_string()])
+            .args(["-W", "ignore", "-c", SERVER, &port.to_string()])
+            .args(own)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -132,7 +137,7 @@ async fn people_are_told_step_by_step_by_mail_and_webhook_over_outages_and_a_kil
     let config = world.path("hub/hub.toml");
     let part = format!(
         "[escalation]\nprovince = [\"tinh@example.vn\"]\nplain = true\nfrom = \"phusa@example.vn\"\n\
-         smtp = \"smtp://127.0.0.1:{mail_port}\"\nwebhook = \"http://{}/hook\"\n\
+         smtp = \"smtps://127.0.0.1:{mail_port}\"\ntls_ca_file = \"ca.pem\"\nwebhook = \"http://{}/hook\"\n\
          webhook_key_file = \"hook.key\"\nhead_after = \"0s\"\nprovince_after = \"0s\"\n\
          portal_url = \"https://phusa.example.vn\"\n",
         hook.local_addr().unwrap()
@@ -157,7 +162,7 @@ async fn people_are_told_step_by_step_by_mail_and_webhook_over_outages_and_a_kil
     let steps: Vec<_> = seen.iter().map(|call| call["step"].as_str().unwrap()).collect();
     assert_eq!(steps, ["focal", "head", "province"]);
     assert_eq!((&seen[0]["kind"], &seen[0]["agency"]), (&"proof".into(), &"H57.12".into()));
-    let server = MailServer::start(mail_port);
+    let server = MailServer::start(&world, mail_port);
     let mails = until(&server.taken, 3, "mails").await;
     let to: Vec<_> = mails.iter().map(|mail| mail["to"][0].as_str().unwrap()).collect();
     assert_eq!(to, ["focal@example.vn", "head@example.vn", "tinh@example.vn"]);
