@@ -1,5 +1,5 @@
 //! Commands: serve, check, migrate, account, contract, incident, notice, category, backup, restore, log,
-//! fleet, warehouse, verify, ca, enrol, agent, dev-certs, version.
+//! fleet, warehouse, verify, ca, enrol, agent, dev-certs, simulate, version.
 //!
 //! Exit codes are decided here and nowhere else: 0 done, 1 a person must act, 2 wrong arguments,
 //! 70 a bug, 75 worth trying again, 78 wrong configuration.
@@ -16,6 +16,7 @@ mod fleet;
 mod incident;
 mod log;
 mod notice;
+mod simulate;
 mod warehouse;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -103,6 +104,8 @@ enum Command {
     Agent(agent::AgentCommand),
     /// Make certificates and keys for development and demonstration.
     DevCerts(DevCerts),
+    /// Try a hub: a made-up province of hundreds of agencies around a real one, with troubles.
+    Simulate(simulate::Simulate),
     /// Print the version.
     Version,
 }
@@ -210,6 +213,7 @@ async fn execute(cli: Cli, tapped: Tapped) -> Result<(), Vec<Fault>> {
         Command::Ca(command) => one(ca::run(command)),
         Command::Enrol(command) => enrol::run(&config, command).await,
         Command::Agent(command) => agent::run(&config, command).await,
+        Command::Simulate(asked) => Box::pin(simulate::run(asked)).await,
         Command::DevCerts(wanted) => one(dev_certs(wanted)),
         Command::Version => one(print(&format!("phusa-hub {}", crate::VERSION))),
     }

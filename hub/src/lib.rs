@@ -30,6 +30,7 @@ pub mod listen;
 pub mod link;
 pub mod portal;
 pub mod service;
+pub mod simulate;
 pub mod cli;
 
 /// What events of security are logged under; a collector is told of them ([`siem`]).

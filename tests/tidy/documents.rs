@@ -30,7 +30,7 @@ fn faults_are_documented_as_they_are() {
 
 /// Metric names as Prometheus shows them, without `_total`: from `register("name", …)` at the hub,
 /// and written out at the agent.
-fn registered(krate: &str) -> BTreeSet<String> {
+pub fn registered(krate: &str) -> BTreeSet<String> {
     let sources = below(&format!("{krate}/src"), ".rs");
     let names = |(_, text): &(String, String)| {
         let names = after_each(text, "register(\"", is_name).map(|name| format!("phusa_{name}"));

@@ -4,6 +4,7 @@
 mod files;
 mod rooms;
 mod documents;
+mod alerts;
 mod examples;
 mod schema;
 mod ratchet;
