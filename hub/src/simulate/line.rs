@@ -79,8 +79,14 @@ impl Line {
         match fate {
             Fate::Well => self.troubled_since = None,
             Fate::Cut | Fate::Silent | Fate::Stopped => {}
-            _ if self.troubled_since.is_none() => self.troubled_since = Some(Timestamp::now()),
-            _ => {}
+            Fate::LoginRefused
+            | Fate::SourceAway
+            | Fate::DiskLow
+            | Fate::ClockWrong
+            | Fate::CertificateEnds
+            | Fate::Behind => {
+                self.troubled_since.get_or_insert_with(Timestamp::now);
+            }
         }
         match fate {
             Fate::Cut => return self.break_off(),
@@ -95,7 +101,13 @@ impl Line {
                 self.told = None;
                 return;
             }
-            _ => {}
+            Fate::Well
+            | Fate::LoginRefused
+            | Fate::SourceAway
+            | Fate::DiskLow
+            | Fate::ClockWrong
+            | Fate::CertificateEnds
+            | Fate::Behind => {}
         }
         if self.session.as_ref().is_some_and(|session| session.driven.is_finished()) {
             self.break_off();
