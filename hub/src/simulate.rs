@@ -43,9 +43,6 @@ const STARTS_EVERY: Duration = Duration::from_millis(15);
 /// How often an agent looks what befell it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How often an agency has something to deliver, about.
-const DELIVERS_EVERY: Duration = Duration::from_secs(30);
-
 /// How long the hub may take to start.
 const STARTS_WITHIN: Duration = Duration::from_secs(120);
 
@@ -58,6 +55,8 @@ pub struct Wanted {
     pub agents: u16,
     /// What befalls them.
     pub schedule: Schedule,
+    /// How often each has something to deliver.
+    pub delivers_every: Duration,
 }
 
 /// The province, made and agreed upon; nothing of it runs yet.
@@ -71,6 +70,7 @@ pub struct Province {
     pub metrics: String,
     dir: PathBuf,
     schedule: Schedule,
+    delivers_every: Duration,
     link: u16,
     agencies: Vec<Agency>,
 }
@@ -82,7 +82,7 @@ pub struct Province {
 /// When the folder is in use, or anything cannot be made.
 pub async fn prepare(wanted: &Wanted) -> Result<Province, Vec<Fault>> {
     let one = |fault| vec![fault];
-    let Wanted { dir, agents, schedule } = wanted;
+    let Wanted { dir, agents, schedule, delivers_every } = wanted;
     is_free(dir).map_err(one)?;
     let names: Vec<AgentId> =
         (1..=*agents).map(agency::name).collect::<Result<_, _>>().map_err(one)?;
@@ -116,6 +116,7 @@ pub async fn prepare(wanted: &Wanted) -> Result<Province, Vec<Fault>> {
         metrics: format!("http://127.0.0.1:{metrics}/metrics"),
         dir: dir.clone(),
         schedule: *schedule,
+        delivers_every: *delivers_every,
         link,
         agencies,
     })
@@ -195,6 +196,7 @@ impl Province {
                 began,
                 number,
                 schedule: self.schedule,
+                delivers_every: self.delivers_every,
                 fate: Fate::Well,
             };
             lives.spawn(life.run(stop.clone()));
@@ -227,6 +229,7 @@ struct Life {
     began: Instant,
     number: u32,
     schedule: Schedule,
+    delivers_every: Duration,
     fate: Fate,
 }
 
@@ -242,7 +245,7 @@ impl Life {
             if self.fate.delivers() && Instant::now() >= delivers_at {
                 self.agency.deliver().await;
                 if self.agency.follows() {
-                    delivers_at = Instant::now() + DELIVERS_EVERY;
+                    delivers_at = Instant::now() + self.delivers_every;
                 }
             }
             self.line.keep(self.fate, &self.agency);

@@ -2,6 +2,7 @@
 //! movers that others wrote, and by Phù Sa, on the same servers in the same run; medians and ratios
 //! as a table.
 
+mod fleet;
 mod footprint;
 mod lab;
 mod mapping;
@@ -42,6 +43,9 @@ struct Arguments {
     /// How often each figure is taken; medians are printed
     #[arg(long)]
     repeat: Option<usize>,
+    /// Agents of the work `fleet`
+    #[arg(long, default_value_t = 1_000)]
+    agents: u16,
     /// What to measure
     #[arg(
         long,
@@ -83,6 +87,8 @@ enum Work {
     Log,
     /// From an entry of the transfer log to its proof in the agent's hands
     Proof,
+    /// What agents that report cost the hub, and how soon trouble is shown; alone, without databases
+    Fleet,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -137,6 +143,11 @@ async fn bench(arguments: &Arguments) -> Outcome<()> {
         return log::take(arguments.quick, &arguments.json);
     }
     let mut report = Report::new(&arguments.json);
+    if arguments.work == [Work::Fleet] {
+        fleet::take(arguments.agents, &mut report).await?;
+        report.print();
+        return Ok(());
+    }
     if arguments.work.contains(&Work::Mapping) {
         mapping::take(size.repeat, &mut report);
     }
@@ -214,7 +225,7 @@ impl Work {
             | Self::Footprint
             | Self::Reconcile
             | Self::Proof => 1,
-            Self::Mapping | Self::Log => 0,
+            Self::Mapping | Self::Log | Self::Fleet => 0,
         }
     }
 
@@ -231,6 +242,7 @@ impl Work {
             Self::Mapping => "mapping",
             Self::Log => "log",
             Self::Proof => "proof",
+            Self::Fleet => "fleet",
         }
     }
 }
@@ -251,7 +263,12 @@ async fn take(
             catch_up(work, lab, &target, &mut mover, (size, report)).await?;
         }
         Work::Latency => latency(lab, &target, &mut mover, size, report).await?,
-        Work::Footprint | Work::Reconcile | Work::Mapping | Work::Log | Work::Proof => {}
+        Work::Footprint
+        | Work::Reconcile
+        | Work::Mapping
+        | Work::Log
+        | Work::Proof
+        | Work::Fleet => {}
     }
     mover.finish(lab, &target).await?;
     lab.drop_slots();

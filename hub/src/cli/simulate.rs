@@ -32,6 +32,9 @@ pub(super) struct Simulate {
     /// Agencies in trouble at any moment, in percent.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=100))]
     troubles: u8,
+    /// How often each has something to deliver.
+    #[arg(long, default_value = "30s", value_parser = super::parse::<Span>)]
+    delivers: Span,
     /// End by itself after so long; default: until Ctrl-C.
     #[arg(long = "for", value_parser = super::parse::<Span>)]
     lasts: Option<Span>,
@@ -43,7 +46,12 @@ pub(super) struct Simulate {
 pub(super) async fn run(asked: Simulate) -> Result<(), Vec<Fault>> {
     one(allow_files())?;
     let schedule = Schedule { seed: asked.seed, percent: asked.troubles };
-    let wanted = Wanted { dir: asked.dir.clone(), agents: asked.agents, schedule };
+    let wanted = Wanted {
+        dir: asked.dir.clone(),
+        agents: asked.agents,
+        schedule,
+        delivers_every: asked.delivers.0,
+    };
     one(print(&format!(
         "Lập {0} cơ quan mô phỏng, ký {0} hợp đồng (making {0} agencies, signing {0} contracts)",
         asked.agents

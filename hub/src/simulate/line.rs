@@ -76,39 +76,27 @@ impl Line {
 
     /// Does what its fate asks for: begins a session, reports, falls silent, breaks off.
     pub(super) fn keep(&mut self, fate: Fate, agency: &Agency) {
+        self.troubled_since = match (fate, self.troubled_since) {
+            (Fate::Well, _) => None,
+            (_, Some(since)) => Some(since),
+            (_, None) => Some(Timestamp::now()),
+        };
         match fate {
-            Fate::Well => self.troubled_since = None,
-            Fate::Cut | Fate::Silent | Fate::Stopped => {}
-            Fate::LoginRefused
-            | Fate::SourceAway
-            | Fate::DiskLow
-            | Fate::ClockWrong
-            | Fate::CertificateEnds
-            | Fate::Behind => {
-                self.troubled_since.get_or_insert_with(Timestamp::now);
-            }
-        }
-        match fate {
-            Fate::Cut => return self.break_off(),
-            Fate::Silent => return,
-            Fate::Stopped => {
-                if let Some(session) = self.session.take() {
-                    self.say(&session, Channel::Life, life(session.birth, Alive::Leaving));
-                    let _full = session.client.try_disconnect();
-                    // What was said is sent; the task ends by itself when the session has.
-                    drop(session.driven);
-                }
-                self.told = None;
-                return;
-            }
+            Fate::Cut => self.break_off(),
+            Fate::Silent => {}
+            // What was said is sent; the session's task ends by itself when that is over.
+            Fate::Stopped => drop(self.farewell()),
             Fate::Well
             | Fate::LoginRefused
             | Fate::SourceAway
             | Fate::DiskLow
             | Fate::ClockWrong
             | Fate::CertificateEnds
-            | Fate::Behind => {}
+            | Fate::Behind => self.go_on(fate, agency),
         }
+    }
+
+    fn go_on(&mut self, fate: Fate, agency: &Agency) {
         if self.session.as_ref().is_some_and(|session| session.driven.is_finished()) {
             self.break_off();
             self.rests_until = Instant::now() + AGAIN_AFTER;
@@ -121,10 +109,17 @@ impl Line {
 
     /// Says farewell.
     pub(super) async fn leave(mut self) {
-        let Some(session) = self.session.take() else { return };
+        if let Some(driven) = self.farewell() {
+            let _late = tokio::time::timeout(FAREWELL_MAX, driven).await;
+        }
+    }
+
+    fn farewell(&mut self) -> Option<JoinHandle<()>> {
+        self.told = None;
+        let session = self.session.take()?;
         self.say(&session, Channel::Life, life(session.birth, Alive::Leaving));
         let _full = session.client.try_disconnect();
-        let _late = tokio::time::timeout(FAREWELL_MAX, session.driven).await;
+        Some(session.driven)
     }
 
     fn break_off(&mut self) {
