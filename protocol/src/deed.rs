@@ -44,6 +44,16 @@ pub enum Action {
     FleetResume,
     /// Asked an agent to read a dataset again.
     FleetReread,
+    /// Closed an incident, naming its cause.
+    IncidentClose,
+    /// Wrote incidents out.
+    IncidentExport,
+    /// Wrote down who is to be called at an agency.
+    ContactSet,
+    /// Announced work on the system.
+    NoticeCreate,
+    /// Took such an announcement back.
+    NoticeWithdraw,
 }
 
 impl Action {
@@ -66,6 +76,11 @@ impl Action {
             Self::FleetPause => "fleet_pause",
             Self::FleetResume => "fleet_resume",
             Self::FleetReread => "fleet_reread",
+            Self::IncidentClose => "incident_close",
+            Self::IncidentExport => "incident_export",
+            Self::ContactSet => "contact_set",
+            Self::NoticeCreate => "notice_create",
+            Self::NoticeWithdraw => "notice_withdraw",
         }
     }
 }

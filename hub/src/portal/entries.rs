@@ -193,6 +193,11 @@ fn action_words(action: Action) -> (&'static str, &'static str) {
         Action::FleetPause => ("Tạm dừng gửi", "Pause deliveries"),
         Action::FleetResume => ("Rút lại yêu cầu", "Take an order back"),
         Action::FleetReread => ("Yêu cầu đọc lại", "Ask to read again"),
+        Action::IncidentClose => ("Đóng sự cố", "Close an incident"),
+        Action::IncidentExport => ("Kết xuất sự cố", "Export incidents"),
+        Action::ContactSet => ("Ghi đầu mối", "Write down a contact"),
+        Action::NoticeCreate => ("Báo bảo trì", "Announce maintenance"),
+        Action::NoticeWithdraw => ("Rút thông báo bảo trì", "Withdraw an announcement"),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::world::World;
 const GIB: u64 = 1 << 30;
 
 /// A report of an agent that follows one dataset; nothing has arrived of it.
-fn report(agent: &str) -> Report {
+pub(crate) fn report(agent: &str) -> Report {
     let now = Timestamp::now();
     let day = Duration::from_secs(86_400);
     let dataset = DatasetReport {
@@ -161,7 +161,7 @@ fn mood(index: usize, report: &mut Report) -> u64 {
 
 /// Five hundred agents as they would have been left by the link: their reports, what arrived, a day
 /// of figures, and whom to call.
-async fn populate(world: &World) {
+pub(crate) async fn populate(world: &World) {
     let client = world.database().await;
     let columns = "insert into phusa.fleet_agents (agent, report, reported_at, birth) values \
                    ($1, $2, now() - $3::text::interval, '')";

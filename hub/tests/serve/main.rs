@@ -6,12 +6,18 @@
     clippy::indexing_slicing,
     reason = "a test that meets the unexpected should stop there"
 )]
+#![allow(clippy::print_stdout, reason = "spans that were measured are told")]
 
 mod world;
 mod terms;
 mod minutes;
 mod people;
 mod fleet;
+mod incidents;
+mod steering;
+mod escalation;
+mod chromium;
+mod pages;
 
 use phusa_hub::failpoint::Point;
 use phusa_protocol::batch::Phase;
