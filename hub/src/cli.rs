@@ -1,5 +1,5 @@
-//! Commands: serve, check, migrate, account, contract, incident, category, backup, restore, log, fleet,
-//! warehouse, verify, ca, enrol, agent, release, rollout, dev-certs, simulate, version.
+//! Commands: serve, check, migrate, account, contract, incident, notice, category, backup, restore, log,
+//! fleet, warehouse, verify, ca, enrol, agent, release, rollout, dev-certs, simulate, version.
 //!
 //! Exit codes are decided here and nowhere else: 0 done, 1 a person must act, 2 wrong arguments,
 //! 70 a bug, 75 worth trying again, 78 wrong configuration.
@@ -11,11 +11,13 @@ mod ca;
 mod category;
 mod contract;
 mod enrol;
+mod figures;
 mod fleet;
 mod incident;
 mod log;
 mod release;
 mod rollout;
+mod notice;
 mod simulate;
 mod warehouse;
 
@@ -67,6 +69,9 @@ enum Command {
     /// What a person has to look at.
     #[command(subcommand)]
     Incident(incident::IncidentCommand),
+    /// Maintenance that is announced.
+    #[command(subcommand)]
+    Notice(notice::NoticeCommand),
     /// Category lists of the province.
     #[command(subcommand)]
     Category(category::CategoryCommand),
@@ -205,6 +210,7 @@ async fn execute(cli: Cli, tapped: Tapped) -> Result<(), Vec<Fault>> {
         Command::Account(command) => account::run(&config, command).await,
         Command::Contract(command) => contract::run(&config, command).await,
         Command::Incident(command) => incident::run(&config, command).await,
+        Command::Notice(command) => notice::run(&config, command).await,
         Command::Category(command) => category::run(&config, command).await,
         Command::Backup(command) => backup::run(&config, command).await,
         Command::Restore(wanted) => one(backup::restore(wanted).await),
@@ -250,6 +256,9 @@ async fn check(config: &Path) -> Result<(), Vec<Fault>> {
     one(print(&format!("{text}\n{}", plan.profile.explained())))?;
     if let Some(timestamp) = &plan.timestamp {
         one(print(&timestamp.explained()))?;
+    }
+    if let Some(escalation) = &plan.escalation {
+        one(print(&escalation.explained()))?;
     }
     if let Some(siem) = &plan.siem {
         one(print(&siem.explained()))?;

@@ -65,6 +65,46 @@ pub struct HubFile {
     pub siem: Option<SiemFile>,
     /// Who says when the log was there; without it nobody does.
     pub timestamp: Option<TimestampFile>,
+    /// Who is told of incidents; without it they stand on the pages alone.
+    pub escalation: Option<EscalationFile>,
+}
+
+/// The `[escalation]` part of `hub.toml` (HU-10): who is told of an incident that nobody closes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EscalationFile {
+    /// Addresses at the province, 1 to 20: told last, and where nobody is written down at an agency.
+    /// Required. Example `["cntt@hue.gov.vn"]`.
+    pub province: Spanned<Vec<String>>,
+    /// The mail server: `smtps://host:465`, `smtp+starttls://host:587`, or `smtp://host:25` with `plain`.
+    /// Default none: no mail.
+    pub smtp: Option<Spanned<String>>,
+    /// The address that writes. Required with `smtp`.
+    pub from: Option<String>,
+    /// The name to log in at the mail server. Default none.
+    pub smtp_user: Option<String>,
+    /// File with its password; mode 0600. Required with `smtp_user`.
+    pub smtp_password_file: Option<PathBuf>,
+    /// An address that is called: `https://`, or `http://` with `plain`. Default none.
+    pub webhook: Option<Spanned<String>>,
+    /// File with the key that calls are signed with; mode 0600. Required with `webhook`.
+    pub webhook_key_file: Option<PathBuf>,
+    /// Certificates (PEM) that those servers' must descend from. Required for TLS.
+    pub tls_ca_file: Option<PathBuf>,
+    /// Servers on an internal network may be reached without TLS. Default `false`.
+    #[serde(default)]
+    pub plain: bool,
+    /// How long an incident is open before the focal point is told. Default `0s`.
+    #[serde(default = "default_focal_after")]
+    pub focal_after: Spanned<Span>,
+    /// The same for the head of the unit. Default `4h`.
+    #[serde(default = "default_head_after")]
+    pub head_after: Spanned<Span>,
+    /// The same for the province. Default `24h`.
+    #[serde(default = "default_province_after")]
+    pub province_after: Spanned<Span>,
+    /// Where people find the portal, for links. Default none.
+    pub portal_url: Option<String>,
 }
 
 /// The `[timestamp]` part of `hub.toml`: an authority of RFC 3161 that stamps the log's checkpoint.
@@ -252,6 +292,18 @@ fn default_validity() -> Spanned<Span> {
 
 fn default_stamp_every() -> Spanned<Span> {
     Spanned::new(0..0, Span(Duration::from_secs(86_400)))
+}
+
+fn default_focal_after() -> Spanned<Span> {
+    Spanned::new(0..0, Span(Duration::ZERO))
+}
+
+fn default_head_after() -> Spanned<Span> {
+    Spanned::new(0..0, Span(Duration::from_secs(4 * 3_600)))
+}
+
+fn default_province_after() -> Spanned<Span> {
+    Spanned::new(0..0, Span(Duration::from_secs(24 * 3_600)))
 }
 
 fn first_entry() -> u64 {

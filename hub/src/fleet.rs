@@ -1,6 +1,8 @@
 //! Who has said hello, where the streams stand, and how far behind they are.
 
+pub mod alarms;
 pub mod contact;
+pub mod flow;
 pub mod health;
 pub mod orders;
 pub mod proofs;

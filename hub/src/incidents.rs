@@ -1,13 +1,19 @@
 //! Incidents: what a person has to look at, one open at a time per cause, with what happened when.
 //!
 //! Whoever finds something wrong says so with [`note`], in the transaction that writes it down
-//! otherwise; the first time opens an incident, later ones are counted in it. A person closes it;
-//! if the cause comes again, that is a new one. Nothing here holds a row value.
+//! otherwise; the first time opens an incident, later ones are counted in it. What lasts is held
+//! against what is known by [`lasting`]: that it is over, and that it came back, are lines of the same
+//! incident. A person closes it ([`closing`]). Nothing here holds a row value.
+
+pub mod closing;
+pub mod export;
+pub mod lasting;
+mod word;
 
 use std::time::SystemTime;
 
 use phusa_protocol::fault::{Code, Fault};
-use phusa_protocol::ids::{AgentId, DatasetId};
+use phusa_protocol::ids::{AgencyId, AgentId, DatasetId};
 use phusa_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::{GenericClient, Row};
@@ -39,11 +45,23 @@ pub enum Kind {
     Siem,
     /// A log without its timestamp.
     Timestamp,
+    /// Data that is later than its contract allows.
+    Lateness,
+    /// A dataset that has stopped on a fault.
+    Stopped,
+    /// A disk, or a spool, that is nearly full.
+    Disk,
+    /// An agent's certificate that is about to end and was not renewed.
+    Certificate,
+    /// Records that differ between source and warehouse.
+    Proof,
+    /// The transfer log, which does not verify.
+    Log,
 }
 
 impl Kind {
     /// Every kind, so that a metric shows each at 0 too.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 13] = [
         Self::Contract,
         Self::Signature,
         Self::Identity,
@@ -51,6 +69,12 @@ impl Kind {
         Self::Heartbeat,
         Self::Siem,
         Self::Timestamp,
+        Self::Lateness,
+        Self::Stopped,
+        Self::Disk,
+        Self::Certificate,
+        Self::Proof,
+        Self::Log,
     ];
 
     /// Its name in the table, in metrics and in JSON.
@@ -64,21 +88,39 @@ impl Kind {
             Self::Heartbeat => "heartbeat",
             Self::Siem => "siem",
             Self::Timestamp => "timestamp",
+            Self::Lateness => "lateness",
+            Self::Stopped => "stopped",
+            Self::Disk => "disk",
+            Self::Certificate => "certificate",
+            Self::Proof => "proof",
+            Self::Log => "log",
         }
     }
 
-    /// What it is called, in both languages.
+    /// What it is called, Vietnamese and English.
     #[must_use]
-    pub fn words(self) -> &'static str {
+    pub fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Contract => "vi phạm hợp đồng · breach of contract",
-            Self::Signature => "chữ ký sai · wrong signature",
-            Self::Identity => "danh tính · identity",
-            Self::Backup => "sao lưu · backup",
-            Self::Heartbeat => "mất liên lạc · lost contact",
-            Self::Siem => "chuyển nhật ký an ninh (SIEM) · collector of security events",
-            Self::Timestamp => "dấu thời gian · timestamp",
+            Self::Contract => ("vi phạm hợp đồng", "breach of contract"),
+            Self::Signature => ("chữ ký sai", "wrong signature"),
+            Self::Identity => ("danh tính", "identity"),
+            Self::Backup => ("sao lưu", "backup"),
+            Self::Heartbeat => ("mất liên lạc", "lost contact"),
+            Self::Siem => ("chuyển nhật ký an ninh (SIEM)", "collector of security events"),
+            Self::Timestamp => ("dấu thời gian", "timestamp"),
+            Self::Lateness => ("dữ liệu trễ hạn", "late data"),
+            Self::Stopped => ("bộ dữ liệu dừng vì lỗi", "dataset stopped"),
+            Self::Disk => ("đĩa sắp đầy", "disk nearly full"),
+            Self::Certificate => ("chứng thư sắp hết hạn", "certificate about to end"),
+            Self::Proof => ("kho khác nguồn", "warehouse differs from source"),
+            Self::Log => ("nhật ký không kiểm chứng được", "transfer log does not verify"),
         }
+    }
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -132,14 +174,56 @@ pub struct Incident {
     pub last_at: Timestamp,
     /// How often it happened.
     pub count: i64,
-    /// What happened when; the first hundred.
+    /// What happened when; the first hundred, and each time it was over, came back or was closed.
     pub timeline: Vec<Event>,
+    /// Whether it lasts just now, as far as is known; false for what merely happens.
+    pub holds: bool,
     /// When it was closed; `None` while it is open.
     pub closed_at: Option<Timestamp>,
     /// Who closed it.
     pub closed_by: Option<String>,
+    /// The cause that person names.
+    pub close_cause: Option<String>,
     /// What that person said.
     pub close_note: Option<String>,
+}
+
+impl Incident {
+    /// The agency whose agent it is about.
+    #[must_use]
+    pub fn agency(&self) -> Option<&str> {
+        self.agent.as_deref().and_then(|agent| agent.split_once('/')).map(|(agency, _)| agency)
+    }
+}
+
+/// Which incidents are looked for; nothing set = all.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// Only open ones, or only closed ones.
+    pub open: Option<bool>,
+    /// Only of this kind.
+    pub kind: Option<Kind>,
+    /// Only about agents of this agency.
+    pub agency: Option<AgencyId>,
+    /// Only numbers below this one.
+    pub before: Option<i64>,
+    /// How many at most; 0 for as many as one command lists.
+    pub lines: i64,
+}
+
+/// What an open incident is known by: the same each time.
+fn key_of(kind: Kind, agent: Option<&str>, dataset: Option<&str>, cause: &str) -> String {
+    let (agent, dataset) = (agent.unwrap_or("-"), dataset.unwrap_or("-"));
+    bounded(&format!("{} {agent} {dataset} {cause}", kind.name()))
+}
+
+fn bounded(text: &str) -> String {
+    text.chars().take(CAUSE_CHARACTERS_MAX).collect()
+}
+
+/// Events as the column holds them.
+fn timeline_of(event: &Event) -> String {
+    serde_json::to_string(&[event]).unwrap_or_else(|_| "[]".to_owned())
 }
 
 /// Counts a happening in the open incident of its cause, or opens one; says whether it did.
@@ -149,12 +233,9 @@ pub struct Incident {
 pub async fn note(tx: &impl GenericClient, seen: &Happening<'_>) -> Result<bool, Fault> {
     let agent = seen.agent.map(ToString::to_string);
     let dataset = seen.dataset.map(ToString::to_string);
-    let name = |of: &Option<String>| of.clone().unwrap_or_else(|| "-".to_owned());
-    let key = format!("{} {} {} {}", seen.kind.name(), name(&agent), name(&dataset), seen.cause);
-    let bounded = |text: &str| text.chars().take(CAUSE_CHARACTERS_MAX).collect::<String>();
-    let (key, cause) = (bounded(&key), bounded(seen.what));
-    let event = Event { at: seen.at, what: cause.clone(), transfer: seen.transfer };
-    let event = serde_json::to_string(&[event]).unwrap_or_else(|_| "[]".to_owned());
+    let key = key_of(seen.kind, agent.as_deref(), dataset.as_deref(), seen.cause);
+    let cause = bounded(seen.what);
+    let event = timeline_of(&Event { at: seen.at, what: cause.clone(), transfer: seen.transfer });
     let sql = "insert into phusa.incidents as i \
                (kind, cause_key, agent, dataset, cause, opened_at, last_at, timeline) \
                values ($1, $2, $3, $4, $5, $6, $6, $7::text::jsonb) \
@@ -172,18 +253,22 @@ pub async fn note(tx: &impl GenericClient, seen: &Happening<'_>) -> Result<bool,
     row.try_get(0).map_err(|error| not_noted(&error))
 }
 
-/// Incidents, the newest first: the open ones, or all of them up to a bound.
+/// Incidents, the newest first.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn list(client: &impl GenericClient, all: bool) -> Result<Vec<Incident>, Fault> {
-    let which = if all { "true" } else { "closed_at is null" };
+pub async fn find(client: &impl GenericClient, asked: &Asked) -> Result<Vec<Incident>, Fault> {
     let sql = format!(
-        "select {COLUMNS} from phusa.incidents where {which} \
-                       order by closed_at is not null, incident desc limit {LISTED_MAX}"
+        "select {COLUMNS} from phusa.incidents \
+         where ($1::bool is null or (closed_at is null) = $1) and ($2::text is null or kind = $2) \
+         and ($3::text is null or starts_with(agent, $3)) and incident < $4 \
+         order by incident desc limit $5"
     );
-    let rows = client.query(&sql, &[]).await.map_err(|error| not_read(&error))?;
-    rows.iter().map(read).collect()
+    let agency = asked.agency.as_ref().map(|agency| format!("{agency}/"));
+    let (kind, before) = (asked.kind.map(Kind::name), asked.before.unwrap_or(i64::MAX));
+    let lines = if asked.lines == 0 { LISTED_MAX } else { asked.lines };
+    let rows = client.query(&sql, &[&asked.open, &kind, &agency, &before, &lines]).await;
+    rows.map_err(|error| not_read(&error))?.iter().map(read).collect()
 }
 
 /// One incident.
@@ -194,24 +279,6 @@ pub async fn show(client: &impl GenericClient, incident: i64) -> Result<Incident
     let sql = format!("select {COLUMNS} from phusa.incidents where incident = $1");
     let row = client.query_opt(&sql, &[&incident]).await.map_err(|error| not_read(&error))?;
     row.as_ref().map_or_else(|| Err(unknown(incident)), read)
-}
-
-/// Closes an open incident in the name of a person.
-///
-/// # Errors
-/// `incident_unknown` when none of this number is open, or when the database does not answer.
-pub async fn close(
-    client: &impl GenericClient,
-    incident: i64,
-    (by, said): (&str, &str),
-    at: Timestamp,
-) -> Result<Incident, Fault> {
-    let sql = format!(
-        "update phusa.incidents set closed_at = $2, closed_by = $3, close_note = $4 \
-                       where incident = $1 and closed_at is null returning {COLUMNS}"
-    );
-    let row = client.query_opt(&sql, &[&incident, &system_time(at), &by, &said]).await;
-    row.map_err(|error| not_noted(&error))?.as_ref().map_or_else(|| Err(unknown(incident)), read)
 }
 
 /// How many are open, by kind; kinds of later versions of this program included.
@@ -234,10 +301,10 @@ pub async fn open_by_kind(client: &impl GenericClient) -> Result<Vec<(String, i6
 }
 
 /// Most that one command lists.
-const LISTED_MAX: u32 = 1_000;
+pub const LISTED_MAX: i64 = 1_000;
 
 const COLUMNS: &str = "incident, kind, agent, dataset, cause, opened_at, last_at, count, \
-                       timeline::text, closed_at, closed_by, close_note";
+                       timeline::text, closed_at, closed_by, close_note, close_cause, holds";
 
 fn read(row: &Row) -> Result<Incident, Fault> {
     let moment = |index: usize| row.try_get::<_, SystemTime>(index).map(from_system_time);
@@ -256,6 +323,8 @@ fn read(row: &Row) -> Result<Incident, Fault> {
         last_at: moment(6).map_err(|error| not_read(&error))?,
         count: row.try_get(7).map_err(|error| not_read(&error))?,
         timeline,
+        holds: row.try_get(13).map_err(|error| not_read(&error))?,
+        close_cause: row.try_get(12).map_err(|error| not_read(&error))?,
         closed_at: closed.map(from_system_time),
         closed_by: row.try_get(10).map_err(|error| not_read(&error))?,
         close_note: row.try_get(11).map_err(|error| not_read(&error))?,

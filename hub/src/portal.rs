@@ -1,6 +1,7 @@
 //! The pages for people: HTTPS without client certificates, on an address of its own.
 //!
-//! Rendered here, nothing runs in the browser. [`door`] lets connections in, [`guard`] says who
+//! Rendered here; the one small script swaps what changes ([`live`]), and every page works without it.
+//! [`door`] lets connections in, [`guard`] says who
 //! asks and refuses what other sites send, [`frame`] is what every page looks like; each page is one
 //! file. A session is looked up in the database at each request: what ends it, ends it everywhere.
 
@@ -10,10 +11,16 @@ pub mod form;
 pub mod frame;
 pub mod guard;
 mod accounts;
+mod contacts;
+mod datasets;
+mod deciding;
 mod entries;
 mod fleet;
+mod incidents;
 mod invitation;
+pub mod live;
 mod login;
+mod notices;
 mod own;
 
 use std::net::IpAddr;
@@ -47,6 +54,8 @@ pub struct Portal {
     pub catalog: Catalog,
     /// The agents, who are the witnesses.
     pub register: watch::Receiver<Arc<Register>>,
+    /// Who looks at what just now.
+    pub live: live::Live,
 }
 
 /// Where a request comes from.
@@ -67,7 +76,21 @@ pub fn router(portal: Portal) -> Router {
         .route("/accounts/new", get(accounts::blank).post(accounts::create))
         .route("/accounts/{name}", get(accounts::one).post(accounts::change))
         .route("/fleet", get(fleet::list))
+        .route("/fleet/orders", post(fleet::order))
         .route("/fleet/{agency}", get(fleet::one))
+        .route("/datasets", get(datasets::list))
+        .route("/datasets/{dataset}", get(datasets::one))
+        .route("/contacts", get(contacts::list))
+        .route("/contacts/{agency}", get(contacts::one).post(contacts::set))
+        .route("/incidents", get(incidents::list))
+        .route("/incidents/file/{form}", get(incidents::export))
+        .route("/incidents/{number}", get(incidents::show).post(incidents::close))
+        .route("/notices", get(notices::list).post(notices::create))
+        .route("/notices/{number}", post(notices::withdraw))
+        .route("/live.js", get(live::script))
+        .route("/live/fleet", get(live::of_fleet))
+        .route("/live/fleet/{agency}", get(live::of_agency))
+        .route("/live/incidents", get(live::of_incidents))
         .route("/transfers", get(entries::list))
         .route("/transfers/{number}", get(entries::one))
         .route("/transfers/{number}/proof", get(entries::proof))

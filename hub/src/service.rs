@@ -33,6 +33,7 @@ use crate::admission::{Admission, Registrar};
 use crate::catalog::Catalog;
 use crate::config::plan::Plan;
 use crate::config::register::Register;
+use crate::escalation::teller::Teller;
 use crate::fleet;
 use crate::identity;
 use crate::identity::issue::Issuing;
@@ -43,6 +44,7 @@ use crate::keeping::files::Sources;
 use crate::keeping::schedule::Schedule;
 use crate::listen::own::Own;
 use crate::listen::{Listener, enrol, https, log, release as releases};
+use crate::portal::live::Live;
 use crate::portal::{self, Portal};
 use crate::release::assign::Assigner;
 use crate::release::store::Store;
@@ -157,10 +159,10 @@ async fn serve_on(plan: Plan, warehouse: Warehouse, mut given: Given) -> Result<
     }));
     let own = Arc::new(Own::read(&plan)?);
     let listener = Listener::open((&plan, &own), register_seen.clone(), metrics.clone()).await?;
-    let pages =
-        pages(&plan, (&warehouse, &entries, &catalog), &folder, register_seen.clone()).await?;
-    let views = bind(plan.metrics_listen).await?;
     let stop = CancellationToken::new();
+    let shown = (folder.clone(), register_seen.clone(), Live::new(stop.clone()));
+    let pages = pages(&plan, (&warehouse, &entries, &catalog), shown).await?;
+    let views = bind(plan.metrics_listen).await?;
     let jobs = Jobs::new(&warehouse, catalog, entries);
     let link = jobs.open_link((&plan, &own), register_seen.clone(), &metrics).await?;
     jobs.tasks.spawn(own.keep(metrics.clone(), jobs.stop.clone()));
@@ -233,17 +235,15 @@ pub fn sources(plan: &Plan, terms: &Terms) -> Sources {
 async fn pages(
     plan: &Plan,
     (warehouse, log, catalog): (&Warehouse, &Log, &Catalog),
-    folder: &Folder,
-    register: watch::Receiver<Arc<Register>>,
+    (folder, register, live): (Folder, watch::Receiver<Arc<Register>>, Live),
 ) -> Result<Option<(portal::door::Door, Router)>, Fault> {
     let Some(part) = &plan.portal else { return Ok(None) };
     let door = portal::door::Door::open(part).await?;
     let sealer = Sealer::open(&plan.accounts_key)?;
     let people = People { warehouse: warehouse.clone(), log: log.clone(), sealer };
-    let (folder, policy) = (folder.clone(), plan.log_policy.clone());
-    let catalog = catalog.clone();
-    let router =
-        portal::router(Portal { people, ends: part.ends, folder, policy, catalog, register });
+    let (policy, catalog) = (plan.log_policy.clone(), catalog.clone());
+    let ends = part.ends;
+    let router = portal::router(Portal { people, ends, folder, policy, catalog, register, live });
     info!(address = %part.listen, "People's pages are at {}", part.listen);
     Ok(Some((door, router)))
 }
@@ -367,15 +367,20 @@ impl Jobs {
         let (warehouse, log, stop) = (self.warehouse.clone(), self.log.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             let (mut said, mut next) = (None, Instant::now());
+            let mut noted = false;
             while stop.run_until_cancelled(log.woken(LOOK_EVERY)).await.is_some() {
                 let due = Instant::now() >= next;
                 if due {
                     next = Instant::now() + LOOK_EVERY;
                 }
                 match keep_log(&warehouse, &mut publisher, due).await {
-                    Ok(()) => said = None,
+                    Ok(()) => (said, noted) = (None, false),
                     Err(fault) => {
                         tell_once(&fault, &mut said);
+                        // Once for each time it stops; the log stands still until somebody comes.
+                        if !noted && fault.code.class() == Class::Operator {
+                            noted = note_log(&warehouse, &fault).await.is_ok();
+                        }
                         // The next commit may come at once; the database may not.
                         tokio::time::sleep(LOOK_EVERY).await;
                     }
@@ -412,6 +417,10 @@ impl Jobs {
                 metrics: metrics.clone(),
             };
             self.tasks.spawn(schedule.run(self.stop.clone()));
+        }
+        if let Some(terms) = plan.escalation.clone() {
+            let teller = Teller { terms, warehouse: self.warehouse.clone() };
+            self.tasks.spawn(teller.run(self.stop.clone()));
         }
         let Some(terms) = plan.siem.clone() else { return };
         let (warehouse, metrics) = (self.warehouse.clone(), metrics.clone());
@@ -456,6 +465,22 @@ async fn keep_log(
         debug!(entries = head.size, "The log was published with {} entries", head.size);
     }
     Ok(())
+}
+
+/// A log that does not verify is for a person to look at.
+async fn note_log(warehouse: &Warehouse, fault: &Fault) -> Result<(), Fault> {
+    let what = format!("{} · {}", fault.code.words().meaning_vi, fault.code.words().meaning_en);
+    let happening = incidents::Happening {
+        kind: incidents::Kind::Log,
+        cause: fault.code.name(),
+        agent: None,
+        dataset: None,
+        what: &what,
+        transfer: None,
+        at: Timestamp::now(),
+    };
+    let client = warehouse.client().await?;
+    incidents::note(&**client, &happening).await.map(drop)
 }
 
 /// Says what is wrong with the log, again only after a minute or when it is something else.

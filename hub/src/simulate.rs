@@ -155,6 +155,8 @@ impl Province {
         let errors = log.try_clone().map_err(failed)?;
         let mut command = Command::new(own);
         command.arg("--config").arg(&self.config).arg("serve");
+        // So that Ctrl-C at a terminal ends the agencies first.
+        command.process_group(0);
         let mut hub =
             command.stdout(log).stderr(errors).kill_on_drop(true).spawn().map_err(failed)?;
         let began = Instant::now();

@@ -60,6 +60,16 @@ pub enum Action {
     RolloutHalt,
     /// Announced when an agency's agents may be updated.
     MaintenanceSet,
+    /// Closed an incident, naming its cause.
+    IncidentClose,
+    /// Wrote incidents out.
+    IncidentExport,
+    /// Wrote down who is to be called at an agency.
+    ContactSet,
+    /// Announced work on the system.
+    NoticeCreate,
+    /// Took such an announcement back.
+    NoticeWithdraw,
 }
 
 impl Action {
@@ -90,6 +100,11 @@ impl Action {
             Self::RolloutRevert => "rollout_revert",
             Self::RolloutHalt => "rollout_halt",
             Self::MaintenanceSet => "maintenance_set",
+            Self::IncidentClose => "incident_close",
+            Self::IncidentExport => "incident_export",
+            Self::ContactSet => "contact_set",
+            Self::NoticeCreate => "notice_create",
+            Self::NoticeWithdraw => "notice_withdraw",
         }
     }
 }

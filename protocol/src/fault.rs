@@ -177,6 +177,14 @@ pub enum Code {
     ContactInvalid,
     /// An order for an agent is not one, not the hub's, or not possible.
     OrderRefused,
+    /// A reason is asked for, and there is none or it is too long.
+    ReasonMissing,
+    /// A window of maintenance is announced too late, or is none (CB-16).
+    NoticeRefused,
+    /// There is no announcement of that number that could be taken back.
+    NoticeUnknown,
+    /// A mail or a call about an incident is not taken by whom it goes to.
+    EscalationUnreachable,
     /// The collector of security events is not reached (HU-31).
     SiemUnreachable,
     /// The log's checkpoint was not timestamped, or not by whom it should be (RFC 3161).
@@ -308,7 +316,7 @@ impl Error for Fault {
 
 /// What is said of every code, in the order of [`Code`].
 #[rustfmt::skip] // one code a line, so that the catalogue reads as a table
-pub const CATALOGUE: [Words; 88] = [
+pub const CATALOGUE: [Words; 92] = [
     Words { code: Code::ConfigInvalid, name: "config_invalid", class: Class::Operator, meaning_vi: "Tệp cấu hình sai.", meaning_en: "A configuration file is wrong.", remedy_vi: "Sửa dòng được nêu rồi chạy lại `check`.", remedy_en: "Correct the line that is named and run `check` again." },
     Words { code: Code::SecretUnreadable, name: "secret_unreadable", class: Class::Operator, meaning_vi: "Không đọc được tệp mật khẩu, khóa hoặc chứng thư.", meaning_en: "A password, key or certificate file cannot be read.", remedy_vi: "Kiểm tra tệp có tồn tại, thuộc người dùng của dịch vụ và có quyền 0600.", remedy_en: "Check that the file exists, belongs to the service's user and has mode 0600." },
     Words { code: Code::ContractInvalid, name: "contract_invalid", class: Class::Operator, meaning_vi: "Tệp hợp đồng dữ liệu sai hoặc tự mâu thuẫn.", meaning_en: "A contract file is wrong or contradicts itself.", remedy_vi: "Sửa quy tắc được nêu; cơ quan và trung tâm phải giữ cùng một tệp.", remedy_en: "Correct the rule that is named; agency and hub must hold the same file." },
@@ -386,6 +394,10 @@ pub const CATALOGUE: [Words; 88] = [
     Words { code: Code::FleetUnwell, name: "fleet_unwell", class: Class::Operator, meaning_vi: "Có tác tử cần người xử lý.", meaning_en: "There are agents that need a person.", remedy_vi: "Xem từng tác tử bằng `phusa-hub fleet show <cơ quan>`: lý do, cách xử lý, hạn và đầu mối.", remedy_en: "Look at each with `phusa-hub fleet show <agency>`: reason, remedy, deadline and focal point." },
     Words { code: Code::ContactInvalid, name: "contact_invalid", class: Class::Operator, meaning_vi: "Thiếu hoặc sai một mục của đầu mối (CT-14).", meaning_en: "An item of a focal point is missing or not one (CT-14).", remedy_vi: "Ghi đủ họ tên, chức vụ, nhiệm vụ, điện thoại và thư điện tử trong `phusa-hub fleet contact set`.", remedy_en: "Give name, position, duty, phone and e-mail in `phusa-hub fleet contact set`." },
     Words { code: Code::OrderRefused, name: "order_refused", class: Class::Operator, meaning_vi: "Yêu cầu gửi tới tác tử không hợp lệ, không phải của trung tâm, hoặc không làm được.", meaning_en: "An order for an agent is not one, not the hub's, or not possible.", remedy_vi: "Xem các yêu cầu bằng `phusa-hub fleet orders`; sửa điều được nêu.", remedy_en: "See the orders with `phusa-hub fleet orders`; correct what is named." },
+    Words { code: Code::ReasonMissing, name: "reason_missing", class: Class::Operator, meaning_vi: "Việc này phải ghi lý do, từ 3 đến 500 ký tự.", meaning_en: "This needs a reason of 3 to 500 characters.", remedy_vi: "Ghi lý do rồi làm lại; chưa có gì được thay đổi.", remedy_en: "Give a reason and do it again; nothing was changed." },
+    Words { code: Code::NoticeRefused, name: "notice_refused", class: Class::Operator, meaning_vi: "Thông báo bảo trì không hợp lệ: phải báo trước ít nhất 24 giờ (CB-16), có tiêu đề, và kết thúc sau khi bắt đầu.", meaning_en: "The announcement of maintenance is not one: it comes at least 24 hours before (CB-16), has a title, and ends after it begins.", remedy_vi: "Chọn thời gian muộn hơn; nếu khẩn cấp thì thêm `--emergency` và `--because` nêu lý do.", remedy_en: "Choose a later time; in an emergency add `--emergency` and say why with `--because`." },
+    Words { code: Code::NoticeUnknown, name: "notice_unknown", class: Class::Operator, meaning_vi: "Không có thông báo bảo trì còn hiệu lực mang số này.", meaning_en: "There is no announcement of that number in force.", remedy_vi: "Xem các số bằng `phusa-hub notice ls --all`.", remedy_en: "See the numbers with `phusa-hub notice ls --all`." },
+    Words { code: Code::EscalationUnreachable, name: "escalation_unreachable", class: Class::Retry, meaning_vi: "Không gửi được tin báo sự cố (thư điện tử hoặc webhook); tin chờ, không mất.", meaning_en: "Word of an incident (mail or webhook) is not taken; it waits and is not lost.", remedy_vi: "Kiểm tra địa chỉ, chứng thư và đường mạng trong `[escalation]`; trung tâm tự thử lại.", remedy_en: "Check the address, certificate and line named in `[escalation]`; the hub tries again by itself." },
     Words { code: Code::SiemUnreachable, name: "siem_unreachable", class: Class::Retry, meaning_vi: "Không gửi được nhật ký tới hệ thống giám sát an ninh (HU-31); các mục chờ, không mất mục nào.", meaning_en: "The collector of security events is not reached (HU-31); entries wait, none is lost.", remedy_vi: "Kiểm tra địa chỉ, chứng thư và đường mạng trong `[siem]` cùng máy thu; trung tâm tự thử lại và gửi tiếp từ chỗ dừng.", remedy_en: "Check the address, certificate and line named in `[siem]`, and the collector; the hub tries again by itself and goes on where it stopped." },
     Words { code: Code::TimestampMissing, name: "timestamp_missing", class: Class::Retry, meaning_vi: "Chưa có dấu thời gian cho điểm kiểm của nhật ký, hoặc câu trả lời không đúng là của tổ chức được tin cậy (RFC 3161).", meaning_en: "The log's checkpoint has no timestamp, or what came back is not one by the authority that is trusted (RFC 3161).", remedy_vi: "Kiểm tra `url` và `ca_file` trong `[timestamp]` cùng đường mạng; trung tâm tự thử lại, nhật ký vẫn chạy.", remedy_en: "Check `url` and `ca_file` in `[timestamp]`, and the line; the hub tries again by itself, and the log goes on." },
     Words { code: Code::ReleaseUntrusted, name: "release_untrusted", class: Class::Operator, meaning_vi: "Bản phát hành không có đủ chữ ký hợp lệ của người có trách nhiệm.", meaning_en: "The signatures under a release are not those of enough people.", remedy_vi: "Không có gì được cài; tác tử chạy tiếp bản đang có. Đừng thử lại: báo trung tâm, đối chiếu `phusa-hub release expire-report` và tệp root.", remedy_en: "Nothing was installed; the agent goes on with what it runs. Do not try again: tell the hub, compare `phusa-hub release expire-report` and the root file." },

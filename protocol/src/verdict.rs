@@ -42,6 +42,8 @@ pub enum State {
     Working,
     /// It has never reported; what it delivers is all that is known.
     Unreported,
+    /// It is away or late within a window of maintenance that was announced.
+    Maintenance,
     /// Data arrives, and something will stop it one day.
     Attention,
     /// Data is later than agreed.
@@ -56,10 +58,11 @@ pub enum State {
 
 impl State {
     /// Every state, from good to bad.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Healthy,
         Self::Working,
         Self::Unreported,
+        Self::Maintenance,
         Self::Attention,
         Self::Late,
         Self::Faulted,
@@ -72,7 +75,11 @@ impl State {
     fn patience(self) -> Option<Duration> {
         const HOUR: u64 = 3_600;
         match self {
-            Self::Healthy | Self::Working | Self::Unreported | Self::Suspended => None,
+            Self::Healthy
+            | Self::Working
+            | Self::Unreported
+            | Self::Maintenance
+            | Self::Suspended => None,
             Self::Offline => Some(Duration::from_secs(HOUR)),
             Self::Faulted => Some(Duration::from_secs(4 * HOUR)),
             Self::Late => Some(Duration::from_secs(24 * HOUR)),
@@ -105,6 +112,8 @@ pub enum Reason {
     SpoolFills,
     /// Somebody paused it.
     Paused,
+    /// A window of maintenance that was announced.
+    Announced,
     /// Changes wait longer than the contract's frequency.
     Behind,
     /// The hub holds nothing of what the agent says it delivered.
@@ -184,6 +193,8 @@ pub struct Seen<'a> {
     pub delivered_at: Option<Timestamp>,
     /// Why the hub does not let it in, where that is so.
     pub barred: Option<Code>,
+    /// Until when a window of maintenance that was announced lasts, while it does.
+    pub maintenance: Option<Timestamp>,
     /// What the hub has of its datasets.
     pub arrived: &'a [Arrived],
     /// What was said of it last.
@@ -223,14 +234,32 @@ impl Finding {
 #[must_use]
 pub fn judge(seen: &Seen<'_>) -> Verdict {
     let finding = offline(seen).or_else(|| barred(seen)).unwrap_or_else(|| worst(seen));
-    finding.verdict(seen.before, seen.now)
+    announced(finding, seen).verdict(seen.before, seen.now)
+}
+
+/// What was announced needs nobody while it lasts; who is not let in is told of all the same.
+fn announced(finding: Finding, seen: &Seen<'_>) -> Finding {
+    let Some(until) = seen.maintenance else { return finding };
+    if finding.state < State::Late || finding.reason == Reason::Barred {
+        return finding;
+    }
+    let Finding { dataset, fault, began, .. } = finding;
+    let found = Finding::new(State::Maintenance, Reason::Announced);
+    Finding { dataset, fault, began, deadline: Some(until), ..found }
+}
+
+/// Everything that is found about the machine of an agent that is there, each as a verdict.
+#[must_use]
+pub fn judge_machine(seen: &Seen<'_>) -> Vec<Verdict> {
+    let Some(heard) = seen.heard else { return Vec::new() };
+    machine(heard, seen).map(|finding| finding.verdict(None, seen.now)).collect()
 }
 
 /// How each dataset of the newest report is; offline and barred agents are told by [`judge`].
 #[must_use]
 pub fn judge_datasets(seen: &Seen<'_>) -> Vec<Verdict> {
     let Some(heard) = seen.heard else { return Vec::new() };
-    let of = |one| dataset::find(one, heard.report, seen).verdict(None, seen.now);
+    let of = |one| announced(dataset::find(one, heard.report, seen), seen).verdict(None, seen.now);
     heard.report.datasets.iter().map(of).collect()
 }
 

@@ -24,6 +24,7 @@ mod proof;
 mod refusals;
 mod schema;
 mod siem;
+mod simulate;
 mod stamping;
 mod named;
 mod snapshot;

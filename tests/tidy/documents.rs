@@ -120,6 +120,7 @@ fn every_key_of_the_code_is_explained() {
                     "siem",
                     "timestamp",
                     "link",
+                    "escalation",
                 ];
                 let known = renamed || sections.contains(&key);
                 assert!(known || config.contains(&format!("| `{key}` |")), "{path}: `{key}`");

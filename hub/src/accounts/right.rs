@@ -169,11 +169,26 @@ pub enum Deciding {
     Read,
     /// What is done with backups and incidents.
     Keep,
+    /// That agents pause, go on and read again.
+    Steer,
+    /// Who is to be called at an agency.
+    Call,
+    /// When the system is under maintenance.
+    Announce,
 }
 
 impl Deciding {
     /// Every one.
-    pub const ALL: [Self; 5] = [Self::Admit, Self::Stop, Self::End, Self::Read, Self::Keep];
+    pub const ALL: [Self; 8] = [
+        Self::Admit,
+        Self::Stop,
+        Self::End,
+        Self::Read,
+        Self::Keep,
+        Self::Steer,
+        Self::Call,
+        Self::Announce,
+    ];
 
     /// In a sentence: "may not …".
     #[must_use]
@@ -184,12 +199,16 @@ impl Deciding {
             Self::End => "decide about the end of these rows",
             Self::Read => "read these rows",
             Self::Keep => "keep backups or close incidents",
+            Self::Steer => "pause agents or have them read again",
+            Self::Call => "say who is to be called at this agency",
+            Self::Announce => "announce maintenance",
         }
     }
 }
 
 /// The rule for decisions: the general administrator decides everything; a unit's administrator stops
-/// agents, ends and reads rows of the own unit, its sector managers read them; inspectors read everything.
+/// agents, steers them, ends and reads rows of the own unit, and says who is called there; its sector
+/// managers read rows; inspectors read everything.
 #[must_use]
 pub fn may_decide(
     role: Role,
@@ -201,7 +220,9 @@ pub fn may_decide(
     match role {
         Role::GeneralAdmin => true,
         Role::UnitAdmin => {
-            own && matches!(deciding, Deciding::Stop | Deciding::End | Deciding::Read)
+            let may =
+                [Deciding::Stop, Deciding::End, Deciding::Read, Deciding::Steer, Deciding::Call];
+            own && may.contains(&deciding)
         }
         Role::SectorManager => own && deciding == Deciding::Read,
         Role::Inspector => deciding == Deciding::Read,
@@ -287,11 +308,11 @@ mod tests {
 
     #[test]
     fn who_may_decide_what_at_the_console_is_one_rule() {
-        use Deciding::{End, Read, Stop};
+        use Deciding::{Call, End, Read, Steer, Stop};
         let cases: [(Role, &[Deciding], &[Deciding]); 5] = [
             // role, about the own unit, about another
             (Role::GeneralAdmin, &Deciding::ALL, &Deciding::ALL),
-            (Role::UnitAdmin, &[Stop, End, Read], &[]),
+            (Role::UnitAdmin, &[Stop, End, Read, Steer, Call], &[]),
             (Role::SectorManager, &[Read], &[]),
             (Role::Inspector, &[Read], &[Read]),
             (Role::Consumer, &[], &[]),

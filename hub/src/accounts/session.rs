@@ -75,14 +75,15 @@ pub async fn end_all(tx: &impl GenericClient, account: i64) -> Result<u64, Fault
 }
 
 impl People {
-    /// Whose session this is; `None` when it has ended or the account is locked.
+    /// Whose session this is; `None` when it has ended or the account is locked. What `is_use` of it
+    /// keeps it from ending.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn session(
         &self,
         token: &Token,
-        ends: Ends,
+        (ends, is_use): (Ends, bool),
         now: Timestamp,
     ) -> Result<Option<(Account, Session)>, Fault> {
         let client = self.warehouse.client().await?;
@@ -102,7 +103,7 @@ impl People {
             return Ok(None);
         };
         let (account, session) = (read(&row)?, read_session(&row, 12)?);
-        if now.since(session.seen_at) >= SEEN_EVERY {
+        if is_use && now.since(session.seen_at) >= SEEN_EVERY {
             let sql = "update phusa.sessions set seen_at = $2 where session = $1";
             client
                 .execute(sql, &[&session.session, &system_time(now)])
@@ -110,6 +111,21 @@ impl People {
                 .map_err(|error| failed(&error))?;
         }
         Ok(Some((account, session)))
+    }
+
+    /// Whether a session lives; to look is no use of it, so that it ends when its holder is away.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn lives(&self, session: i64, ends: Ends, now: Timestamp) -> Result<bool, Fault> {
+        let client = self.warehouse.client().await?;
+        let sql = "select exists (select from phusa.sessions join phusa.accounts using (account) \
+                   where session = $1 and locked_at is null and seen_at > $2 and began_at > $3)";
+        let statement = client.prepare_cached(sql).await.map_err(|error| failed(&error))?;
+        let (idle, whole) =
+            (system_time(now.before(ends.idle)), system_time(now.before(ends.whole)));
+        let row = client.query_one(&statement, &[&session, &idle, &whole]).await;
+        row.and_then(|row| row.try_get(0)).map_err(|error| failed(&error))
     }
 
     /// The sessions of an account, the newest first.

@@ -10,12 +10,14 @@ use phusa_protocol::time::Timestamp;
 use phusa_protocol::units::Span;
 use phusa_protocol::verdict::{State, Verdict};
 
-use super::{json, print, with_warehouse};
+use super::{figures, json, print, with_warehouse};
+use crate::accounts::decider;
+use crate::accounts::right::Deciding;
 use crate::catalog::Catalog;
 use crate::config::plan::Plan;
-use crate::fleet::contact::{self, Contact};
+use crate::fleet::contact::{self, Contact, Level};
 use crate::fleet::health::{self, Health};
-use crate::fleet::orders::{self, Listed, Wanted as Wish};
+use crate::fleet::orders::{self, Ending, Listed, Wanted as Wish};
 use crate::fleet::{self, aligned, reports};
 use crate::transfers::Log;
 use crate::transfers::deed::console;
@@ -65,7 +67,11 @@ pub(super) enum FleetCommand {
         /// Its number.
         order: i64,
     },
-    /// Focal points of agencies (CT-14).
+    /// Lateness of the last seven days, by agency (HU-10).
+    Digest(figures::Digest),
+    /// How long the hub could be used in a month (CB-15).
+    Availability(figures::Available),
+    /// Focal points and heads of agencies (CT-14).
     #[command(subcommand)]
     Contact(ContactCommand),
 }
@@ -88,7 +94,7 @@ pub(super) struct Asked {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ContactCommand {
-    /// Write down who the focal point of an agency is from now on.
+    /// Write down who is called at an agency from now on; this is an entry of the log.
     Set(Wanted),
     /// Who it is and was, the newest first.
     Show {
@@ -106,6 +112,9 @@ pub(super) struct Wanted {
     /// Which agency.
     #[arg(value_parser = super::parse::<AgencyId>)]
     agency: AgencyId,
+    /// The head of the unit, who is told when the focal point has not acted.
+    #[arg(long)]
+    head: bool,
     /// Name.
     #[arg(long)]
     name: String,
@@ -158,7 +167,9 @@ pub(super) async fn run(config: &Path, command: FleetCommand) -> Result<(), Vec<
             let found = orders::list(&warehouse.client().await?, all).await?;
             print(&if as_json { json(&found) } else { listed(&found) })
         }
-        FleetCommand::Contact(command) => of_contacts(warehouse, command).await,
+        FleetCommand::Digest(wanted) => figures::of_week(&plan, warehouse, wanted).await,
+        FleetCommand::Availability(wanted) => figures::of_month(&plan, warehouse, wanted).await,
+        FleetCommand::Contact(command) => of_contacts(&plan, warehouse, command).await,
     })
     .await
 }
@@ -171,14 +182,17 @@ async fn order(
 ) -> Result<(), Fault> {
     let Asked { agent, dataset, because, within } = asked;
     let log = Log::new(plan.signing_key.clone());
-    let wanted = Wish { agent, dataset, reread, by: console(), because, within: within.0 };
+    let (by, within) = (console(), within.0);
+    let wanted = Wish { agent, dataset, reread, by, from: None, because, within };
     let number = orders::issue(&mut warehouse.client().await?, &log, &wanted).await?;
     print(&format!("yêu cầu (order) {number}: {} {}", wanted.agent, wanted.dataset))
 }
 
 async fn cancel(plan: &Plan, warehouse: &Warehouse, number: i64) -> Result<(), Fault> {
     let log = Log::new(plan.signing_key.clone());
-    orders::cancel(&mut warehouse.client().await?, &log, number, &console()).await?;
+    let by = console();
+    let ending = Ending { by: &by, from: None, because: None };
+    orders::cancel(&mut warehouse.client().await?, &log, number, ending).await?;
     print(&format!("yêu cầu (order) {number}: đã rút lại (taken back)"))
 }
 
@@ -339,12 +353,20 @@ async fn with_days(warehouse: &Warehouse, all: &[Health]) -> Result<String, Faul
     Ok(json(&found))
 }
 
-async fn of_contacts(warehouse: &Warehouse, command: ContactCommand) -> Result<(), Fault> {
-    let client = warehouse.client().await?;
+async fn of_contacts(
+    plan: &Plan,
+    warehouse: &Warehouse,
+    command: ContactCommand,
+) -> Result<(), Fault> {
+    let mut client = warehouse.client().await?;
     match command {
         ContactCommand::Set(wanted) => {
+            let log = Log::new(plan.signing_key.clone());
+            let about = (Deciding::Call, Some(&wanted.agency));
+            decider::check(warehouse, &log, &wanted.by, about).await?;
             let contact = Contact {
                 agency: wanted.agency.to_string(),
+                level: if wanted.head { Level::Head } else { Level::Focal },
                 name: wanted.name,
                 position: wanted.position,
                 duty: wanted.duty,
@@ -353,8 +375,8 @@ async fn of_contacts(warehouse: &Warehouse, command: ContactCommand) -> Result<(
                 set_by: wanted.by,
                 set_at: Timestamp::now(),
             };
-            contact::set(&client, &contact).await?;
-            print(&format!("{}: đã ghi đầu mối (focal point written down)", contact.agency))
+            contact::set(&mut client, &log, &contact, None).await?;
+            print(&format!("{}: đã ghi (written down)", contact.agency))
         }
         ContactCommand::Show { agency, json: as_json } => {
             let found = contact::history(&client, &agency).await?;
@@ -369,8 +391,10 @@ fn handovers(found: &[Contact]) -> String {
     }
     let line = |one: &Contact| {
         format!(
-            "{}  {}, {}, {}; {}; {}  ({})",
+            "{}  {} ({}): {}, {}, {}; {}; {}  ({})",
             one.set_at.vietnamese(),
+            one.level.words().0,
+            one.level.words().1,
             one.name,
             one.position,
             one.duty,

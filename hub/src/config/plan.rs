@@ -1,6 +1,7 @@
 //! `Plan`: the checked form the rest of the hub uses; every fault of the files at once, each with
 //! its line.
 
+mod escalation;
 pub mod portal;
 mod siem;
 mod timestamp;
@@ -20,6 +21,7 @@ use toml::Spanned;
 use super::profile::Profile;
 use super::register::Register;
 use super::{BackupFile, HubFile, IdentityFile};
+use crate::escalation as escalated;
 use crate::identity::issue::Issuing;
 use crate::keeping::seal::BackupKey;
 use crate::keeping::{self};
@@ -80,6 +82,8 @@ pub struct Plan {
     pub siem: Option<collector::Terms>,
     /// Who stamps the log, where somebody does.
     pub timestamp: Option<stamping::Terms>,
+    /// Who is told of incidents, where somebody is.
+    pub escalation: Option<escalated::Terms>,
 }
 
 /// Where the log's key is; the default file is made at the first start.
@@ -172,6 +176,7 @@ impl Check<'_> {
         let portal = file.portal.as_ref().map(|part| self.portal(part, file));
         let siem = file.siem.as_ref().map(|part| self.siem(part));
         let timestamp = file.timestamp.as_ref().map(|part| self.timestamp(part));
+        let escalation = file.escalation.as_ref().map(|part| self.escalation(part));
         Some(Plan {
             backup: whole(backup)?,
             file: self.path.to_path_buf(),
@@ -195,6 +200,7 @@ impl Check<'_> {
             portal: whole(portal)?,
             accounts_key,
             timestamp: whole(timestamp)?,
+            escalation: whole(escalation)?,
             siem: whole(siem)?,
         })
     }

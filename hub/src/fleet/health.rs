@@ -6,19 +6,19 @@ use std::time::SystemTime;
 
 use deadpool_postgres::Object;
 use phusa_protocol::fault::{Code, Fault};
-use phusa_protocol::ids::{AgentId, DatasetId};
+use phusa_protocol::ids::DatasetId;
 use phusa_protocol::report::{Alive, Report};
 use phusa_protocol::time::Timestamp;
 use phusa_protocol::verdict::{
-    Arrived, Ended, Heard, Reason, Seen, State, Verdict, judge, judge_datasets,
+    Arrived, Ended, Heard, Seen, State, Verdict, judge, judge_datasets, judge_machine,
 };
 use serde::Serialize;
 
-use super::contact::{self, Contact};
+use super::contact::{self, Contact, Level};
 use super::{AgentRow, StreamRow, agents, not_read};
 use crate::catalog::Contracts;
 use crate::config::register::Register;
-use crate::incidents::{self, Happening, Kind};
+use crate::notices;
 use crate::transfers::from_system_time;
 
 /// An agent with what is said of it.
@@ -31,6 +31,9 @@ pub struct Health {
     pub verdict: Verdict,
     /// How its datasets are, in the order of its report.
     pub datasets: Vec<Verdict>,
+    /// What is found about its machine.
+    #[serde(skip)]
+    pub machine: Vec<Verdict>,
     /// The newest report.
     pub report: Option<Report>,
     /// When that arrived.
@@ -46,8 +49,12 @@ impl Health {
     /// The part of its name before the slash.
     #[must_use]
     pub fn agency(&self) -> &str {
-        self.row.agent.split_once('/').map_or(self.row.agent.as_str(), |(agency, _)| agency)
+        agency_of(&self.row.agent)
     }
+}
+
+fn agency_of(agent: &str) -> &str {
+    agent.split_once('/').map_or(agent, |(agency, _)| agency)
 }
 
 /// What the link left in the database of one agent.
@@ -79,14 +86,15 @@ pub async fn all(
     }
     let standing = standing(client, register).await?;
     let contacts = contact::all(client).await?;
+    let notices = notices::list(&***client, false, now).await?;
     let mut all: Vec<_> = rows
         .into_values()
         .map(|row| {
             let told = told.remove(&row.agent).unwrap_or_default();
-            let standing = standing.get(&row.agent).copied().unwrap_or_default();
+            let mut standing = standing.get(&row.agent).copied().unwrap_or_default();
+            standing.maintenance = notices::until(&notices, agency_of(&row.agent), now);
             let mut health = health(row, told, (standing, contracts), now);
-            let agency = health.agency();
-            health.contact = contacts.iter().find(|contact| contact.agency == agency).cloned();
+            health.contact = contact::of(&contacts, health.agency(), Level::Focal).cloned();
             health
         })
         .collect();
@@ -111,10 +119,19 @@ fn health(
     let barred = standing.barred;
     let heard = report.as_ref().zip(reported_at).map(|(report, at)| Heard { report, at });
     let before_seen = before.as_ref();
-    let seen =
-        Seen { now, heard, ended, delivered_at, barred, arrived: &arrived, before: before_seen };
-    let (verdict, datasets) = (judge(&seen), judge_datasets(&seen));
-    Health { row, verdict, datasets, report, reported_at, contact: None, before }
+    let maintenance = standing.maintenance;
+    let seen = Seen {
+        now,
+        heard,
+        ended,
+        delivered_at,
+        barred,
+        maintenance,
+        arrived: &arrived,
+        before: before_seen,
+    };
+    let (verdict, datasets, machine) = (judge(&seen), judge_datasets(&seen), judge_machine(&seen));
+    Health { row, verdict, datasets, machine, report, reported_at, contact: None, before }
 }
 
 fn arrived(stream: &StreamRow, contracts: &Contracts) -> Option<Arrived> {
@@ -154,6 +171,8 @@ struct Standing {
     barred: Option<Code>,
     /// When somebody decided that it is.
     let_in_at: Option<Timestamp>,
+    /// Until when a window of maintenance lasts that was announced.
+    maintenance: Option<Timestamp>,
 }
 
 /// How agents stand by their files and by decisions.
@@ -166,7 +185,7 @@ async fn standing(
         let stopped = register.get(&agent).and_then(|enrolled| enrolled.stopped.as_ref());
         if let Some(stopped) = stopped {
             let barred = Some(stopped.code);
-            all.insert(agent.to_string(), Standing { barred, let_in_at: None });
+            all.insert(agent.to_string(), Standing { barred, ..Standing::default() });
         }
     }
     let sql = "select agent, state, since from phusa.identities";
@@ -187,48 +206,20 @@ async fn standing(
     Ok(all)
 }
 
-/// Keeps what changed of what was said of agents that report, and opens an incident for each that
-/// fell silent since the last time.
+/// Keeps what changed of what was said of agents that report.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn keep(client: &mut Object, all: &[Health], now: Timestamp) -> Result<(), Fault> {
+pub async fn keep(client: &Object, all: &[Health]) -> Result<(), Fault> {
+    let sql = "update phusa.fleet_agents set verdict = $2 where agent = $1";
     for one in all {
         if one.report.is_none() || one.before.as_ref() == Some(&one.verdict) {
             continue;
         }
-        let tx = client.transaction().await.map_err(not_read)?;
         let text = serde_json::to_string(&one.verdict).unwrap_or_default();
-        let sql = "update phusa.fleet_agents set verdict = $2 where agent = $1";
-        tx.execute(sql, &[&one.row.agent, &text]).await.map_err(not_read)?;
-        if fell_silent(one.before.as_ref(), &one.verdict) {
-            let agent = AgentId::try_from(one.row.agent.clone()).ok();
-            let what = one.verdict.words().reason_en;
-            incidents::note(
-                &*tx,
-                &Happening {
-                    kind: Kind::Heartbeat,
-                    cause: "lost heartbeat",
-                    agent: agent.as_ref(),
-                    dataset: None,
-                    what,
-                    transfer: None,
-                    at: now,
-                },
-            )
-            .await?;
-        }
-        tx.commit().await.map_err(not_read)?;
+        client.execute(sql, &[&one.row.agent, &text]).await.map_err(not_read)?;
     }
     Ok(())
-}
-
-/// Whoever was stopped by somebody at the agency has not lost its heartbeat.
-fn fell_silent(before: Option<&Verdict>, now: &Verdict) -> bool {
-    let lost = |one: &Verdict| {
-        one.state == State::Offline && matches!(one.reason, Reason::Silent | Reason::Lost)
-    };
-    lost(now) && !before.is_some_and(lost)
 }
 
 /// How many agents are in each state, from the worst.

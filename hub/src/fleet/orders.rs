@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Transaction};
+use deadpool_postgres::Object;
 use phusa_protocol::deed::{Action, Deed};
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::{AgentId, DatasetId};
@@ -57,6 +57,8 @@ pub struct Wanted {
     pub reread: bool,
     /// Who, as the log names them.
     pub by: String,
+    /// From which address, over the network.
+    pub from: Option<String>,
     /// Why.
     pub because: String,
     /// For how long.
@@ -96,38 +98,49 @@ pub async fn issue(client: &mut Object, log: &Log, wanted: &Wanted) -> Result<i6
     };
     let order: i64 = row.try_get(0).map_err(not_read)?;
     let action = if wanted.reread { Action::FleetReread } else { Action::FleetPause };
-    tell(&tx, log, (&wanted.by, action), &[&agent, &dataset]).await?;
+    let told = Deed::new(&wanted.by, action).on(format!("{agent} {dataset}"));
+    deed::write(&tx, log, Deed { from: wanted.from.clone(), ..told }).await?;
     tx.commit().await.map_err(not_read)?;
     log.wake();
     Ok(order)
+}
+
+/// Who takes an order back, and why.
+#[derive(Debug, Clone, Copy)]
+pub struct Ending<'a> {
+    /// Who, as the log names them.
+    pub by: &'a str,
+    /// From which address, over the network.
+    pub from: Option<&'a str>,
+    /// Why, where somebody says so.
+    pub because: Option<&'a str>,
 }
 
 /// Takes an open order back: a pause ends, a read that has not begun does not.
 ///
 /// # Errors
 /// `order_refused` when none of that number is open; when the database does not answer.
-pub async fn cancel(client: &mut Object, log: &Log, order: i64, by: &str) -> Result<(), Fault> {
-    let sql = "update phusa.fleet_orders set state = 'cancelled', changed_at = clock_timestamp() \
+pub async fn cancel(
+    client: &mut Object,
+    log: &Log,
+    order: i64,
+    ending: Ending<'_>,
+) -> Result<(), Fault> {
+    let sql = "update phusa.fleet_orders set state = 'cancelled', \
+               changed_at = clock_timestamp(), ended_because = $2 \
                where fleet_order = $1 and state = 'open' returning agent, dataset";
     let tx = client.transaction().await.map_err(not_read)?;
-    let Some(row) = tx.query_opt(sql, &[&order]).await.map_err(not_read)? else {
+    let row = tx.query_opt(sql, &[&order, &ending.because]).await.map_err(not_read)?;
+    let Some(row) = row else {
         return Err(Fault::new(Code::OrderRefused, format!("no order {order} is open")));
     };
     let (agent, dataset): (String, String) =
         (row.try_get(0).map_err(not_read)?, row.try_get(1).map_err(not_read)?);
-    tell(&tx, log, (by, Action::FleetResume), &[&agent, &dataset]).await?;
+    let told = Deed::new(ending.by, Action::FleetResume).on(format!("{agent} {dataset}"));
+    deed::write(&tx, log, Deed { from: ending.from.map(ToOwned::to_owned), ..told }).await?;
     tx.commit().await.map_err(not_read)?;
     log.wake();
     Ok(())
-}
-
-async fn tell(
-    tx: &Transaction<'_>,
-    log: &Log,
-    (by, action): (&str, Action),
-    on: &[&str],
-) -> Result<(), Fault> {
-    deed::write(tx, log, Deed::new(by, action).on(on.join(" "))).await.map(drop)
 }
 
 /// The open pause of a dataset, to be cancelled by its name.

@@ -9,6 +9,7 @@ use postgres_types::ToSql;
 use serde::Serialize;
 
 use super::not_read;
+use crate::incidents::{self, Happening};
 use crate::transfers::{Log, Record, from_system_time, system_time};
 
 /// Comparisons that are kept of one dataset: a daily one for three years.
@@ -41,6 +42,20 @@ pub async fn store(client: &mut Object, log: &Log, proof: &Proof) -> Result<(), 
     let entry = entry(proof, transfer);
     log.insert(&tx, &Record { entry, push: None }).await?;
     keep(&tx, proof, transfer).await?;
+    if proof.differing > 0 {
+        let differing = proof.differing;
+        let what = format!("{differing} bản ghi khác nguồn · records differ from the source");
+        let happening = Happening {
+            kind: incidents::Kind::Proof,
+            cause: "differs",
+            agent: Some(&proof.agent),
+            dataset: Some(&proof.dataset),
+            what: &what,
+            transfer: Some(transfer.unsigned_abs()),
+            at: Timestamp::now(),
+        };
+        incidents::note(&*tx, &happening).await?;
+    }
     tx.commit().await.map_err(not_read)?;
     log.wake();
     Ok(())

@@ -2,6 +2,7 @@
 //! datasets. The same verdicts as `phusa-hub fleet`.
 
 mod agency;
+mod bulk;
 mod chart;
 
 use axum::extract::{Path, RawQuery, State};
@@ -13,30 +14,30 @@ use phusa_protocol::ids::AgencyId;
 use phusa_protocol::time::Timestamp;
 use phusa_protocol::verdict::{State as Condition, Verdict};
 
+pub(super) use self::bulk::order;
+use super::deciding::sees;
 use super::form::{Fields, query};
 use super::guard::{Visitor, failed};
+use super::live::region;
+use super::notices::banner;
 use super::words::Lang;
 use super::{Portal, frame};
-use crate::accounts::right::{Readable, readable};
 use crate::fleet::contact::Contact;
 use crate::fleet::health::{self, Health};
-use crate::fleet::reports;
+use crate::fleet::reports::{self, Step};
+use crate::notices::{self, Notice};
 
 /// Lines of the overview; a province has some five hundred agents. The worst come first, so that
 /// what is cut off is well.
 const LINES_MAX: usize = 1_000;
 
 /// The agents this visitor may see, the worst first.
-async fn seen(portal: &Portal, visitor: &Visitor) -> Result<Vec<Health>, Fault> {
+pub(super) async fn seen(portal: &Portal, visitor: &Visitor) -> Result<Vec<Health>, Fault> {
     let client = portal.people.warehouse.client().await?;
     let register = portal.register.borrow().clone();
     let contracts = portal.catalog.current();
     let mut all = health::all(&client, (&register, &contracts), Timestamp::now()).await?;
-    match readable(&visitor.actor) {
-        Readable::All => {}
-        Readable::Of(agency) => all.retain(|one| one.agency() == agency.as_str()),
-        Readable::None => all.clear(),
-    }
+    all.retain(|one| sees(visitor, Some(one.agency())));
     Ok(all)
 }
 
@@ -47,8 +48,13 @@ pub(super) async fn list(
     visitor: Visitor,
 ) -> Response {
     let fields = Fields::of_query(query.as_deref());
-    match seen(&portal, &visitor).await {
-        Ok(all) => overview(&visitor, &fields, &all),
+    let found = async {
+        let all = seen(&portal, &visitor).await?;
+        let client = portal.people.warehouse.client().await?;
+        Ok::<_, Fault>((all, notices::list(&**client, false, Timestamp::now()).await?))
+    };
+    match found.await {
+        Ok((all, notices)) => overview(&visitor, &fields, (&all, &notices)),
         Err(fault) => failed(visitor.lang, &fault),
     }
 }
@@ -62,17 +68,15 @@ pub(super) async fn one(
     let found = async {
         let mut all = seen(&portal, &visitor).await?;
         all.retain(|one| one.agency() == agency);
+        let agents = with_days(&portal, all).await?;
         let client = portal.people.warehouse.client().await?;
-        let mut agents = Vec::new();
-        for one in all {
-            let day = reports::history(&client, &one.row.agent).await?;
-            agents.push((one, day));
-        }
-        Ok::<_, Fault>(agents)
+        Ok::<_, Fault>((agents, notices::list(&**client, false, Timestamp::now()).await?))
     };
     match (AgencyId::new(agency.clone()), found.await) {
         (_, Err(fault)) => failed(visitor.lang, &fault),
-        (Ok(agency), Ok(agents)) if !agents.is_empty() => agency::page(&visitor, &agency, &agents),
+        (Ok(agency), Ok((agents, notices))) if !agents.is_empty() => {
+            agency::page(&visitor, &agency, (&agents, &notices))
+        }
         (Ok(_) | Err(_), Ok(_)) => {
             let text = visitor.lang.say("Không có cơ quan này.", "There is no such agency.");
             frame::message(visitor.lang, StatusCode::NOT_FOUND, text)
@@ -80,28 +84,93 @@ pub(super) async fn one(
     }
 }
 
-fn overview(visitor: &Visitor, fields: &Fields, all: &[Health]) -> Response {
+async fn with_days(portal: &Portal, all: Vec<Health>) -> Result<Vec<Day>, Fault> {
+    let client = portal.people.warehouse.client().await?;
+    let mut agents = Vec::new();
+    for one in all {
+        let day = reports::history(&client, &one.row.agent).await?;
+        agents.push((one, day));
+    }
+    Ok(agents)
+}
+
+/// An agent with its last day.
+type Day = (Health, Vec<Step>);
+
+fn overview(
+    visitor: &Visitor,
+    fields: &Fields,
+    (all, notices): (&[Health], &[Notice]),
+) -> Response {
     let lang = visitor.lang;
-    let wanted = fields.given("state");
-    let named = fields.given("agency").map(str::to_lowercase);
-    let chosen: Vec<_> = all
-        .iter()
-        .filter(|one| wanted.is_none_or(|state| one.verdict.state.name() == state))
-        .filter(|one| named.as_ref().is_none_or(|name| one.row.agent.to_lowercase().contains(name)))
-        .collect();
     let title = lang.say("Tổng quan", "Overview");
     let now = Timestamp::now();
+    let kept = query(&[("state", fields.get("state")), ("agency", fields.get("agency"))]);
     let content = html! {
         div.head {
             h1 { (lang.say("Tác tử tại các cơ quan", "Agents at the agencies")) }
             p.quiet { (lang.say("Lúc ", "As of ")) (now.vietnamese()) " · "
                 a href=(visitor.path) { (lang.say("Tải lại", "Reload")) } }
         }
-        (counts(lang, wanted, all))
+        (banner(visitor, notices, None))
         (search(lang, fields))
+        (region(&format!("/live/fleet?{kept}"), &changing(visitor, fields, all)))
+    };
+    frame::page(visitor, title, &content)
+}
+
+/// The part of the overview that changes: how many are in each state, and who is how.
+pub(super) fn changing(visitor: &Visitor, fields: &Fields, all: &[Health]) -> Markup {
+    let (lang, now) = (visitor.lang, Timestamp::now());
+    let all: Vec<&Health> = all.iter().filter(|one| sees(visitor, Some(one.agency()))).collect();
+    let wanted = fields.given("state");
+    let named = fields.given("agency").map(str::to_lowercase);
+    let chosen: Vec<_> = all
+        .iter()
+        .copied()
+        .filter(|one| wanted.is_none_or(|state| one.verdict.state.name() == state))
+        .filter(|one| named.as_ref().is_none_or(|name| one.row.agent.to_lowercase().contains(name)))
+        .collect();
+    html! {
+        (counts(lang, wanted, &all))
         @if chosen.is_empty() {
             p.notice { (lang.say("Không có tác tử nào khớp.", "No agent matches.")) }
         } @else {
+            (form(visitor, &table(visitor, &chosen, now), &chosen))
+        }
+        @if chosen.len() > LINES_MAX {
+            p.quiet { (chosen.len() - LINES_MAX) (lang.say(" tác tử nữa.", " more agents.")) }
+        }
+    }
+}
+
+/// The part of an agency's page that changes.
+pub(super) async fn changing_agency(
+    portal: &Portal,
+    visitor: &Visitor,
+    agency: &AgencyId,
+) -> Result<Markup, Fault> {
+    let mut all = seen(portal, visitor).await?;
+    all.retain(|one| one.agency() == agency.as_str());
+    Ok(agency::agents(visitor.lang, &with_days(portal, all).await?))
+}
+
+/// The table in a form, where there is an agent that this visitor may steer.
+fn form(visitor: &Visitor, table: &Markup, chosen: &[&Health]) -> Markup {
+    html! {
+        @if chosen.iter().any(|one| bulk::steers(visitor, one.agency())) {
+            form method="post" action="/fleet/orders" {
+                (frame::form_token(visitor))
+                (table)
+                (bulk::buttons(visitor.lang))
+            }
+        } @else { (table) }
+    }
+}
+
+fn table(visitor: &Visitor, chosen: &[&Health], now: Timestamp) -> Markup {
+    let lang = visitor.lang;
+    html! {
             div.scroll { table.stack.fleet {
                 thead { tr {
                     th scope="col" { (lang.say("Trạng thái", "State")) }
@@ -110,25 +179,22 @@ fn overview(visitor: &Visitor, fields: &Fields, all: &[Health]) -> Response {
                     th scope="col" { (lang.say("Vì sao, làm gì", "Why, what to do")) }
                     th scope="col" { (lang.say("Đầu mối", "Focal point")) }
                 } }
-                tbody { @for one in chosen.iter().take(LINES_MAX) { (line(lang, one, now)) } }
+                tbody { @for one in chosen.iter().take(LINES_MAX) { (line(visitor, one, now)) } }
             } }
-        }
-        @if chosen.len() > LINES_MAX {
-            p.quiet { (chosen.len() - LINES_MAX) (lang.say(" tác tử nữa.", " more agents.")) }
-        }
-    };
-    frame::page(visitor, title, &content)
+    }
 }
 
 /// How many are in each state; each leads to them.
-fn counts(lang: Lang, wanted: Option<&str>, all: &[Health]) -> Markup {
+fn counts(lang: Lang, wanted: Option<&str>, all: &[&Health]) -> Markup {
+    let of = |state| all.iter().filter(|one| one.verdict.state == state).count();
     let every = if wanted.is_none() { Some("true") } else { None };
     html! {
         ul.counts aria-label=(lang.say("Số tác tử theo trạng thái", "Agents by state")) {
             li { a href="/fleet" aria-current=[every] {
                 b { (all.len()) } span { (lang.say("Tất cả", "All")) }
             } }
-            @for (state, count) in health::counts(all) {
+            @for state in Condition::ALL.into_iter().rev() {
+                @let count = of(state);
                 @if count > 0 {
                     @let current = (wanted == Some(state.name())).then_some("true");
                     li class=(class(state)) {
@@ -155,12 +221,13 @@ fn search(lang: Lang, fields: &Fields) -> Markup {
     }
 }
 
-fn line(lang: Lang, one: &Health, now: Timestamp) -> Markup {
+fn line(visitor: &Visitor, one: &Health, now: Timestamp) -> Markup {
+    let lang = visitor.lang;
     let verdict = &one.verdict;
     let is_well = verdict.state < Condition::Attention;
     html! {
         tr {
-            td { (tag(lang, verdict.state)) }
+            td { label.choice { (bulk::choice(visitor, one)) " " (tag(lang, verdict.state)) } }
             td { a href={ "/fleet/" (one.agency()) } { b { (one.row.agent) } } }
             td.t title=(verdict.since.vietnamese()) {
                 (span_of(lang, now, verdict.since))
@@ -175,7 +242,7 @@ fn line(lang: Lang, one: &Health, now: Timestamp) -> Markup {
 }
 
 /// Reason and, where something is to be done, the remedy.
-fn why(lang: Lang, verdict: &Verdict, with_remedy: bool) -> Markup {
+pub(super) fn why(lang: Lang, verdict: &Verdict, with_remedy: bool) -> Markup {
     let words = verdict.words();
     html! {
         @if let Some(dataset) = &verdict.dataset { code { (dataset) } " " }
@@ -185,7 +252,8 @@ fn why(lang: Lang, verdict: &Verdict, with_remedy: bool) -> Markup {
     }
 }
 
-fn whom(lang: Lang, contact: Option<&Contact>, is_missed: bool) -> Markup {
+/// Name and telephone of whom to call; that there is nobody is said where somebody is `is_missed`.
+pub(super) fn whom(lang: Lang, contact: Option<&Contact>, is_missed: bool) -> Markup {
     html! {
         @match contact {
             Some(contact) => {
@@ -209,17 +277,19 @@ fn class(state: Condition) -> &'static str {
     match state {
         Condition::Healthy => "good",
         Condition::Working => "",
-        Condition::Unreported | Condition::Attention | Condition::Late => "wait",
+        Condition::Unreported | Condition::Maintenance | Condition::Attention | Condition::Late => {
+            "wait"
+        }
         Condition::Faulted | Condition::Suspended | Condition::Offline => "bad",
     }
 }
 
-fn tag(lang: Lang, state: Condition) -> Markup {
+pub(super) fn tag(lang: Lang, state: Condition) -> Markup {
     html! { span class={ "tag " (class(state)) } { (lang.of_pair(state.words())) } }
 }
 
 /// How long ago, in one unit.
-fn span_of(lang: Lang, now: Timestamp, then: Timestamp) -> String {
+pub(super) fn span_of(lang: Lang, now: Timestamp, then: Timestamp) -> String {
     let seconds = now.since(then).as_secs();
     let (number, vi, en) = match seconds {
         0..60 => (seconds, "giây", "s"),

@@ -6,15 +6,15 @@ use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, Limited};
 
-/// Bytes of a form at most: a name, a password and a few codes.
-const FORM_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a form at most: five hundred agents' names and a reason.
+const FORM_BYTES_MAX: usize = 64 << 10;
 
 /// Fields of a form or query at most.
-const FIELDS_MAX: usize = 32;
+const FIELDS_MAX: usize = 600;
 
 /// Named fields; one that is not there is empty.
 #[derive(Default)]
-pub struct Fields(BTreeMap<String, String>);
+pub struct Fields(BTreeMap<String, Vec<String>>);
 
 impl std::fmt::Debug for Fields {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -23,7 +23,7 @@ impl std::fmt::Debug for Fields {
 }
 
 impl Fields {
-    /// Of a query; the first of a name counts.
+    /// Of a query; where one text is asked for, the first of a name counts.
     #[must_use]
     pub fn of_query(query: Option<&str>) -> Self {
         Self::parse(query.unwrap_or_default().as_bytes())
@@ -40,7 +40,8 @@ impl Fields {
         for (name, value) in form_urlencoded::parse(bytes).take(FIELDS_MAX) {
             // PostgreSQL knows no text with a NUL in it.
             let value = value.replace('\0', "");
-            fields.entry(name.into_owned()).or_insert(value);
+            let of: &mut Vec<String> = fields.entry(name.into_owned()).or_default();
+            of.push(value);
         }
         Self(fields)
     }
@@ -48,7 +49,12 @@ impl Fields {
     /// A field's text; empty when it is not there.
     #[must_use]
     pub fn get(&self, name: &str) -> &str {
-        self.0.get(name).map_or("", String::as_str)
+        self.all(name).next().unwrap_or_default()
+    }
+
+    /// Every text of a name, as boxes that were checked are sent.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.get(name).into_iter().flatten().map(String::as_str)
     }
 
     /// A field's text without white space around it; `None` when nothing is left.
@@ -86,6 +92,7 @@ mod tests {
         let fields = Fields::of_query(Some("a=1&a=2&b=x+y%C3%A1&c"));
         assert_eq!((fields.get("a"), fields.get("b"), fields.get("d")), ("1", "x yá", ""));
         assert_eq!(fields.given("c"), None);
+        assert_eq!(fields.all("a").collect::<Vec<_>>(), ["1", "2"]);
     }
 
     #[test]

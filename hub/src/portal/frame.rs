@@ -106,7 +106,13 @@ fn way(visitor: &Visitor) -> Markup {
         nav aria-label=(lang.say("Các trang", "Pages")) {
             @if reads {
                 a href="/fleet" aria-current=[here("/fleet")] { (lang.say("Tổng quan", "Overview")) }
+                a href="/datasets" aria-current=[here("/datasets")] { (lang.say("Bộ dữ liệu", "Datasets")) }
+                a href="/incidents" aria-current=[here("/incidents")] { (lang.say("Sự cố", "Incidents")) }
                 a href="/transfers" aria-current=[here("/transfers")] { (lang.say("Nhật ký", "Transfers")) }
+            }
+            a href="/notices" aria-current=[here("/notices")] { (lang.say("Bảo trì", "Maintenance")) }
+            @if reads {
+                a href="/contacts" aria-current=[here("/contacts")] { (lang.say("Đầu mối", "Contacts")) }
             }
             @if sees {
                 a href="/accounts" aria-current=[here("/accounts")] { (lang.say("Tài khoản", "Accounts")) }

@@ -23,9 +23,10 @@ use crate::accounts::session::Session;
 /// The session's cookie; the prefix makes browsers refuse it from anywhere else.
 pub const COOKIE: &str = "__Host-phusa";
 
-/// Nothing runs, nothing is loaded from elsewhere, no form goes elsewhere, nobody frames it.
-const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
-                      base-uri 'none'; frame-ancestors 'none'";
+/// Nothing runs but our one file, nothing is loaded from elsewhere, no form goes elsewhere, nobody
+/// frames it.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
+                      img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 const HEADERS: [(header::HeaderName, &str); 7] = [
     (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -104,7 +105,11 @@ impl FromRequestParts<Portal> for Visitor {
         let (headers, lang) = (&parts.headers, Lang::of(&parts.headers));
         let token = cookie(headers, COOKIE).and_then(Token::from_cookie);
         let found = match &token {
-            Some(token) => portal.people.session(token, portal.ends, Timestamp::now()).await,
+            // What a page asks by itself is no use of a session: it ends when its holder is away.
+            Some(token) => {
+                let is_use = !parts.uri.path().starts_with("/live/");
+                portal.people.session(token, (portal.ends, is_use), Timestamp::now()).await
+            }
             None => Ok(None),
         };
         match (found, token) {
@@ -158,9 +163,14 @@ pub(super) fn nowhere() -> From {
 pub fn failed(lang: Lang, fault: &Fault) -> Response {
     #[expect(clippy::wildcard_enum_match_arm, reason = "what no page can meet is a bug here")]
     let status = match fault.code {
-        Code::AccountUnknown | Code::LogEntryMissing => StatusCode::NOT_FOUND,
+        Code::AccountUnknown
+        | Code::LogEntryMissing
+        | Code::IncidentUnknown
+        | Code::NoticeUnknown => StatusCode::NOT_FOUND,
         Code::RightMissing => StatusCode::FORBIDDEN,
-        Code::AccountInvalid => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::AccountInvalid | Code::ContactInvalid | Code::ReasonMissing | Code::NoticeRefused => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
         code if code.class() == Class::Retry => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::time::Timestamp;
+use phusa_protocol::units::ByteSize;
 use phusa_protocol::verdict::SILENCE_MAX;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -14,7 +15,10 @@ use tracing::warn;
 use super::Jobs;
 use crate::config::plan::Plan;
 use crate::config::register::Register;
-use crate::fleet::{health, orders};
+use crate::escalation::digest;
+use crate::fleet::{alarms, health, orders};
+use crate::incidents::Kind;
+use crate::incidents::lasting::Lasting;
 use crate::link::{Port, Wanted};
 use crate::listen::own::Own;
 use crate::release::online::{self, End};
@@ -42,14 +46,19 @@ impl Jobs {
         let both = (register.clone(), metrics.clone());
         let port = Port::open((plan, own), &self.warehouse, both, wanted_seen).await?;
         self.start_rollouts(register.clone(), Store::new(&plan.state_dir), metrics.clone());
-        self.start_fleet(register, metrics.clone());
+        self.start_fleet(register, metrics.clone(), plan.disk_reserve);
         self.start_orders(wanted);
         Ok(port)
     }
 
     /// How every agent is, looked at every few seconds; it is kept, and an incident made of it, when
     /// those that were cut off by this hub's own absence have had time to come back.
-    fn start_fleet(&self, register: watch::Receiver<Arc<Register>>, metrics: Metrics) {
+    fn start_fleet(
+        &self,
+        register: watch::Receiver<Arc<Register>>,
+        metrics: Metrics,
+        reserve: ByteSize,
+    ) {
         let (warehouse, catalog, stop) =
             (self.warehouse.clone(), self.catalog.clone(), self.stop.clone());
         self.tasks.spawn(async move {
@@ -61,10 +70,18 @@ impl Jobs {
                     let (mut client, now) = (warehouse.client().await?, Timestamp::now());
                     let all = health::all(&client, (&agents, &contracts), now).await?;
                     metrics.observe_fleet(&health::counts(&all));
-                    match Instant::now() >= begin {
-                        true => health::keep(&mut client, &all, now).await,
-                        false => Ok(()),
+                    digest::probe(&client, now).await?;
+                    if Instant::now() < begin {
+                        return Ok(());
                     }
+                    health::keep(&client, &all).await?;
+                    let free = warehouse.disk_free_bytes().await;
+                    let full = free.filter(|free| *free < reserve.0).map(|_| full(reserve));
+                    let opened = alarms::keep(&mut client, &all, full, now).await?;
+                    if opened > 0 {
+                        warn!(opened, "{opened} incidents were opened: `phusa-hub incident ls`");
+                    }
+                    Ok::<(), Fault>(())
                 };
                 match looked.await {
                     Ok(()) => said = None,
@@ -166,4 +183,13 @@ fn count_down(ends: &[End], now: Timestamp, told: &mut BTreeMap<String, u64>) {
             warn!(%code, role, days, "{role} of releases ends in {days} days: people must sign it anew (phusa-hub release expire-report)");
         }
     }
+}
+
+/// The hub's own disk as an incident.
+fn full(reserve: ByteSize) -> Lasting {
+    let what = format!(
+        "Đĩa của kho còn dưới {reserve}; các lô phải chờ tại cơ quan, không mất. · Less than \
+         {reserve} is free on the warehouse's disk; batches wait at the agencies, none is lost."
+    );
+    Lasting { kind: Kind::Disk, cause: "hub", agent: None, dataset: None, what }
 }

@@ -162,7 +162,7 @@ fn mood(index: usize, report: &mut Report) -> u64 {
 
 /// Five hundred agents as they would have been left by the link: their reports, what arrived, a day
 /// of figures, and whom to call.
-async fn populate(world: &World) {
+pub(crate) async fn populate(world: &World) {
     let client = world.database().await;
     let columns = "insert into phusa.fleet_agents (agent, report, reported_at, birth) values \
                    ($1, $2, now() - $3::text::interval, '')";

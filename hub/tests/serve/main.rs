@@ -6,6 +6,7 @@
     clippy::indexing_slicing,
     reason = "a test that meets the unexpected should stop there"
 )]
+#![allow(clippy::print_stdout, reason = "spans that were measured are told")]
 
 mod world;
 mod terms;
@@ -13,6 +14,11 @@ mod minutes;
 mod people;
 mod fleet;
 mod rollout;
+mod incidents;
+mod steering;
+mod escalation;
+mod chromium;
+mod pages;
 
 use phusa_hub::failpoint::Point;
 use phusa_protocol::batch::Phase;

@@ -61,11 +61,22 @@ impl Browser {
         }
     }
 
+    /// The session's cookie, for another browser.
+    pub(crate) fn session(&self) -> &str {
+        &self.cookie
+    }
+
+    /// A page that goes on.
+    pub(crate) async fn stream(&self, path: &str) -> reqwest::Response {
+        let request = self.client.get(format!("{}{path}", self.base));
+        request.header("cookie", &self.cookie).send().await.unwrap()
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Page {
         self.send(self.client.get(format!("{}{path}", self.base))).await
     }
 
-    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Page {
+    pub(crate) async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Page {
         self.post_from(path, fields, Some(&self.base)).await
     }
 
@@ -81,7 +92,7 @@ impl Browser {
     }
 
     /// Sends the form of a page, with the token it carries.
-    async fn submit(&self, page: &str, path: &str, fields: &[(&str, &str)]) -> Page {
+    pub(crate) async fn submit(&self, page: &str, path: &str, fields: &[(&str, &str)]) -> Page {
         let token = self.get(page).await.between("name=\"form\" value=\"", "\"");
         self.post(path, &[fields, &[("form", &token)]].concat()).await
     }
@@ -160,7 +171,7 @@ fn invitation(text: &str) -> String {
 }
 
 /// Makes an account through the portal and takes it; a browser signed in as its holder.
-async fn hire(
+pub(crate) async fn hire(
     world: &World,
     by: &Browser,
     (name, role, agency): (&str, &str, &str),

@@ -66,6 +66,7 @@ struct World {
     ended: Option<Ended>,
     delivered_at: Option<Timestamp>,
     barred: Option<Code>,
+    maintenance: Option<Timestamp>,
     arrived: Vec<Arrived>,
     before: Option<Verdict>,
     reports: bool,
@@ -73,9 +74,17 @@ struct World {
 
 impl World {
     fn well() -> Self {
-        let (ended, delivered_at, barred, before) = (None, None, None, None);
-        let (report, arrived) = (report(), arrived(9));
-        Self { report, heard_ago: 5, ended, delivered_at, barred, arrived, before, reports: true }
+        Self {
+            report: report(),
+            heard_ago: 5,
+            ended: None,
+            delivered_at: None,
+            barred: None,
+            maintenance: None,
+            arrived: arrived(9),
+            before: None,
+            reports: true,
+        }
     }
 
     fn dataset(&mut self) -> &mut DatasetReport {
@@ -90,6 +99,7 @@ impl World {
             ended: self.ended,
             delivered_at: self.delivered_at,
             barred: self.barred,
+            maintenance: self.maintenance,
             arrived: &self.arrived,
             before: self.before.as_ref(),
         }
@@ -108,7 +118,7 @@ fn obstacle(code: Code, since: u64) -> Option<Obstacle> {
 fn each_condition_has_its_state_and_reason() {
     type Change = fn(&mut World);
     #[rustfmt::skip] // one case a line
-    let cases: [(Change, State, Reason); 23] = [
+    let cases: [(Change, State, Reason); 28] = [
         (|_| (), State::Healthy, Reason::Arrives),
         (|w| w.heard_ago = 91, State::Offline, Reason::Silent),
         (|w| w.heard_ago = 90, State::Healthy, Reason::Arrives),
@@ -133,6 +143,12 @@ fn each_condition_has_its_state_and_reason() {
         (|w| w.report.disk_free_bytes = Some(GIB + 1), State::Attention, Reason::DiskLow),
         (|w| w.report.spool.bytes = 8 * GIB, State::Attention, Reason::SpoolFills),
         (|w| w.report.skew_ms = Some(-61_000), State::Attention, Reason::ClockDiffers),
+        // A window that was announced: away, late and stopped are expected, and nothing else is hidden.
+        (|w| { w.maintenance = Some(now()); w.heard_ago = 91; }, State::Maintenance, Reason::Announced),
+        (|w| { w.maintenance = Some(now()); w.dataset().lag_seconds = 901; }, State::Maintenance, Reason::Announced),
+        (|w| w.maintenance = Some(now()), State::Healthy, Reason::Arrives),
+        (|w| { w.maintenance = Some(now()); w.report.disk_free_bytes = Some(GIB + 1); }, State::Attention, Reason::DiskLow),
+        (|w| { w.maintenance = Some(now()); w.barred = Some(Code::AgentSuspended); w.heard_ago = 100; }, State::Offline, Reason::Barred),
     ];
     for (index, (change, state, reason)) in cases.into_iter().enumerate() {
         let mut world = World::well();

@@ -8,13 +8,16 @@ use phusa_protocol::time::Timestamp;
 use phusa_protocol::verdict::{State, Verdict};
 
 use super::chart;
-use super::{dialled, span_of, tag, why};
+use super::{Day, dialled, span_of, tag, why};
 use crate::fleet::contact::Contact;
 use crate::fleet::health::Health;
 use crate::fleet::reports::Step;
+use crate::notices::Notice;
 use crate::portal::form::query;
 use crate::portal::frame;
 use crate::portal::guard::Visitor;
+use crate::portal::live::region;
+use crate::portal::notices::banner;
 use crate::portal::words::Lang;
 use crate::transfers::minutes::page::count;
 
@@ -22,11 +25,11 @@ use crate::transfers::minutes::page::count;
 pub(super) fn page(
     visitor: &Visitor,
     agency: &AgencyId,
-    agents: &[(Health, Vec<Step>)],
+    (all, notices): (&[Day], &[Notice]),
 ) -> Response {
     let lang = visitor.lang;
     let now = Timestamp::now();
-    let contact = agents.iter().find_map(|(one, _)| one.contact.as_ref());
+    let contact = all.iter().find_map(|(one, _)| one.contact.as_ref());
     let content = html! {
         p { a href="/fleet" { "← " (lang.say("Tổng quan", "Overview")) } }
         div.head {
@@ -34,12 +37,21 @@ pub(super) fn page(
             p.quiet { (lang.say("Lúc ", "As of ")) (now.vietnamese()) " · "
                 a href=(visitor.path) { (lang.say("Tải lại", "Reload")) } }
         }
+        (banner(visitor, notices, Some(agency.as_str())))
         (focal_point(lang, agency, contact))
-        @for (one, day) in agents { (agent(lang, one, day, now)) }
-        p { a href={ "/transfers?" (query(&[("agency", agency.as_str())])) } {
+        (region(&format!("/live/fleet/{agency}"), &agents(lang, all)))
+        p { a href={ "/incidents?" (query(&[("agency", agency.as_str()), ("state", "all")])) } {
+            (lang.say("Sự cố của cơ quan", "The agency's incidents")) } " · "
+            a href={ "/transfers?" (query(&[("agency", agency.as_str())])) } {
             (lang.say("Nhật ký truyền nhận của cơ quan", "The agency's transfers")) } }
     };
     frame::page(visitor, agency.as_str(), &content)
+}
+
+/// The part that changes: every agent with its machine and datasets.
+pub(super) fn agents(lang: Lang, all: &[Day]) -> Markup {
+    let now = Timestamp::now();
+    html! { @for (one, day) in all { (agent(lang, one, day, now)) } }
 }
 
 /// The five items of NA-10.
@@ -57,11 +69,9 @@ fn focal_point(lang: Lang, agency: &AgencyId, contact: Option<&Contact>) -> Mark
                     div { dt { (lang.say("Thư điện tử", "E-mail")) }
                         dd { a href={ "mailto:" (contact.email) } { (contact.email) } } }
                 },
-                None => p {
-                    (lang.say("Chưa ghi. Chạy ", "Not written down yet. Run "))
-                    code { "phusa-hub fleet contact set " (agency) " …" } "."
-                },
+                None => p { (lang.say("Chưa ghi.", "Not written down yet.")) },
             }
+            p { a href={ "/contacts/" (agency) } { (lang.say("Đầu mối và thủ trưởng", "Focal point and head")) } }
         }
     }
 }
@@ -163,12 +173,11 @@ fn dataset_line(lang: Lang, one: &Health, dataset: &DatasetReport, verdict: &Ver
     let name = dataset.dataset.to_string();
     let stream = one.row.streams.iter().find(|stream| stream.dataset == name);
     let arrived = stream.and_then(|stream| stream.last_committed_at);
-    let entries = query(&[("dataset", name.as_str())]);
     let plain = Verdict { dataset: None, ..verdict.clone() };
     html! {
         tr {
             td { (tag(lang, verdict.state)) }
-            td { a href={ "/transfers?" (entries) } { code { (name) } } }
+            td { a href={ "/datasets/" (name) } { code { (name) } } }
             td.n { (dataset.epoch) "/" (dataset.released_seq) }
             td.n { (count(dataset.lag_seconds)) " s" }
             td.n { (count(dataset.rows)) }
