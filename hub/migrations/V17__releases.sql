@@ -1,4 +1,5 @@
--- Rollouts of releases, which agent is to run what, and when agencies may be updated (decision 0022).
+-- Rollouts of releases, and which agent is to run what (decision 0022). Agencies are updated in windows of
+-- maintenance that were announced: phusa.notices.
 
 create table phusa.rollouts (
   rollout bigint generated always as identity primary key,
@@ -31,20 +32,3 @@ create table phusa.release_assignments (
   why text,
   changed_at timestamptz not null
 ) with (fillfactor = 50);
-
--- When agents of an agency may be updated. A window counts when it was announced a day before it begins, or
--- in an emergency with its reason (CB-16). Notices are sent from here; nothing is ever removed.
-create table phusa.maintenance (
-  maintenance bigint generated always as identity primary key,
-  -- None: every agency.
-  agency text,
-  begins timestamptz not null,
-  ends timestamptz not null,
-  emergency text,
-  announced_by text not null,
-  announced_at timestamptz not null,
-  cancelled_at timestamptz,
-  check (begins < ends),
-  check (emergency is not null or begins >= announced_at + interval '24 hours')
-);
-create index maintenance_by_time on phusa.maintenance (ends);

@@ -58,8 +58,6 @@ pub enum Action {
     RolloutRevert,
     /// Halted a rollout because a release was taken back somewhere.
     RolloutHalt,
-    /// Announced when an agency's agents may be updated.
-    MaintenanceSet,
     /// Closed an incident, naming its cause.
     IncidentClose,
     /// Wrote incidents out.
@@ -99,7 +97,6 @@ impl Action {
             Self::RolloutPromote => "rollout_promote",
             Self::RolloutRevert => "rollout_revert",
             Self::RolloutHalt => "rollout_halt",
-            Self::MaintenanceSet => "maintenance_set",
             Self::IncidentClose => "incident_close",
             Self::IncidentExport => "incident_export",
             Self::ContactSet => "contact_set",

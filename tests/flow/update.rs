@@ -66,8 +66,10 @@ impl Updated {
         assert_eq!(updated.house.settle().await, 200);
         let now = Timestamp::now();
         let window = [now.to_string(), now.after(Duration::from_secs(7_200)).to_string()];
-        let window = ["rollout", "window", "--from", &window[0], "--to", &window[1]];
-        let said = updated.house.province.hub(&[&window[..], &["--emergency", "thử"]].concat());
+        let window = ["notice", "create", "--from", &window[0], "--until", &window[1]];
+        let said = ["--title", "Cập nhật tác tử", "--emergency", "--because", "thử nghiệm bản mới"];
+        let said = [&window[..], &said, &["--by", "an"]].concat();
+        let said = updated.house.province.hub(&said);
         assert!(said.status.success(), "{}", text(&said));
         updated
     }

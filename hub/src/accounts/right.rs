@@ -175,11 +175,13 @@ pub enum Deciding {
     Call,
     /// When the system is under maintenance.
     Announce,
+    /// Which releases agents are to run.
+    Update,
 }
 
 impl Deciding {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Admit,
         Self::Stop,
         Self::End,
@@ -188,6 +190,7 @@ impl Deciding {
         Self::Steer,
         Self::Call,
         Self::Announce,
+        Self::Update,
     ];
 
     /// In a sentence: "may not …".
@@ -202,6 +205,7 @@ impl Deciding {
             Self::Steer => "pause agents or have them read again",
             Self::Call => "say who is to be called at this agency",
             Self::Announce => "announce maintenance",
+            Self::Update => "decide which releases agents run",
         }
     }
 }

@@ -4,16 +4,17 @@ use std::path::Path;
 
 use clap::Subcommand;
 use phusa_protocol::fault::Fault;
-use phusa_protocol::ids::{AgencyId, AgentId};
+use phusa_protocol::ids::AgentId;
 use phusa_protocol::release::Version;
-use phusa_protocol::time::Timestamp;
 
 use super::{json, print, with_warehouse};
+use crate::accounts::decider;
+use crate::accounts::right::Deciding;
 use crate::config::plan::Plan;
 use crate::fleet::aligned;
 use crate::release::refused;
 use crate::release::rings::{Ring, Rings};
-use crate::release::rollout::{self, Rollout, Turn, Wanted, Window};
+use crate::release::rollout::{self, Rollout, Turn, Wanted};
 use crate::release::store::Store;
 use crate::transfers::Log;
 use crate::transfers::deed::console;
@@ -36,8 +37,6 @@ pub(super) enum RolloutCommand {
     Promote(Said),
     /// Have everybody who was assigned go back to the version before.
     Revert(Said),
-    /// Announce when agents of an agency may be updated, a day ahead (CB-16).
-    Window(Announced),
 }
 
 #[derive(Debug, clap::Args)]
@@ -69,25 +68,6 @@ pub(super) struct Said {
     by: Option<String>,
 }
 
-#[derive(Debug, clap::Args)]
-pub(super) struct Announced {
-    /// Which agency; without it every one.
-    #[arg(long, value_parser = super::parse::<AgencyId>)]
-    agency: Option<AgencyId>,
-    /// When it begins, such as 2026-12-01T22:00:00+07:00.
-    #[arg(long, value_parser = super::parse::<Timestamp>)]
-    from: Timestamp,
-    /// When it ends.
-    #[arg(long, value_parser = super::parse::<Timestamp>)]
-    to: Timestamp,
-    /// Why it cannot be announced a day ahead.
-    #[arg(long)]
-    emergency: Option<String>,
-    /// Who announces it.
-    #[arg(long)]
-    by: Option<String>,
-}
-
 /// Runs one of the commands.
 pub(super) async fn run(config: &Path, command: RolloutCommand) -> Result<(), Vec<Fault>> {
     let plan = Plan::read(config)?;
@@ -97,6 +77,7 @@ pub(super) async fn run(config: &Path, command: RolloutCommand) -> Result<(), Ve
         let (turn, said) = match command {
             RolloutCommand::Start(started) => {
                 let wanted = wanted(&Store::new(&plan.state_dir), started)?;
+                decider::check(warehouse, &log, &wanted.by, (Deciding::Update, None)).await?;
                 let number = rollout::start(&mut client, &log, &wanted).await?;
                 return print(&format!(
                     "đợt cập nhật (rollout) {number}: {} → {}",
@@ -112,21 +93,13 @@ pub(super) async fn run(config: &Path, command: RolloutCommand) -> Result<(), Ve
                     (None, false) => "chưa có đợt cập nhật nào (no rollout yet)".to_owned(),
                 });
             }
-            RolloutCommand::Window(announced) => {
-                let Announced { agency, from, to, emergency, by } = announced;
-                let by = by.unwrap_or_else(console);
-                let window = Window { agency, begins: from, ends: to, emergency, by };
-                let now = Timestamp::now();
-                let number = rollout::announce(&mut client, &log, &window, now).await?;
-                let (from, to) = (from.vietnamese(), to.vietnamese());
-                return print(&format!("đã thông báo (announced) {number}: {from} – {to}"));
-            }
             RolloutCommand::Pause(said) => (Turn::Pause, said),
             RolloutCommand::Resume(said) => (Turn::Resume, said),
             RolloutCommand::Promote(said) => (Turn::Promote, said),
             RolloutCommand::Revert(said) => (Turn::Revert, said),
         };
         let by = said.by.unwrap_or_else(console);
+        decider::check(warehouse, &log, &by, (Deciding::Update, None)).await?;
         let turned = rollout::turn(&mut client, &log, (turn, &by, &said.because)).await?;
         print(&told(&turned))
     })

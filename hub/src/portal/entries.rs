@@ -200,7 +200,6 @@ fn action_words(action: Action) -> (&'static str, &'static str) {
         Action::RolloutPromote => ("Mở rộng đợt cập nhật", "Promote a rollout"),
         Action::RolloutRevert => ("Lùi đợt cập nhật", "Revert a rollout"),
         Action::RolloutHalt => ("Chặn đợt cập nhật", "Halt a rollout"),
-        Action::MaintenanceSet => ("Thông báo bảo trì", "Announce maintenance"),
         Action::IncidentClose => ("Đóng sự cố", "Close an incident"),
         Action::IncidentExport => ("Kết xuất sự cố", "Export incidents"),
         Action::ContactSet => ("Ghi đầu mối", "Write down a contact"),

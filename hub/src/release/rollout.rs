@@ -5,7 +5,6 @@
 //! `committed` counts as done.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use deadpool_postgres::{Object, Transaction};
 use phusa_protocol::deed::{Action, Deed};
@@ -21,12 +20,6 @@ use super::refused;
 use super::rings::Rings;
 use crate::error::database_fault;
 use crate::transfers::{Log, deed, from_system_time, system_time};
-
-/// How long ahead a window is announced (CB-16).
-pub const NOTICE: Duration = Duration::from_secs(24 * 3_600);
-
-/// The longest window.
-const WINDOW_MAX: Duration = Duration::from_secs(30 * 86_400);
 
 /// Assignments that are listed.
 const LISTED_MAX: i64 = 2_000;
@@ -377,66 +370,11 @@ async fn assign(
     tx.execute(sql, &[&rollout.rollout, &waiting, &state]).await.map(drop).map_err(not_read)
 }
 
-/// Whether the agency is in a window that was announced in time, or in an emergency.
+/// Whether the agency is in a window of maintenance that was announced in time, or in an emergency (CB-16).
 async fn may_now(tx: &Transaction<'_>, agency: &AgencyId, now: Timestamp) -> Result<bool, Fault> {
-    let sql = "select exists (select from phusa.maintenance where (agency is null or agency = $1) \
-               and cancelled_at is null and begins <= $2 and ends > $2)";
+    let sql = "select exists (select from phusa.notices \
+               where (agencies = '{}' or $1 = any (agencies)) and withdrawn_at is null \
+               and from_at <= $2 and until_at > $2)";
     let row = tx.query_one(sql, &[&agency.as_str(), &system_time(now)]).await.map_err(not_read)?;
-    row.try_get(0).map_err(not_read)
-}
-
-/// A window in which agents may be updated.
-#[derive(Debug, Clone)]
-pub struct Window {
-    /// Of which agency; none is every one.
-    pub agency: Option<AgencyId>,
-    /// When it begins.
-    pub begins: Timestamp,
-    /// When it ends.
-    pub ends: Timestamp,
-    /// Why it is not announced a day before.
-    pub emergency: Option<String>,
-    /// Who announces it.
-    pub by: String,
-}
-
-/// Announces a window; its number.
-///
-/// # Errors
-/// `release_refused` for one that begins in less than a day without a reason, or is none (CB-16); when
-/// the database does not answer.
-pub async fn announce(
-    client: &mut Object,
-    log: &Log,
-    window: &Window,
-    now: Timestamp,
-) -> Result<i64, Fault> {
-    if window.begins >= window.ends || window.ends.since(window.begins) > WINDOW_MAX {
-        return Err(refused("a window ends after it begins, within 30 days"));
-    }
-    if window.ends <= now {
-        return Err(refused("the window is over already"));
-    }
-    let is_late = window.begins < now.after(NOTICE);
-    let reason = window.emergency.as_deref().map(str::trim).filter(|reason| !reason.is_empty());
-    if is_late && reason.is_none() {
-        return Err(refused(
-            "a window is announced 24 hours before it begins (CB-16); in an emergency give --emergency REASON",
-        ));
-    }
-    let tx = client.transaction().await.map_err(not_read)?;
-    let sql = "insert into phusa.maintenance \
-               (agency, begins, ends, emergency, announced_by, announced_at) \
-               values ($1, $2, $3, $4, $5, $6) returning maintenance";
-    let agency = window.agency.as_ref().map(AgencyId::as_str);
-    let (begins, ends) = (system_time(window.begins), system_time(window.ends));
-    let at = system_time(now);
-    let values: [&(dyn postgres_types::ToSql + Sync); 6] =
-        [&agency, &begins, &ends, &reason.filter(|_| is_late), &window.by, &at];
-    let row = tx.query_one(sql, &values).await.map_err(not_read)?;
-    let about = format!("{} {}", agency.unwrap_or("*"), window.begins);
-    tell(&tx, log, (&window.by, Action::MaintenanceSet), &about).await?;
-    tx.commit().await.map_err(not_read)?;
-    log.wake();
     row.try_get(0).map_err(not_read)
 }

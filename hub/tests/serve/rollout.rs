@@ -152,7 +152,8 @@ async fn windows(world: &World, fleet: &mut Fleet) {
     let span = |hours: u64| Timestamp::now().after(Duration::from_secs(hours * 3_600)).to_string();
     let announce = |from: u64, more: &[&str]| {
         let (from, to) = (span(from), span(48));
-        world.say(&[&["rollout", "window", "--from", &from, "--to", &to], more].concat())
+        let head = ["notice", "create", "--title", "Cập nhật tác tử", "--by", "an"];
+        world.say(&[&head[..], &["--from", &from, "--until", &to], more].concat())
     };
     let late = announce(23, &[]);
     assert!(late.0 == 1 && late.1.contains("24 hours"), "{}", late.1);
@@ -162,7 +163,7 @@ async fn windows(world: &World, fleet: &mut Fleet) {
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
     assert_eq!(fleet.running("0.1.0"), 50, "the window has not begun");
-    assert_eq!(announce(0, &["--emergency", "lỗ hổng"]).0, 0);
+    assert_eq!(announce(0, &["--emergency", "--because", "lỗ hổng nghiêm trọng"]).0, 0);
 }
 
 /// Goes on ring after ring as long as all commit, until the rollout is in this state.
