@@ -353,7 +353,8 @@ impl World {
         let hub = command.spawn().unwrap();
         *self.hub.lock().unwrap() = Some(hub);
         let url = format!("http://127.0.0.1:{}/readyz", self.metrics_port);
-        for _ in 0..600 {
+        // Two minutes: several databases are made at once on a machine of two cores.
+        for _ in 0..2_400 {
             let ready = reqwest::get(&url).await;
             // Where the disk reserve is asked too high the hub lives and is not ready.
             if ready.is_ok() {
