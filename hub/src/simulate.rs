@@ -285,15 +285,16 @@ fn is_free(dir: &Path) -> Result<(), Fault> {
         .map_err(|error| not_written(dir, error))
 }
 
-/// Ports that are free just now.
+/// Ports that are free just now, below those that outgoing connections take by themselves.
 fn ports<const N: usize>() -> Result<[u16; N], Fault> {
-    let taken = |error| Fault::because(Code::ConfigInvalid, "no port is free", error);
-    let mut held = Vec::with_capacity(N);
+    let mut drawn = [0; 2];
+    getrandom::fill(&mut drawn).map_err(identity::files::not_made_for)?;
+    let first = 10_000 + u16::from_be_bytes(drawn) % 20_000;
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let mut free = (first..32_000).chain(10_000..first).filter(is_free);
     let mut ports = [0; N];
     for port in &mut ports {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(taken)?;
-        *port = listener.local_addr().map_err(taken)?.port();
-        held.push(listener);
+        *port = free.next().ok_or_else(|| Fault::new(Code::ConfigInvalid, "no port is free"))?;
     }
     Ok(ports)
 }

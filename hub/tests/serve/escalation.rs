@@ -9,7 +9,7 @@ use std::time::Duration;
 use hmac::{Hmac, Mac as _};
 use serde_json::Value;
 
-use crate::world::World;
+use crate::world::{World, free_port};
 
 /// A mail server (aiosmtpd) under TLS that prints what it takes; it ends with its input.
 const SERVER: &str = "
@@ -133,7 +133,7 @@ async fn until(taken: &Taken, count: usize, what: &str) -> Vec<Value> {
 async fn people_are_told_step_by_step_by_mail_and_webhook_over_outages_and_a_kill_and_once_each() {
     let world = World::start().await;
     let hook = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mail_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mail_port = free_port();
     let config = world.path("hub/hub.toml");
     let part = format!(
         "[escalation]\nprovince = [\"tinh@example.vn\"]\nplain = true\nfrom = \"phusa@example.vn\"\n\
