@@ -253,7 +253,7 @@ const TAMPERINGS: &[(&str, &str, &str)] = &[
         ("altered", "update phusa.transfers set entry = replace(entry, 'H57.12', 'H57.99') where number = 5", "entry 5"),
         ("altered without trace in the text", "update phusa.transfers set link = set_byte(link, 0, get_byte(link, 0) # 1) where number = 3", "entry 3"),
         ("deleted", "delete from phusa.salts where transfer = (select transfer from phusa.transfers where number = 3); delete from phusa.transfers where number = 3", "entry 4"),
-        ("cut", "delete from phusa.salts where transfer = (select transfer from phusa.transfers order by number desc limit 1); delete from phusa.transfers where number = (select max(number) from phusa.transfers)", "log_restored"),
+        ("cut", "delete from phusa.salts where transfer = (select transfer from phusa.transfers order by number desc limit 1); delete from phusa.transfers where number = (select max(number) from phusa.transfers)", "log_"),
         ("added", "insert into phusa.transfers (transfer, kind, agent, dataset, epoch, seq, header_digest, entry, hub_signature, receipt, bytes, number, link)
            select 999999, kind, agent, dataset, epoch, seq + 1000, header_digest, entry, hub_signature, receipt, bytes, (select max(number) + 1 from phusa.transfers), link from phusa.transfers where number = 5", "log_broken"),
         ("reordered", "update phusa.transfers set number = -number where number in (3, 4); update phusa.transfers set number = 7 + number where number in (-3, -4)", "entry 3"),
