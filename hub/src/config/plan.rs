@@ -2,6 +2,7 @@
 //! its line.
 
 mod escalation;
+mod outward;
 pub mod portal;
 mod siem;
 mod timestamp;

@@ -5,6 +5,7 @@ use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::AgencyId;
 
 use super::Portal;
+use super::form::Fields;
 use super::guard::Visitor;
 use crate::accounts::right::{Deciding, Readable, may_decide, readable};
 use crate::transfers::deed::write_alone;
@@ -43,5 +44,15 @@ pub(super) fn sees(visitor: &Visitor, agency: Option<&str>) -> bool {
         Readable::All => true,
         Readable::Of(own) => agency == Some(own.as_str()),
         Readable::None => false,
+    }
+}
+
+/// The agency that a filter asks for, by right: people of a unit ask for their own, whatever they typed.
+/// `None` for those who may ask for nothing.
+pub(super) fn asked_agency(visitor: &Visitor, fields: &Fields) -> Option<Option<AgencyId>> {
+    match readable(&visitor.actor) {
+        Readable::All => Some(fields.given("agency").and_then(|text| AgencyId::new(text).ok())),
+        Readable::Of(own) => Some(Some(own)),
+        Readable::None => None,
     }
 }

@@ -9,8 +9,9 @@ use phusa_protocol::deed::{Action, Denied};
 use phusa_protocol::entry::act::{Act, BackupStep};
 use phusa_protocol::entry::{Entry, IdentityAct, Kind};
 use phusa_protocol::fault::{Code, Fault};
-use phusa_protocol::ids::{AgencyId, DatasetId};
+use phusa_protocol::ids::DatasetId;
 
+use super::deciding::{asked_agency, sees};
 use super::form::{Fields, query};
 use super::guard::{Visitor, failed};
 use super::own::fact;
@@ -29,11 +30,7 @@ const LINES: i64 = 50;
 
 /// What the filter says, by right.
 fn asked(visitor: &Visitor, fields: &Fields) -> Option<Asked> {
-    let agency = match readable(&visitor.actor) {
-        Readable::All => fields.given("agency").and_then(|text| AgencyId::new(text).ok()),
-        Readable::Of(agency) => Some(agency),
-        Readable::None => return None,
-    };
+    let agency = asked_agency(visitor, fields)?;
     Some(Asked {
         agency,
         kind: fields.given("kind").map(ToOwned::to_owned),
@@ -314,13 +311,8 @@ fn filter(visitor: &Visitor, fields: &Fields) -> Markup {
 /// An entry that this visitor may read; to others it is not there.
 async fn readable_entry(portal: &Portal, visitor: &Visitor, number: u64) -> Result<Found, Fault> {
     let found = find(&portal.people.warehouse, Which::Number(number)).await?;
-    let own = match readable(&visitor.actor) {
-        Readable::All => true,
-        Readable::Of(agency) => {
-            found.entry.agent.as_ref().is_some_and(|agent| *agent.agency() == agency)
-        }
-        Readable::None => false,
-    };
+    let agency = found.entry.agent.as_ref().map(|agent| agent.agency().as_str());
+    let own = sees(visitor, agency);
     let missing = || Fault::new(Code::LogEntryMissing, format!("entry {number}"));
     own.then_some(found).ok_or_else(missing)
 }

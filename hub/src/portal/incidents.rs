@@ -9,10 +9,10 @@ use axum::response::{IntoResponse as _, Response};
 use maud::{Markup, html};
 use phusa_protocol::deed::{Action, Deed};
 use phusa_protocol::fault::Fault;
-use phusa_protocol::ids::AgencyId;
 use phusa_protocol::time::Timestamp;
 
 pub(super) use self::one::{close, show};
+use super::deciding::asked_agency;
 use super::fleet::whom;
 use super::form::{Fields, query};
 use super::guard::{Visitor, failed};
@@ -31,11 +31,7 @@ const LINES: i64 = 50;
 
 /// What the filter says, by right; the open ones where it says nothing.
 fn asked(visitor: &Visitor, fields: &Fields) -> Option<Asked> {
-    let agency = match readable(&visitor.actor) {
-        Readable::All => fields.given("agency").and_then(|text| AgencyId::new(text).ok()),
-        Readable::Of(agency) => Some(agency),
-        Readable::None => return None,
-    };
+    let agency = asked_agency(visitor, fields)?;
     let open = match fields.get("state") {
         "closed" => Some(false),
         "all" => None,

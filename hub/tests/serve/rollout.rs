@@ -158,6 +158,7 @@ async fn windows(world: &World, fleet: &mut Fleet) {
     let late = announce(23, &[]);
     assert!(late.0 == 1 && late.1.contains("24 hours"), "{}", late.1);
     assert_eq!(announce(25, &[]).0, 0);
+    // That nothing happens can only be waited for: the hub looks at least once in this time.
     for _ in 0..3 {
         fleet.live().await;
         tokio::time::sleep(Duration::from_secs(2)).await;

@@ -1,15 +1,11 @@
 //! `[escalation]`, checked.
 
-use std::sync::Arc;
-
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
+use rustls::RootCertStore;
 
 use super::super::EscalationFile;
-use super::Check;
+use super::{Check, outward};
 use crate::escalation::Terms;
-use crate::escalation::send::{Mailer, Secured, Webhook};
+use crate::escalation::send::{ANSWERS_WITHIN, Mailer, Secured, Webhook};
 
 /// Addresses at the province.
 const PROVINCE_MAX: usize = 20;
@@ -115,25 +111,12 @@ impl Check<'_> {
         let key = self.private("webhook_key_file", file)?;
         let mut roots = RootCertStore::empty();
         if secure {
-            let pem = ca.unwrap_or_default();
-            let all = CertificateDer::pem_slice_iter(pem).flatten().collect::<Vec<_>>();
-            let (added, _) = roots.add_parsable_certificates(all);
-            if added == 0 {
-                self.wrong(at, "https:// needs `tls_ca_file` with certificates in PEM");
+            match outward::roots(ca.unwrap_or_default()) {
+                Some(named) => roots = named,
+                None => self.wrong(at, "https:// needs `tls_ca_file` with certificates in PEM"),
             }
         }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .ok()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build();
-        let Ok(client) = client else {
+        let Some(client) = outward::client(roots, ANSWERS_WITHIN) else {
             self.wrong(at, "`webhook` cannot be used");
             return None;
         };

@@ -1,14 +1,11 @@
 //! `[timestamp]`, checked.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
+use rustls::RootCertStore;
 
 use super::super::TimestampFile;
-use super::Check;
+use super::{Check, outward};
 use crate::stamping::Terms;
 use crate::stamping::token::Trust;
 
@@ -37,26 +34,12 @@ impl Check<'_> {
         };
         let mut roots = RootCertStore::empty();
         if let Some(file) = &part.tls_ca_file {
-            let pem = self.secret("tls_ca_file", file)?;
-            let all = CertificateDer::pem_slice_iter(&pem).flatten().collect::<Vec<_>>();
-            let (added, _) = roots.add_parsable_certificates(all);
-            if added == 0 {
-                self.wrong(at, "`tls_ca_file` of [timestamp] holds no certificates in PEM");
+            match outward::roots(&self.secret("tls_ca_file", file)?) {
+                Some(named) => roots = named,
+                None => self.wrong(at, "`tls_ca_file` of [timestamp] holds no certificates in PEM"),
             }
         }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .ok()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(ANSWERS_WITHIN)
-            .build();
-        let Ok(client) = client else {
+        let Some(client) = outward::client(roots, ANSWERS_WITHIN) else {
             self.wrong(at, "`url` cannot be used");
             return None;
         };
