@@ -9,6 +9,7 @@ use phusa_hub::identity::issue::Issuing;
 use phusa_protocol::ids::AgentId;
 use phusa_protocol::time::Timestamp;
 use phusa_protocol::verdict::Reason;
+use phusa_tests::database::connect_with;
 use phusa_tests::process::wait_until;
 use phusa_tests::relay::Relay;
 use serde_json::Value;
@@ -69,9 +70,7 @@ async fn a_line_that_is_cut_on_its_way_and_a_warehouse_that_does_not_answer() {
     assert_eq!(house.settle().await, 201);
 
     // Somebody holds the table: what was changed waits at the agency, longer than was agreed.
-    let (client, connection) =
-        house.province.warehouse_config().connect(tokio_postgres::NoTls).await.unwrap();
-    let held = tokio::spawn(connection);
+    let client = connect_with(&house.province.warehouse_config()).await.unwrap();
     client.batch_execute("begin; lock table cong_dan.people").await.unwrap();
     house.database.psql("insert into people values (202, 'Lê', '1', 'x')");
     shows(&house, ("late", Reason::Behind), Duration::from_secs(60) + SHOWS_WITHIN).await;
@@ -80,8 +79,6 @@ async fn a_line_that_is_cut_on_its_way_and_a_warehouse_that_does_not_answer() {
     client.batch_execute("rollback").await.unwrap();
     becomes(&house, "healthy", SHOWS_WITHIN * 2).await;
     assert_eq!(house.settle().await, 202);
-    drop(client);
-    held.await.unwrap().unwrap();
     house.nothing_is_lost(202).await;
 }
 

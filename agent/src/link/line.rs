@@ -185,12 +185,12 @@ fn broker_event(event: v5::Event, what: &str) -> Result<Heard, Fault> {
             let topic = String::from_utf8_lossy(&one.topic).into_owned();
             Ok(Heard::Told { topic, payload: one.payload.to_vec() })
         }
-        v5::Event::Incoming(packets::Packet::PubAck(answer)) => match answer.reason {
-            packets::PubAckReason::Success | packets::PubAckReason::NoMatchingSubscribers => {
-                Ok(Heard::Nothing)
-            }
-            _ => denies("report"),
-        },
+        v5::Event::Incoming(packets::Packet::PubAck(answer)) => {
+            let reason = answer.reason;
+            let taken = reason == packets::PubAckReason::Success
+                || reason == packets::PubAckReason::NoMatchingSubscribers;
+            if taken { Ok(Heard::Nothing) } else { denies("report") }
+        }
         v5::Event::Incoming(packets::Packet::SubAck(answer)) => {
             let is_granted = |code: &packets::SubscribeReasonCode| {
                 matches!(code, packets::SubscribeReasonCode::Success(_))
@@ -206,13 +206,11 @@ fn broker_event(event: v5::Event, what: &str) -> Result<Heard, Fault> {
 }
 
 fn broker_fault(error: v5::ConnectionError, what: &str) -> Fault {
-    let code = match &error {
-        v5::ConnectionError::ConnectionRefused(_) => Code::LinkDenied,
-        v5::ConnectionError::Tls(_) => match connection_code(&error) {
-            Code::HubUnreachable => Code::LinkUnreachable,
-            other => other,
-        },
-        _ => Code::LinkUnreachable,
+    let code = if matches!(error, v5::ConnectionError::ConnectionRefused(_)) {
+        Code::LinkDenied
+    } else {
+        let found = connection_code(&error);
+        if found == Code::HubUnreachable { Code::LinkUnreachable } else { found }
     };
     Fault::because(code, what.to_owned(), error)
 }

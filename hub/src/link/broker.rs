@@ -198,10 +198,8 @@ impl Broker {
 
     fn fault(&self, error: ConnectionError) -> Fault {
         let what = format!("the broker at {}:{}", self.address.host, self.address.port);
-        let code = match &error {
-            ConnectionError::ConnectionRefused(_) => Code::LinkDenied,
-            _ => Code::LinkUnreachable,
-        };
+        let is_refused = matches!(error, ConnectionError::ConnectionRefused(_));
+        let code = if is_refused { Code::LinkDenied } else { Code::LinkUnreachable };
         Fault::because(code, what, error)
     }
 }
