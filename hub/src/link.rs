@@ -26,7 +26,7 @@ use crate::SECURITY;
 use crate::config::plan::Plan;
 use crate::config::register::Register;
 use crate::ingest::check::admit;
-use crate::listen::gate::{Entrant, Gate};
+use crate::listen::gate::{Bounds, Entrant, Gate};
 use crate::listen::own::Own;
 use crate::listen::{HANDSHAKE_MAX, handshake_failed, part, peer_of, tls_config};
 use crate::views::metrics::Metrics;
@@ -109,7 +109,8 @@ impl Port {
         // Stock clients of MQTT name no protocol in TLS.
         tls.alpn_protocols.clear();
         let door = (listen, "the link");
-        let gate = Gate::open(door, &plan.allowed_networks, SESSIONS_MAX).await?;
+        let bounds = Bounds { most: SESSIONS_MAX, from_one: plan.connections_per_address_max };
+        let gate = Gate::open(door, &plan.allowed_networks, bounds).await?;
         let shared = Shared {
             warehouse: warehouse.clone(),
             register,
