@@ -59,7 +59,7 @@ fuzz_target!(|data: &[u8]| {
         let _ = policy.is_met(&policy.witnesses().map(|key| key.hash()).collect());
     }
     if let Ok(evidence) = Evidence::parse(text) {
-        assert_eq!(evidence.to_text(), text);
+        assert_eq!(Evidence::parse(&evidence.to_text()).as_ref(), Ok(&evidence));
         let believed = Policy::of_agents(key().public(), &[], 0);
         assert!(evidence.verify(b"entry", &[key().public()], &believed).is_err());
     }
