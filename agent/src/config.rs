@@ -96,6 +96,9 @@ pub struct HubFile {
     /// one of IPv4; a name's addresses are checked on connecting. Default: it does not report.
     /// Example `"mqtts://10.1.2.3:7445"`.
     pub link_url: Option<Spanned<String>>,
+    /// Whether a broker listens there rather than the hub itself; MQTT 5 is spoken then. Default false.
+    #[serde(default)]
+    pub link_is_broker: bool,
     /// How hard bodies are packed with zstd, 1 to 19; 0 sends them as they are. Default `1`.
     #[serde(default = "HubFile::compression_level")]
     pub compression_level: Spanned<u32>,

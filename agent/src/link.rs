@@ -6,6 +6,8 @@
 //! because the next one says it all.
 
 pub mod compose;
+pub mod judge;
+mod line;
 mod session;
 
 use std::sync::Arc;
@@ -83,6 +85,7 @@ impl Link {
         Ok(Session {
             agent: self.plan.agent.clone(),
             address: address.clone(),
+            is_broker: self.plan.hub.link_is_broker,
             allowed: self.plan.allowed_networks.clone(),
             tls: identity.client_config()?,
             birth: Birth(Timestamp::now()),

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phusa_protocol::fault::Fault;
+use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::keys::SigningKey;
 use phusa_protocol::release::UpdateReport;
 use phusa_protocol::time::Timestamp;
@@ -30,11 +30,13 @@ use self::rounds::Rounds;
 use crate::config::plan::Plan;
 use crate::disk::RealDisk;
 use crate::ledger::log::LogBook;
+use crate::link::compose::Composer;
+use crate::link::judge::Judge;
 use crate::link::{Link, Snapshot};
 use crate::orders::Book;
 use crate::source::Source;
 use crate::spool::Spool;
-use crate::status::{self, AgentStatus, LogStatus};
+use crate::status::{self, AgentStatus, DatasetStatus, LogStatus};
 use crate::transport::https::Hub;
 use crate::transport::renew::IdentityStatus;
 use crate::update::worker::Worker;
@@ -90,8 +92,16 @@ pub async fn run<S: Source>(
     tasks.spawn(witness.watch(stop.child_token()));
     let (show_update, update_seen) = watch::channel(None);
     let seen = (log_seen, identity_seen, update_seen);
-    let snapshot = snapshot(&plan, &spool, &shown, seen);
+    let snapshot = snapshot((&plan, Arc::clone(&hub)), &spool, &shown, seen);
     keep_alive(&plan, hub, (&snapshot, show_update), (&tasks, &stop))?;
+    let compose = Composer {
+        plan: Arc::clone(&plan),
+        spool: spool.clone(),
+        orders: Arc::clone(&orders),
+        snapshot: Arc::clone(&snapshot),
+        certificate: None,
+    };
+    let judge = Judge::new(compose, wiring::identity_files(&plan));
     let link = Link {
         files: wiring::identity_files(&plan),
         plan: Arc::clone(&plan),
@@ -104,7 +114,7 @@ pub async fn run<S: Source>(
     tasks.spawn(progress::show(shown, stop.child_token()));
     crate::service::notify("READY=1");
     tracing::info!(agent = %plan.agent, datasets = plan.datasets.len(), "Agent {} is running", plan.agent);
-    let served = status::serve(&plan.state_dir, &*snapshot, &tasks, &stop).await;
+    let served = status::serve(&plan.state_dir, || judge.status(), &tasks, &stop).await;
     stop.cancel();
     crate::service::notify("STOPPING=1");
     tasks.close();
@@ -130,7 +140,7 @@ fn keep_alive(
 
 /// What the agent knows of itself, as often as it is asked.
 fn snapshot(
-    plan: &Arc<Plan>,
+    (plan, hub): (&Arc<Plan>, Arc<Hub>),
     spool: &Spool,
     shown: &[watch::Receiver<Shown>],
     (log_seen, identity_seen, update_seen): (
@@ -148,12 +158,25 @@ fn snapshot(
         at: Timestamp::now(),
         spool_bytes: spool.used_bytes(),
         spool_bytes_max: spool.bytes_max(),
-        datasets: shown.iter().map(|seen| seen.borrow().status()).collect(),
+        hub_skew_ms: hub.skew_ms(),
+        datasets: shown.iter().map(|seen| of_now(seen.borrow().status(), &hub)).collect(),
         log: Some(log_seen.borrow().clone()),
         identity: identity_seen.borrow().clone(),
         update: update_seen.borrow().clone(),
+        verdict: None,
     })
 }
+
+/// A clock that was set right is no trouble any more, also before the hub is greeted again.
+fn of_now(mut status: DatasetStatus, hub: &Hub) -> DatasetStatus {
+    let is_right = hub.skew_ms().is_some_and(|ms| ms.unsigned_abs() < CLOCKS_AGREE_MS);
+    status.delivery_trouble =
+        status.delivery_trouble.filter(|trouble| trouble.code != Code::ClockSkew || !is_right);
+    status
+}
+
+/// Clocks that differ by less need nobody.
+const CLOCKS_AGREE_MS: u64 = 30_000;
 
 /// How often is looked whether what the hub wants is done, or over.
 const ORDERS_EVERY: Duration = Duration::from_secs(1);

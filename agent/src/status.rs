@@ -14,6 +14,7 @@ use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::{AgentId, DatasetId};
 use phusa_protocol::release::UpdateReport;
 use phusa_protocol::time::Timestamp;
+use phusa_protocol::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixListener;
@@ -26,6 +27,8 @@ use crate::trouble::Trouble;
 
 /// Readers served at once; the rest wait in the listener's queue.
 const READERS_MAX: usize = 8;
+/// How often the status is made without being asked for, so that its verdict knows since when it holds.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A reader slower than this is cut off.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -113,6 +116,9 @@ pub struct AgentStatus {
     pub spool_bytes: u64,
     /// The limit they keep to.
     pub spool_bytes_max: u64,
+    /// How far the hub's clock is ahead, in milliseconds, by the date of its newest answer.
+    #[serde(default)]
+    pub hub_skew_ms: Option<i64>,
     /// Every dataset, by name.
     pub datasets: Vec<DatasetStatus>,
     /// The hub's transfer log, as this agent sees it; none from agents before there was one.
@@ -124,6 +130,10 @@ pub struct AgentStatus {
     /// How far an update of the program is, where it takes any.
     #[serde(default)]
     pub update: Option<UpdateReport>,
+    /// How the hub would judge this agent, had it everything that has a receipt; none from agents
+    /// before there was one.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
 }
 
 /// The hub's transfer log, as this agent sees it.
@@ -173,9 +183,14 @@ pub async fn serve(
     }
     let listener = UnixListener::bind(&path).map_err(failed)?;
     let readers = Arc::new(Semaphore::new(READERS_MAX));
+    let mut looks = tokio::time::interval(LOOK_EVERY);
     loop {
         let (mut stream, permit) = tokio::select! {
             () = stop.cancelled() => return Ok(()),
+            _ = looks.tick() => {
+                drop(snapshot());
+                continue;
+            }
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
                 let Ok(permit) = Arc::clone(&readers).acquire_owned().await else { return Ok(()) };

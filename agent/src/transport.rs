@@ -6,6 +6,7 @@
 
 pub mod identity;
 pub mod kept;
+mod clock;
 pub mod https;
 pub mod enrol;
 pub mod renew;

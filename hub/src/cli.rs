@@ -126,6 +126,9 @@ struct DevCerts {
     /// A name or address agents reach the hub by; may be given several times.
     #[arg(long, required = true)]
     hub_name: Vec<String>,
+    /// A name or address a broker of the link is reached by; may be given several times.
+    #[arg(long)]
+    broker_name: Vec<String>,
     /// An agent, such as H57.12/may-1; may be given several times.
     #[arg(long, value_parser = parse::<AgentId>)]
     agent: Vec<AgentId>,
@@ -308,6 +311,7 @@ fn dev_certs(wanted: DevCerts) -> Result<(), Fault> {
     let wanted = identity::Wanted {
         dir: wanted.dir,
         hub_names: wanted.hub_name,
+        broker_names: wanted.broker_name,
         agents: wanted.agent,
         days: wanted.days,
     };

@@ -192,8 +192,12 @@ pub struct PortalFile {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkFile {
-    /// Address and port for agents. Example: `0.0.0.0:7445`. Required.
-    pub listen: Spanned<String>,
+    /// Address and port for agents, where the hub ends MQTT itself. Example: `0.0.0.0:7445`. Either
+    /// this or `broker_url`.
+    pub listen: Option<Spanned<String>>,
+    /// Where a broker listens for the hub; agents report to that broker. Example:
+    /// `mqtts://10.1.2.9:8884`.
+    pub broker_url: Option<Spanned<String>>,
 }
 
 /// The `[backup]` part of `hub.toml` (CT-36, CB-19). Without `to` no backup is made.

@@ -36,6 +36,8 @@ pub struct Wanted {
     pub dir: PathBuf,
     /// Names or addresses agents reach the hub by; at least one.
     pub hub_names: Vec<String>,
+    /// Names or addresses a broker is reached by; none makes no certificate for one.
+    pub broker_names: Vec<String>,
     /// Agents to make or renew.
     pub agents: Vec<AgentId>,
     /// How long certificates are valid.
@@ -55,10 +57,15 @@ pub fn make(wanted: &Wanted) -> Result<(), Fault> {
     write_public(&hub.join("ca.pem"), &ca_pem)?;
     let hub_public = signing_key(&hub.join("signing.key"))?.public().to_string();
     write_public(&hub.join("signing.pub"), &hub_public)?;
-    let names = wanted.hub_names.clone();
-    let mut params = CertificateParams::new(names).map_err(not_made)?;
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let params = issue::hub_params(&wanted.hub_names)?;
     issue(params, &issuer, wanted.days, &hub.join("hub"))?;
+    if !wanted.broker_names.is_empty() {
+        let dir = wanted.dir.join("broker");
+        make_dir(&dir)?;
+        write_public(&dir.join("ca.pem"), &ca_pem)?;
+        let params = issue::broker_params(&wanted.broker_names)?;
+        issue(params, &issuer, wanted.days, &dir.join("broker"))?;
+    }
     for agent in &wanted.agents {
         let own = agents.join(format!("{}__{}", agent.agency(), agent.name()));
         make_dir(&own)?;
@@ -144,6 +151,7 @@ mod tests {
         let mut wanted = Wanted {
             dir: dir.path().to_path_buf(),
             hub_names: vec!["127.0.0.1".to_owned(), "localhost".to_owned()],
+            broker_names: vec!["127.0.0.1".to_owned()],
             agents: vec![agent("H57.12/may-1")],
             days: 30,
         };

@@ -1,15 +1,17 @@
-//! The port agents report to: MQTT 3.1.1 over mutual TLS, ended here. It is no broker: an agent
-//! talks to the hub alone.
+//! Where agents report: a port of the hub, MQTT 3.1.1 over mutual TLS, ended here; or a broker of the
+//! province ([`broker`]). The port is no broker: an agent talks to the hub alone.
 //!
 //! [`rules`] decides what a packet means and who may send it, [`wire`] reads and writes packets,
 //! [`session`] does what was decided. Connections are let in, told from each other and cut as those
 //! of [`crate::listen`]; a session whose agent may speak no longer ends where it stands.
 
+pub mod broker;
 pub mod rules;
 mod session;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use phusa_protocol::fault::{Code, Fault};
@@ -21,14 +23,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use self::broker::Broker;
 use self::session::Session;
 use crate::SECURITY;
 use crate::config::plan::Plan;
+use crate::config::plan::link::LinkPlan;
 use crate::config::register::Register;
 use crate::ingest::check::admit;
 use crate::listen::gate::{Bounds, Entrant, Gate};
 use crate::listen::own::Own;
-use crate::listen::{HANDSHAKE_MAX, handshake_failed, part, peer_of, tls_config};
+use crate::listen::{
+    HANDSHAKE_MAX, client_tls_config, handshake_failed, part, peer_of, tls_config,
+};
 use crate::views::metrics::Metrics;
 use crate::warehouse::Warehouse;
 
@@ -38,6 +44,53 @@ const SESSIONS_MAX: usize = 2_048;
 /// Reports stored at once: the rest of the database's connections are for batches. A session whose
 /// turn it is not is not read from.
 const STORING_MAX: usize = 2;
+
+/// Where agents report.
+#[derive(Debug)]
+pub enum Link {
+    /// At the hub's own port.
+    Port(Port),
+    /// At a broker.
+    Broker(Broker),
+}
+
+impl Link {
+    /// Opens it; `None` where the configuration names none.
+    ///
+    /// # Errors
+    /// When certificates or keys are none, or the port is taken.
+    pub async fn open(
+        (plan, own): (&Plan, &Arc<Own>),
+        warehouse: &Warehouse,
+        (register, metrics): (watch::Receiver<Arc<Register>>, Metrics),
+        orders: watch::Receiver<Wanted>,
+    ) -> Result<Option<Self>, Fault> {
+        let Some(link) = &plan.link else { return Ok(None) };
+        let shared = Shared {
+            warehouse: warehouse.clone(),
+            register,
+            metrics,
+            storing: Arc::new(Semaphore::new(STORING_MAX)),
+            sessions: Sessions::default(),
+            orders,
+        };
+        let link = match link {
+            LinkPlan::Listen(listen) => Self::Port(Port::open(*listen, (plan, own), shared).await?),
+            LinkPlan::Broker(address) => {
+                Self::Broker(Broker::new(address.clone(), client_tls_config(plan, own)?, shared))
+            }
+        };
+        Ok(Some(link))
+    }
+
+    /// Serves until `stop`.
+    pub async fn run(self, tasks: TaskTracker, stop: CancellationToken) {
+        match self {
+            Self::Port(port) => port.run(tasks, stop).await,
+            Self::Broker(broker) => broker.run(stop).await,
+        }
+    }
+}
 
 /// The port of the link.
 pub struct Port {
@@ -94,36 +147,22 @@ impl Sessions {
 }
 
 impl Port {
-    /// Opens the port; `None` where the configuration names none.
-    ///
-    /// # Errors
-    /// When certificates or keys are none, or the port is taken.
-    pub async fn open(
+    async fn open(
+        listen: SocketAddr,
         (plan, own): (&Plan, &Arc<Own>),
-        warehouse: &Warehouse,
-        (register, metrics): (watch::Receiver<Arc<Register>>, Metrics),
-        orders: watch::Receiver<Wanted>,
-    ) -> Result<Option<Self>, Fault> {
-        let Some(listen) = plan.link_listen else { return Ok(None) };
+        shared: Shared,
+    ) -> Result<Self, Fault> {
         let mut tls = tls_config(plan, own)?;
         // Stock clients of MQTT name no protocol in TLS.
         tls.alpn_protocols.clear();
         let door = (listen, "the link");
         let bounds = Bounds { most: SESSIONS_MAX, from_one: plan.connections_per_address_max };
         let gate = Gate::open(door, &plan.allowed_networks, bounds).await?;
-        let shared = Shared {
-            warehouse: warehouse.clone(),
-            register,
-            metrics,
-            storing: Arc::new(Semaphore::new(STORING_MAX)),
-            sessions: Sessions::default(),
-            orders,
-        };
-        Ok(Some(Self { gate, tls: TlsAcceptor::from(Arc::new(tls)), shared }))
+        Ok(Self { gate, tls: TlsAcceptor::from(Arc::new(tls)), shared })
     }
 
     /// Accepts until `stop`.
-    pub async fn run(self, tasks: TaskTracker, stop: CancellationToken) {
+    async fn run(self, tasks: TaskTracker, stop: CancellationToken) {
         while let Some(entrant) = self.gate.next(&stop).await {
             let (tls, shared) = (self.tls.clone(), self.shared.clone());
             tasks.spawn(serve(entrant, tls, shared, stop.clone()));

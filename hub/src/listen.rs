@@ -31,7 +31,7 @@ use hyper_util::service::TowerToHyperService;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::AgentId;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -325,30 +325,50 @@ pub(crate) fn peer_of(stream: &TlsStream<TcpStream>, address: SocketAddr) -> Pee
     Peer { identity: identity::agent_of(leaf), address, shown: identity::shown(leaf) }
 }
 
+/// How the hub dials others that trust its CA: its own certificate, TLS 1.3 alone.
+///
+/// # Errors
+/// `secret_unreadable` when `ca_file` holds no certificates.
+pub fn client_tls_config(plan: &Plan, own: &Arc<Own>) -> Result<ClientConfig, Fault> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| unusable("TLS 1.3", error))?
+        .with_root_certificates(roots(plan)?)
+        .with_client_cert_resolver(Arc::<Own>::clone(own));
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
+}
+
+fn roots(plan: &Plan) -> Result<RootCertStore, Fault> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&plan.ca_pem) {
+        let certificate = certificate.map_err(|error| unusable("ca_file", error))?;
+        roots.add(certificate).map_err(|error| unusable("ca_file", error))?;
+    }
+    Ok(roots)
+}
+
+fn unusable(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Fault {
+    Fault::because(Code::SecretUnreadable, format!("{what} is unusable"), error)
+}
+
 /// TLS 1.3 only, nothing resumed; a certificate is required, but of a hub that enrols, whose routes
 /// require it.
 ///
 /// # Errors
 /// When a certificate or key of the plan is none.
 pub fn tls_config(plan: &Plan, own: &Arc<Own>) -> Result<ServerConfig, Fault> {
-    let wrong = |what: &str, error: Box<dyn std::error::Error + Send + Sync>| {
-        Fault::because(Code::SecretUnreadable, format!("{what} is unusable"), error)
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&plan.ca_pem) {
-        let certificate = certificate.map_err(|error| wrong("ca_file", error.into()))?;
-        roots.add(certificate).map_err(|error| wrong("ca_file", error.into()))?;
-    }
-    let mut verifier = WebPkiClientVerifier::builder(Arc::new(roots));
+    let mut verifier = WebPkiClientVerifier::builder(Arc::new(roots(plan)?));
     if plan.issuing.is_some() {
         // Whoever is to be enrolled has none yet; everything else asks for one.
         verifier = verifier.allow_unauthenticated();
     }
-    let verifier = verifier.build().map_err(|error| wrong("ca_file", error.into()))?;
+    let verifier = verifier.build().map_err(|error| unusable("ca_file", error))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| wrong("TLS 1.3", error.into()))?
+        .map_err(|error| unusable("TLS 1.3", error))?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::<Own>::clone(own));
     config.session_storage = Arc::new(NoServerSessionStorage {});

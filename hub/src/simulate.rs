@@ -89,6 +89,7 @@ pub async fn prepare(wanted: &Wanted) -> Result<Province, Vec<Fault>> {
     identity::make(&identity::Wanted {
         dir: dir.clone(),
         hub_names: vec!["127.0.0.1".to_owned()],
+        broker_names: Vec::new(),
         agents: names.clone(),
         days: 30,
     })

@@ -41,12 +41,21 @@ impl Channel {
     /// The topic of one agent; nobody else may use it.
     #[must_use]
     pub fn topic(self, agent: &AgentId) -> String {
-        let name = match self {
+        format!("phusa/{agent}/{}", self.name())
+    }
+
+    /// The filter that matches this topic of every agent, for who may listen to all.
+    #[must_use]
+    pub fn of_all(self) -> String {
+        format!("phusa/+/+/{}", self.name())
+    }
+
+    fn name(self) -> &'static str {
+        match self {
             Self::Report => "report",
             Self::Life => "life",
             Self::Command => "command",
-        };
-        format!("phusa/{agent}/{name}")
+        }
     }
 }
 

@@ -42,6 +42,13 @@ impl Timestamp {
         self.0
     }
 
+    /// From the `Date` of an HTTP answer (RFC 9110 §5.6.7, its preferred form); `None` where it is none.
+    #[must_use]
+    pub fn of_http_date(text: &str) -> Option<Self> {
+        let found = jiff::fmt::rfc2822::parse(text).ok()?;
+        Some(Self(found.timestamp().as_microsecond()))
+    }
+
     /// From PostgreSQL's own count: microseconds since 2000-01-01.
     #[must_use]
     pub fn from_postgres_micros(micros: i64) -> Self {
@@ -145,5 +152,12 @@ mod tests {
     fn a_span_is_never_negative() {
         let early = Timestamp::from_micros(5);
         assert_eq!(early.since(early.after(Duration::from_secs(1))), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_date_of_http_is_read() {
+        let found = Timestamp::of_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        assert_eq!(found.to_string(), "1994-11-06T08:49:37Z");
+        assert_eq!(Timestamp::of_http_date("hôm nay"), None);
     }
 }

@@ -10,30 +10,46 @@ use serde_json::Value;
 use crate::house::{AGENCY, AGENT, DATASET, House, edit, text};
 
 /// How long a report and its verdict may take on a busy machine.
-const SHOWS_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const SHOWS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Offline is shown at most so long after the last sign of life.
-const OFFLINE_WITHIN: Duration = Duration::from_secs(95);
+pub(crate) const OFFLINE_WITHIN: Duration = Duration::from_secs(95);
 
 /// A house whose agent reports.
 fn linked() -> House {
-    let house = House::new("", "");
+    linked_in(House::new("", ""))
+}
+
+/// This house with its agent reporting to the hub's own port.
+pub(crate) fn linked_in(house: House) -> House {
     let port = free_port();
-    let part = format!("[link]\nlisten = \"127.0.0.1:{port}\"\n\n[warehouse]");
-    edit(&house.province.hub_config(), "[warehouse]", &part);
-    let part = format!("[hub]\nlink_url = \"mqtts://127.0.0.1:{port}\"");
-    edit(&house.province.agent_config(AGENCY), "[hub]", &part);
+    let hub = format!("listen = \"127.0.0.1:{port}\"");
+    linked_by(house, &hub, &format!("link_url = \"mqtts://127.0.0.1:{port}\""))
+}
+
+/// Where the hub's link listens.
+pub(crate) fn link_port(house: &House) -> u16 {
+    let text = std::fs::read_to_string(house.province.hub_config()).unwrap();
+    let link = text.split("[link]").nth(1).unwrap();
+    let port = link.split("127.0.0.1:").nth(1).unwrap();
+    port.split('"').next().unwrap().parse().unwrap()
+}
+
+/// This house with these lines in `[link]` of the hub and `[hub]` of the agent.
+pub(crate) fn linked_by(house: House, hub: &str, agent: &str) -> House {
+    edit(&house.province.hub_config(), "[warehouse]", &format!("[link]\n{hub}\n\n[warehouse]"));
+    edit(&house.province.agent_config(AGENCY), "[hub]", &format!("[hub]\n{agent}"));
     house
 }
 
 /// What `fleet ls --json` says of the agent; the fault of agents that need somebody stands after it.
-fn agent_of(house: &House) -> Value {
+pub(crate) fn agent_of(house: &House) -> Value {
     let output = house.province.hub(&["fleet", "ls", "--json"]);
     let mut found: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     found.get_mut(0).map(Value::take).unwrap_or_default()
 }
 
-async fn becomes(house: &House, state: &str, within: Duration) -> Value {
+pub(crate) async fn becomes(house: &House, state: &str, within: Duration) -> Value {
     wait_until(&format!("the agent to be {state}"), within, async || {
         let found = agent_of(house);
         (found["verdict"]["state"] == state).then_some(found)
@@ -43,7 +59,10 @@ async fn becomes(house: &House, state: &str, within: Duration) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_is_seen_well_killed_back_and_stopped() {
-    let mut house = linked();
+    is_seen(linked()).await;
+}
+
+pub(crate) async fn is_seen(mut house: House) {
     house.province.start_hub();
     house.province.start_agent(AGENCY);
     assert_eq!(house.settle().await, 200);
@@ -72,7 +91,12 @@ async fn an_agent_is_seen_well_killed_back_and_stopped() {
     .await;
     assert_eq!((&incident["kind"], &incident["agent"]), (&"heartbeat".into(), &AGENT.into()));
     house.province.start_agent(AGENCY);
-    becomes(&house, "healthy", SHOWS_WITHIN).await;
+    wait_until("a report of its new life", SHOWS_WITHIN, async || {
+        let found = agent_of(&house);
+        let is_new = found["report"]["birth"] != well["report"]["birth"];
+        (is_new && found["verdict"]["state"] == "healthy").then_some(())
+    })
+    .await;
     assert!(house.province.agent_process(AGENCY).stop().success());
     let left = becomes(&house, "offline", SHOWS_WITHIN).await;
     assert_eq!(left["verdict"]["reason"], "left", "stopped by somebody: {left}");
@@ -116,7 +140,10 @@ async fn a_suspension_cuts_the_session_and_it_comes_back_when_that_is_lifted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_hub_wants_is_followed_over_restarts_until_it_is_taken_back_or_done() {
-    let mut house = linked();
+    is_followed(linked()).await;
+}
+
+pub(crate) async fn is_followed(mut house: House) {
     house.province.start_hub();
     house.province.start_agent(AGENCY);
     assert_eq!(house.settle().await, 200);

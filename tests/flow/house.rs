@@ -97,13 +97,22 @@ impl House {
     /// Everything is in place; nothing runs. `settings` is added to `agent.toml`, `warehouse` to
     /// the part of `hub.toml` of that name.
     pub(crate) fn new(settings: &str, warehouse: &str) -> Self {
+        Self::agreed(CONTRACT, settings, warehouse)
+    }
+
+    /// The same under another contract.
+    pub(crate) fn agreed(contract: &str, settings: &str, warehouse: &str) -> Self {
+        Self::of(Province::with_warehouse(warehouse), contract, settings)
+    }
+
+    /// The same with this hub.
+    pub(crate) fn of(mut province: Province, contract: &str, settings: &str) -> Self {
         // A server of its own: slots are named after agent and dataset, and every house has these.
         let database = Arc::new(Server::start(Version::V15, "")).database();
         database.psql(TABLE);
-        let mut province = Province::with_warehouse(warehouse);
         let dataset = Dataset {
             id: DATASET.to_owned(),
-            contract: CONTRACT.to_owned(),
+            contract: contract.to_owned(),
             mapping: MAPPING.to_owned(),
         };
         let reader = Reader { agency: AGENCY, database: &database, settings };

@@ -2,6 +2,7 @@
 //! the warehouse, exactly once, and in the log.
 
 mod arrival;
+mod broker;
 mod canary;
 mod capture;
 mod contracts;
@@ -32,6 +33,8 @@ mod snapshot;
 mod sqlserver;
 mod standby;
 mod transparency;
+mod troubles;
+mod two_hubs;
 mod types;
 mod update;
 

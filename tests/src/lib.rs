@@ -17,6 +17,7 @@ pub mod log_tools;
 pub mod canary;
 pub mod forger;
 pub mod relay;
+pub mod broker;
 pub mod random;
 pub mod registry;
 pub mod workload;

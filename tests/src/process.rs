@@ -37,7 +37,7 @@ fn build_folder() -> &'static Path {
         let deps = own.parent().expect("its folder");
         let is_test = deps.file_name() == Some(OsStr::new("deps"));
         let folder = if is_test { deps.parent().expect("a profile's folder") } else { deps };
-        let is_release = folder.file_name() == Some(OsStr::new("release"));
+        let profile = folder.file_name().filter(|name| *name != "debug");
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args(["build", "--quiet", "--workspace", "--bins"]);
         // What cargo tells this program of its own package would make build scripts run again.
@@ -47,7 +47,7 @@ fn build_folder() -> &'static Path {
                 cargo.env_remove(&name);
             }
         }
-        cargo.args(is_release.then_some("--release")).arg("--target-dir");
+        cargo.arg("--profile").arg(profile.unwrap_or(OsStr::new("dev"))).arg("--target-dir");
         cargo.arg(folder.parent().expect("the target folder"));
         run(cargo.current_dir(env!("CARGO_MANIFEST_DIR")));
         folder.to_owned()

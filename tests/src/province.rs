@@ -354,6 +354,36 @@ impl Province {
         self.hub = Some(Process::start(&self.folder, "hub", &mut command));
     }
 
+    /// Starts another hub process beside the first: the same files and warehouse, `hub-2.toml` with other
+    /// ports; waits until it answers. Gives its ports of deliveries and, where there is one, the link.
+    ///
+    /// # Panics
+    /// With its log, when it does not come up.
+    pub fn start_second_hub(&self) -> (Process, [u16; 2]) {
+        let [listen, metrics, link] = [free_port(), free_port(), free_port()];
+        let text = fs::read_to_string(self.hub_config()).expect("hub.toml");
+        let (text, own_link) = match text.split_once("[link]\nlisten = \"127.0.0.1:") {
+            Some((before, after)) => {
+                let after = after.split_once('"').expect("a port").1;
+                (format!("{before}[link]\nlisten = \"127.0.0.1:{link}\"{after}"), link)
+            }
+            None => (text, 0),
+        };
+        let text = text
+            .replace(&format!(":{}\"", self.listen), &format!(":{listen}\""))
+            .replace(&format!(":{}\"", self.metrics), &format!(":{metrics}\""));
+        let config = self.hub_folder().join("hub-2.toml");
+        fs::write(&config, text).expect("hub-2.toml");
+        let mut command = Command::new(program("phusa-hub"));
+        command.arg("--config").arg(&config).arg("serve");
+        let mut hub = Process::start(&self.folder, "hub-2", &mut command);
+        wait_until_blocking("the second hub to listen", STARTS_WITHIN, || {
+            assert!(hub.is_running(), "the second hub ended:\n{}", hub.log());
+            TcpStream::connect(("127.0.0.1", listen)).is_ok()
+        });
+        (hub, [listen, own_link])
+    }
+
     /// How the hub's embedded warehouse is reached while it runs.
     #[must_use]
     pub fn warehouse_config(&self) -> tokio_postgres::Config {
@@ -502,7 +532,14 @@ impl Province {
 
     fn make_certificates(&self, agencies: &[&str]) {
         let mut command = Command::new(program("phusa-hub"));
-        command.args(["dev-certs", "--hub-name", "127.0.0.1", "--dir"]);
+        command.args([
+            "dev-certs",
+            "--hub-name",
+            "127.0.0.1",
+            "--broker-name",
+            "127.0.0.1",
+            "--dir",
+        ]);
         command.arg(self.path().join("certs"));
         for agency in agencies {
             command.arg("--agent").arg(format!("{agency}/may-1"));

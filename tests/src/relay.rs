@@ -11,6 +11,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -24,6 +25,7 @@ struct Desk {
     tapes: Arc<Mutex<Vec<Tape>>>,
     tampers: Arc<AtomicBool>,
     lies_about_time: Arc<AtomicBool>,
+    parted: watch::Sender<bool>,
 }
 
 /// A running relay; it ends with this value.
@@ -47,6 +49,15 @@ impl Relay {
     /// # Panics
     /// When it cannot listen.
     pub async fn plain(to: u16) -> Self {
+        Self::start(&[to], None).await
+    }
+
+    /// Between clients and several servers, byte for byte: each connection goes to the next of them that
+    /// answers.
+    ///
+    /// # Panics
+    /// When it cannot listen.
+    pub async fn among(to: &[u16]) -> Self {
         Self::start(to, None).await
     }
 
@@ -56,20 +67,23 @@ impl Relay {
     /// # Panics
     /// When it cannot listen, or the folders hold no such keys.
     pub async fn inside_tls(to: u16, hub: &Path, agent: &Path) -> Self {
-        Self::start(to, Some(Tls::of(hub, agent))).await
+        Self::start(&[to], Some(Tls::of(hub, agent))).await
     }
 
-    async fn start(to: u16, tls: Option<Tls>) -> Self {
+    async fn start(to: &[u16], tls: Option<Tls>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let port = listener.local_addr().expect("its number").port();
         let (desk, stop) = (Desk::default(), CancellationToken::new());
         let (own, until) = (desk.clone(), stop.clone());
         let tasks = TaskTracker::new();
+        let mut to = to.to_vec();
         tasks.clone().spawn(async move {
             while let Some(Ok((client, _))) = until.run_until_cancelled(listener.accept()).await {
                 let (desk, tls, until) = (own.clone(), tls.clone(), until.clone());
+                let order = to.clone();
+                to.rotate_left(1);
                 tasks.spawn(async move {
-                    until.run_until_cancelled(desk.connect(client, to, tls)).await;
+                    until.run_until_cancelled(desk.connect(client, order, tls)).await;
                 });
             }
         });
@@ -98,6 +112,12 @@ impl Relay {
     /// Changes one byte of the next batch's body.
     pub fn tamper_once(&self) {
         self.desk.tampers.store(true, Ordering::Relaxed);
+    }
+
+    /// Keeps all that is said to itself, without ending a connection, as a line does that is cut on its
+    /// way; `false` lets it through again.
+    pub fn part(&self, parted: bool) {
+        self.desk.parted.send_replace(parted);
     }
 
     /// From now on the hub's clock seems a century ahead.
@@ -134,8 +154,16 @@ impl Tls {
 }
 
 impl Desk {
-    async fn connect(self, client: TcpStream, to: u16, tls: Option<Tls>) {
-        let Ok(server) = TcpStream::connect(("127.0.0.1", to)).await else { return };
+    async fn connect(self, client: TcpStream, to: Vec<u16>, tls: Option<Tls>) {
+        self.joined().await;
+        let mut server = None;
+        for port in to {
+            server = TcpStream::connect(("127.0.0.1", port)).await.ok();
+            if server.is_some() {
+                break;
+            }
+        }
+        let Some(server) = server else { return };
         let Some(tls) = tls else { return self.pass_both(client, server).await };
         let name = ServerName::try_from("127.0.0.1").expect("an address");
         let Ok(client) = tls.accept.accept(client).await else { return };
@@ -160,12 +188,19 @@ impl Desk {
             let said = &mut buffer[..read];
             locked(&tape).extend_from_slice(said);
             self.change(said);
+            self.joined().await;
             if to.write_all(said).await.is_err() || to.flush().await.is_err() {
                 break;
             }
         }
         // The other side may have gone first.
         let _ = to.shutdown().await;
+    }
+
+    /// Waits until the two parties can hear each other.
+    async fn joined(&self) {
+        // The sender lives as long as this.
+        let _open = self.parted.subscribe().wait_for(|parted| !parted).await.is_ok();
     }
 
     fn change(&self, said: &mut [u8]) {
@@ -180,6 +215,12 @@ impl Desk {
             let year = b"\"answered_at\":\"2";
             let at = said.windows(year.len()).position(|window| window == year);
             if let Some(century) = at.and_then(|at| said.get_mut(at + year.len())) {
+                *century = b'1';
+            }
+            // "date: Thu, 26 Nov 2026 …"
+            let date = b"\r\ndate: ";
+            let at = said.windows(date.len()).position(|window| window == date);
+            if let Some(century) = at.and_then(|at| said.get_mut(at + date.len() + 13)) {
                 *century = b'1';
             }
         }

@@ -7,6 +7,7 @@ use phusa_protocol::frame;
 use phusa_protocol::ids::Seq;
 use phusa_protocol::release::UpdateReport;
 use phusa_protocol::time::Timestamp;
+use phusa_protocol::verdict::{State as Judged, Verdict};
 use serde_json::json;
 
 use super::say;
@@ -55,8 +56,9 @@ pub(super) async fn status(
     } else {
         print_status(&found);
     }
+    let unwell = found.verdict.as_ref().is_some_and(|said| said.state >= Judged::Attention);
     let troubled = found.datasets.iter().any(|d| d.state == State::Faulted);
-    Ok(if troubled { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if unwell || troubled { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn print_update(update: &UpdateReport) {
@@ -79,6 +81,9 @@ fn print_status(status: &AgentStatus) {
         "Tác tử · agent {}  phiên bản · version {}  hàng đợi · spool {} / {} bytes",
         status.agent, status.version, status.spool_bytes, status.spool_bytes_max
     ));
+    if let Some(verdict) = &status.verdict {
+        print_verdict(verdict);
+    }
     for dataset in &status.datasets {
         print_dataset(dataset, status.at);
     }
@@ -96,6 +101,22 @@ fn print_status(status: &AgentStatus) {
         if let Some(trouble) = &identity.trouble {
             print_trouble(trouble, status.at);
         }
+    }
+}
+
+fn print_verdict(verdict: &Verdict) {
+    let (vi, en) = verdict.state.words();
+    let dataset = verdict.dataset.as_ref().map(|one| format!("  {one}")).unwrap_or_default();
+    let since = verdict.since.vietnamese();
+    say(&format!("Tình trạng · verdict: {vi} · {en}{dataset}  từ · since {since}"));
+    let words = verdict.words();
+    let fault = verdict.fault.as_ref().map(|fault| format!(" [{fault}]")).unwrap_or_default();
+    say(&format!("  {} · {}{fault}", words.reason_vi, words.reason_en));
+    if verdict.state >= Judged::Attention {
+        say(&format!("  → {}\n  → {}", words.remedy_vi, words.remedy_en));
+    }
+    if let Some(deadline) = verdict.deadline {
+        say(&format!("  hạn · deadline {}", deadline.vietnamese()));
     }
 }
 

@@ -91,6 +91,8 @@ pub struct HubPlan {
     pub log_policy_file: Option<PathBuf>,
     /// Where the agent reports, if it does.
     pub link: Option<HubAddress>,
+    /// Whether a broker listens there, and not the hub itself.
+    pub link_is_broker: bool,
     /// Level of zstd; 0 sends bodies as they are.
     pub compression_level: i32,
     /// How long one request may take.
@@ -342,6 +344,7 @@ impl Check<'_> {
         };
         Some(HubPlan {
             link,
+            link_is_broker: file.link_is_broker,
             address,
             ca_file: folder.join(file.ca_file),
             certificate_file: folder.join(file.certificate_file),

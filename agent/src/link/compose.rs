@@ -41,11 +41,20 @@ impl Composer {
     /// How the agent is now.
     #[must_use]
     pub fn report(&self, birth: Birth) -> Report {
-        let status = (self.snapshot)();
+        let certificate = self.certificate.as_ref().map(dates);
+        self.report_of(&(self.snapshot)(), (birth, certificate))
+    }
+
+    /// The report of this status.
+    #[must_use]
+    pub fn report_of(
+        &self,
+        status: &AgentStatus,
+        (birth, certificate): (Birth, Option<CertificateReport>),
+    ) -> Report {
         let oldest = status.datasets.iter().filter_map(|one| self.oldest(one)).min();
         let datasets = status.datasets.iter().take(DATASETS_MAX);
         let datasets = datasets.filter_map(|one| self.dataset(one, status.at)).collect();
-        let certificate = self.certificate.as_ref();
         Report {
             v: Report::FORM,
             agent: status.agent.clone(),
@@ -60,11 +69,10 @@ impl Composer {
             },
             disk_free_bytes: self.spool.disk_free_bytes(),
             disk_reserve_bytes: self.plan.spool.disk_reserve.0,
-            certificate: certificate
-                .map(|leaf| CertificateReport { from: leaf.not_before, until: leaf.not_after }),
-            skew_ms: skew(&status),
+            certificate,
+            skew_ms: skew(status),
             datasets,
-            update: status.update,
+            update: status.update.clone(),
         }
     }
 
@@ -102,6 +110,11 @@ impl Composer {
     }
 }
 
+/// From when until when a certificate is valid.
+pub(super) fn dates(leaf: &Leaf) -> CertificateReport {
+    CertificateReport { from: leaf.not_before, until: leaf.not_after }
+}
+
 /// What has to be told before what may pass: a stop of reading, then one of delivering.
 fn obstacle(one: &DatasetStatus) -> Option<Obstacle> {
     let troubles = [&one.reading_trouble, &one.delivery_trouble];
@@ -110,12 +123,21 @@ fn obstacle(one: &DatasetStatus) -> Option<Obstacle> {
     worst.map(|trouble| Obstacle { code: trouble.code.name().to_owned(), since: trouble.since })
 }
 
-/// The agent's clock minus the hub's, as the newest answer told.
+/// The agent's clock minus the hub's: as it greeted, unless the date of a newer answer says that this is
+/// no longer so.
 fn skew(status: &AgentStatus) -> Option<i64> {
     let heard = status.datasets.iter().filter(|one| one.hub_skew_ms.is_some());
-    let newest = heard.max_by_key(|one| one.hub_heard_at)?;
-    newest.hub_skew_ms.map(i64::saturating_neg)
+    let newest = heard.max_by_key(|one| one.hub_heard_at);
+    let greeted = newest.and_then(|one| one.hub_skew_ms);
+    let ahead = match (greeted, status.hub_skew_ms) {
+        (Some(greeted), Some(dated)) if greeted.abs_diff(dated) < DATE_IS_OFF_MS => greeted,
+        (greeted, dated) => dated.or(greeted)?,
+    };
+    Some(ahead.saturating_neg())
 }
+
+/// A date is of whole seconds, and an answer takes a while.
+const DATE_IS_OFF_MS: u64 = 2_000;
 
 /// What a report says that is worth saying at once: phases, faults and epochs.
 #[must_use]

@@ -4,43 +4,28 @@
 //! interrupted.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::AgentId;
 use phusa_protocol::network::Network;
-use phusa_protocol::orders::ORDERS_BYTES_MAX;
-use phusa_protocol::report::{Alive, Birth, Channel, Life, REPORT_BYTES_MAX};
+use phusa_protocol::report::{Alive, Birth, Channel, Life};
 use phusa_protocol::verdict::REPORT_EVERY;
-use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions,
-    Packet, Publish, QoS, TlsConfiguration, Transport,
-};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::compose::{Composer, gist};
+use super::line::{Heard, Listener, Teller, Wanted, line};
 use crate::config::plan::address::HubAddress;
 use crate::transport::entropy;
-use crate::transport::identity::connection_code;
 
 /// How often is looked whether something has changed; also the least time between two reports.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A line that says nothing for so long is asked whether it is there.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-
-/// Messages that wait to be sent; what does not fit is left out.
-const WAITING_MAX: usize = 4;
-
-/// Messages sent and not acknowledged.
-const UNACKNOWLEDGED_MAX: u16 = 4;
-
-/// The largest message from the hub.
-const COMMAND_BYTES_MAX: usize = ORDERS_BYTES_MAX + 1_024;
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// How long a farewell may take.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
@@ -49,6 +34,7 @@ const FAREWELL_MAX: Duration = Duration::from_secs(2);
 pub(super) struct Session {
     pub(super) agent: AgentId,
     pub(super) address: HubAddress,
+    pub(super) is_broker: bool,
     pub(super) allowed: Vec<Network>,
     pub(super) tls: rustls::ClientConfig,
     pub(super) birth: Birth,
@@ -69,20 +55,20 @@ impl Session {
         if let Err(fault) = self.may_dial().await {
             return Ended { lived: false, fault: Some(fault) };
         }
-        let (client, mut events) = AsyncClient::new(self.options(), WAITING_MAX);
+        let (client, mut events) = line(self.wanted());
         let (born, mut seen) = watch::channel(false);
         let ended = tokio::select! {
             ended = self.drive(&mut events, &born) => Some(ended),
             () = self.talk(&client, &mut seen, stop) => None,
         };
         let lived = *born.borrow();
-        let Some(error) = ended else {
+        let Some(fault) = ended else {
             if lived {
                 self.leave(&client, &mut events).await;
             }
             return Ended { lived, fault: None };
         };
-        Ended { lived, fault: Some(self.fault(error)) }
+        Ended { lived, fault: Some(fault) }
     }
 
     /// The hub's addresses must lie in `allowed_networks` (CT-22). The library looks a name up once
@@ -102,26 +88,21 @@ impl Session {
         }
     }
 
-    fn options(&self) -> MqttOptions {
-        let (host, port) = (self.address.host(), self.address.port());
-        let mut options = MqttOptions::new(self.agent.to_string(), host, port);
-        let tls = TlsConfiguration::Rustls(Arc::new(self.tls.clone()));
+    fn wanted(&self) -> Wanted {
         let lost = Life { birth: self.birth, state: Alive::Lost };
-        let topic = Channel::Life.topic(&self.agent);
-        options
-            .set_transport(Transport::tls_with_config(tls))
-            .set_keep_alive(KEEP_ALIVE)
-            .set_clean_session(true)
-            .set_inflight(UNACKNOWLEDGED_MAX)
-            .set_max_packet_size(COMMAND_BYTES_MAX, REPORT_BYTES_MAX + 1_024)
-            .set_last_will(LastWill::new(topic, lost.to_bytes(), QoS::AtLeastOnce, false));
-        options
+        Wanted {
+            id: self.agent.to_string(),
+            to: (self.address.host().to_owned(), self.address.port()),
+            tls: self.tls.clone(),
+            will: (Channel::Life.topic(&self.agent), lost.to_bytes()),
+            is_broker: self.is_broker,
+        }
     }
 
     /// Tells the hub, from the birth on, until stopped.
     async fn talk(
         &self,
-        client: &AsyncClient,
+        client: &Teller,
         born: &mut watch::Receiver<bool>,
         stop: &CancellationToken,
     ) {
@@ -131,7 +112,7 @@ impl Session {
         }
         info!(hub = %self.address.host(), "The hub is told how this agent is");
         self.say(client, Channel::Life, Life { birth: self.birth, state: Alive::Born }.to_bytes());
-        if client.try_subscribe(Channel::Command.topic(&self.agent), QoS::AtLeastOnce).is_err() {
+        if !client.subscribe(Channel::Command.topic(&self.agent)) {
             tracing::debug!("The hub does not read; its orders come with the next session");
         }
         let (mut told, mut next) = (None, Instant::now());
@@ -150,66 +131,50 @@ impl Session {
     }
 
     /// Hands a message to the library; one that has no room is left out, the next says it all.
-    fn say(&self, client: &AsyncClient, channel: Channel, bytes: Vec<u8>) {
-        let topic = channel.topic(&self.agent);
-        if client.try_publish(topic, QoS::AtLeastOnce, false, bytes).is_err() {
+    fn say(&self, client: &Teller, channel: Channel, bytes: Vec<u8>) {
+        if !client.say(channel.topic(&self.agent), bytes) {
             tracing::debug!("The hub does not read; a report was left out");
         }
     }
 
     /// Runs the library until its line breaks.
-    async fn drive(&self, events: &mut EventLoop, born: &watch::Sender<bool>) -> ConnectionError {
+    async fn drive(&self, events: &mut Listener, born: &watch::Sender<bool>) -> Fault {
+        let what = format!("the link to {}:{}", self.address.host(), self.address.port());
         loop {
-            match events.poll().await {
-                Ok(Event::Incoming(Packet::ConnAck(_))) => drop(born.send_replace(true)),
-                Ok(Event::Incoming(Packet::Publish(publish))) => self.heed(&publish),
-                Ok(_) => {}
-                Err(error) => return error,
+            match events.next(&what).await {
+                Ok(Heard::Opened) => drop(born.send_replace(true)),
+                Ok(Heard::Told { topic, payload }) => self.heed(&topic, &payload),
+                Ok(Heard::Left | Heard::Nothing) => {}
+                Err(fault) => return fault,
             }
         }
     }
 
     /// What the hub wants is followed where it is the hub's word; all else is refused here.
-    fn heed(&self, publish: &Publish) {
-        if publish.topic != Channel::Command.topic(&self.agent) {
+    fn heed(&self, topic: &str, payload: &[u8]) {
+        if topic != Channel::Command.topic(&self.agent) {
             let code = Code::OrderRefused;
             return warn!(%code, "The hub sent something to another topic than this agent's own");
         }
-        if let Err(fault) = self.compose.orders.take(&publish.payload) {
+        if let Err(fault) = self.compose.orders.take(payload) {
             warn!(code = %fault.code, "Orders are not followed: {}", fault.chain());
         }
     }
 
-    async fn leave(&self, client: &AsyncClient, events: &mut EventLoop) {
+    async fn leave(&self, client: &Teller, events: &mut Listener) {
         let leaving = Life { birth: self.birth, state: Alive::Leaving };
         self.say(client, Channel::Life, leaving.to_bytes());
         // The library sends in order: the farewell, then the end of the session.
-        let _full = client.try_disconnect();
+        client.leave();
         let ending = async {
             loop {
-                match events.poll().await {
-                    Ok(Event::Outgoing(rumqttc::Outgoing::Disconnect)) | Err(_) => return,
+                match events.next("the link").await {
+                    Ok(Heard::Left) | Err(_) => return,
                     Ok(_) => {}
                 }
             }
         };
         let _late = tokio::time::timeout(FAREWELL_MAX, ending).await;
-    }
-
-    fn fault(&self, error: ConnectionError) -> Fault {
-        let what = format!("the link to {}:{}", self.address.host(), self.address.port());
-        if let ConnectionError::ConnectionRefused(code) = error {
-            let code = match code {
-                ConnectReturnCode::NotAuthorized => Code::OwnCertificate,
-                ConnectReturnCode::RefusedProtocolVersion => Code::ProtocolVersion,
-                ConnectReturnCode::Success
-                | ConnectReturnCode::BadClientId
-                | ConnectReturnCode::ServiceUnavailable
-                | ConnectReturnCode::BadUserNamePassword => Code::HubUnreachable,
-            };
-            return Fault::new(code, format!("{what} was refused by the hub"));
-        }
-        Fault::because(connection_code(&error), what, error)
     }
 }
 

@@ -22,6 +22,7 @@ use phusa_protocol::proof::{Answer, Proof, Question};
 use phusa_protocol::receipt::SignedReceipt;
 use reqwest::StatusCode;
 
+use super::clock::HubClock;
 use crate::transport::identity::connection_code;
 
 /// The largest answer is a category list of some ten thousand codes; whatever is longer is not from a
@@ -64,6 +65,7 @@ pub struct Hub {
     approve: reqwest::Url,
     list: reqwest::Url,
     pub(super) hub_key: PublicKey,
+    clock: HubClock,
 }
 
 /// How the hub is dialled, whatever the certificate.
@@ -157,6 +159,7 @@ impl Hub {
             approve,
             list,
             hub_key,
+            clock: HubClock::default(),
         })
     }
 
@@ -192,7 +195,7 @@ impl Hub {
         })?;
         let body =
             serde_json::to_vec(question).map_err(|error| Fault::because(Code::Bug, what, error))?;
-        let (status, answer) = read(client.post(url).body(body).send().await, what).await?;
+        let (status, answer) = self.read(client.post(url).body(body).send().await, what).await?;
         if !status.is_success() {
             let refusal = refusal(status, &answer);
             let what = format!("{what}: the hub answered: {}", refusal.what);
@@ -211,7 +214,7 @@ impl Hub {
         let body = serde_json::to_vec(hello)
             .map_err(|error| Fault::because(Code::Bug, "cannot write a greeting", error))?;
         let sent = self.client().post(self.hello.clone()).body(body).send().await;
-        let (status, answer) = read(sent, what).await?;
+        let (status, answer) = self.read(sent, what).await?;
         if status == StatusCode::OK {
             return serde_json::from_slice(&answer)
                 .map_err(|error| Fault::because(Code::ProtocolVersion, what, error).into());
@@ -282,7 +285,7 @@ impl Hub {
         if *url == self.digest {
             asking = asking.timeout(COMPARISON_TIMEOUT);
         }
-        let (status, answer) = read(asking.send().await, what).await?;
+        let (status, answer) = self.read(asking.send().await, what).await?;
         if status.is_success() {
             return Ok(answer);
         }
@@ -298,7 +301,7 @@ impl Hub {
             return failed(delivery::Answer::Refused(Code::BatchTooLarge), fault);
         }
         let sent = self.client().post(self.batch.clone()).body(frame).send().await;
-        let (status, answer) = match read(sent, "cannot send a batch").await {
+        let (status, answer) = match self.read(sent, "cannot send a batch").await {
             Ok(read) => read,
             Err(fault) => return failed(delivery::Answer::Unreachable, fault),
         };
@@ -315,24 +318,33 @@ impl Hub {
             }
         }
     }
-}
 
-/// Status and body, the body bounded.
-pub(super) async fn read(
-    sent: Result<reqwest::Response, reqwest::Error>,
-    what: &str,
-) -> Result<(StatusCode, Vec<u8>), Fault> {
-    let failed =
-        |error: reqwest::Error| Fault::because(connection_code(&error), what, error.without_url());
-    let mut response = sent.map_err(failed)?;
-    let (status, mut body) = (response.status(), Vec::new());
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(Fault::new(Code::ProtocolVersion, format!("{what}: endless answer")));
+    /// Status and body, the body bounded; what the answer says of the hub's clock is noted.
+    pub(super) async fn read(
+        &self,
+        sent: Result<reqwest::Response, reqwest::Error>,
+        what: &str,
+    ) -> Result<(StatusCode, Vec<u8>), Fault> {
+        let failed = |error: reqwest::Error| {
+            Fault::because(connection_code(&error), what, error.without_url())
+        };
+        let mut response = sent.map_err(failed)?;
+        self.clock.note(response.headers());
+        let (status, mut body) = (response.status(), Vec::new());
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(Fault::new(Code::ProtocolVersion, format!("{what}: endless answer")));
+            }
+            body.extend_from_slice(&chunk);
         }
-        body.extend_from_slice(&chunk);
+        Ok((status, body))
     }
-    Ok((status, body))
+
+    /// How far the hub's clock is ahead of this one, in milliseconds, as its newest answer said.
+    #[must_use]
+    pub fn skew_ms(&self) -> Option<i64> {
+        self.clock.skew_ms()
+    }
 }
 
 pub(super) fn refusal(status: StatusCode, answer: &[u8]) -> Refusal {

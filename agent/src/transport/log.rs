@@ -9,7 +9,7 @@ use phusa_protocol::leaf::Placed;
 use phusa_protocol::tile::Tile;
 use reqwest::StatusCode;
 
-use super::https::{Hub, read, refusal};
+use super::https::{Hub, refusal};
 
 impl Hub {
     /// The key that signs receipts.
@@ -73,7 +73,7 @@ impl Hub {
         let what = "cannot hand in a cosignature";
         let url = self.at("log/cosignature", what)?;
         let sent = self.client().post(url).body(note).send().await;
-        let (status, answer) = read(sent, what).await?;
+        let (status, answer) = self.read(sent, what).await?;
         let note = || String::from_utf8_lossy(&answer).into_owned();
         match status {
             StatusCode::OK => Ok(Some(note())),
@@ -88,7 +88,7 @@ impl Hub {
 
     pub(super) async fn look(&self, path: &str, what: &str) -> Result<Option<Vec<u8>>, Fault> {
         let (status, answer) =
-            read(self.client().get(self.at(path, what)?).send().await, what).await?;
+            self.read(self.client().get(self.at(path, what)?).send().await, what).await?;
         match status {
             StatusCode::OK => Ok(Some(answer)),
             StatusCode::NOT_FOUND | StatusCode::NO_CONTENT => Ok(None),

@@ -67,6 +67,21 @@ pub(super) enum CaCommand {
         #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=825))]
         days: u32,
     },
+    /// Make or renew the certificate of a broker between agents and hub, under the hub's intermediate.
+    Broker {
+        /// The hub's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// A name or address agents and hub reach the broker by; may be given several times.
+        #[arg(long, required = true)]
+        broker_name: Vec<String>,
+        /// Folder for `broker.pem`, `broker.key` and `ca.pem`.
+        #[arg(long)]
+        out: PathBuf,
+        /// How long it is valid.
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=825))]
+        days: u32,
+    },
     /// Trust another root too: the first step of moving to it. Agents learn it when they renew.
     Trust {
         /// The other root's folder; `root.pem` in it is enough.
@@ -187,6 +202,14 @@ pub(super) fn run(command: CaCommand) -> Result<(), Fault> {
         CaCommand::Renew { dir, days } => {
             ca::renew(&dir, days)?;
             print(&format!("{}: đã gia hạn (renewed); {AGAIN}", dir.join("hub.pem").display()))
+        }
+        CaCommand::Broker { dir, broker_name, out, days } => {
+            ca::broker(&dir, &out, (&broker_name, days))?;
+            print(&format!(
+                "{}: broker.pem, broker.key, ca.pem đã sẵn sàng (are ready); khởi động lại broker để \
+                 dùng (restart the broker to use them)",
+                out.display()
+            ))
         }
         CaCommand::Trust { root_dir, dir } => {
             ca::trust(&root_dir, &dir)?;

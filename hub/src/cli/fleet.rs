@@ -1,5 +1,7 @@
 //! `phusa-hub fleet`: how every agent is, where its streams stand, whom to call.
 
+mod watch;
+
 use std::path::Path;
 
 use clap::Subcommand;
@@ -31,6 +33,8 @@ pub(super) enum FleetCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Say how agents are whenever that changes, until Ctrl-C; the exit code as of `ls`, at the end.
+    Watch(watch::Asked),
     /// The agents of one agency with their datasets; the exit code as of `ls`.
     Show {
         /// Which, such as H57.12.
@@ -144,6 +148,7 @@ pub(super) async fn run(config: &Path, command: FleetCommand) -> Result<(), Vec<
             print(&if as_json { json(&all) } else { list(&all) })?;
             needs_nobody(&all)
         }
+        FleetCommand::Watch(asked) => watch::run(&plan, warehouse, asked).await,
         FleetCommand::Show { agency, json: as_json } => {
             let mut all = all(&plan, warehouse).await?;
             all.retain(|one| one.agency() == agency.as_str());

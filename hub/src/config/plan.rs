@@ -2,6 +2,7 @@
 //! its line.
 
 mod escalation;
+pub mod link;
 mod outward;
 pub mod portal;
 mod siem;
@@ -78,7 +79,7 @@ pub struct Plan {
     /// The pages for people, where there are any.
     pub portal: Option<portal::PortalPlan>,
     /// Where agents report, if they may.
-    pub link_listen: Option<SocketAddr>,
+    pub link: Option<link::LinkPlan>,
     /// The key that second factors are sealed with; made at the first use.
     pub accounts_key: PathBuf,
     /// Who is told of every entry and event of security, where somebody is.
@@ -180,7 +181,7 @@ impl Check<'_> {
         let profile = self.profile(file);
         let issuing = file.identity.as_ref().map(|part| self.issuing(part));
         let backup = file.backup.to.as_ref().map(|to| self.backup(&file.backup, to));
-        let link_listen = file.link.as_ref().map(|part| self.address("listen", &part.listen));
+        let link = file.link.as_ref().map(|part| self.link(part));
         let portal = file.portal.as_ref().map(|part| self.portal(part, file));
         let siem = file.siem.as_ref().map(|part| self.siem(part));
         let timestamp = file.timestamp.as_ref().map(|part| self.timestamp(part));
@@ -205,7 +206,7 @@ impl Check<'_> {
             disk_reserve: file.warehouse.disk_reserve,
             profile: profile?,
             issuing: whole(issuing)?,
-            link_listen: whole(link_listen)?,
+            link: whole(link)?,
             portal: whole(portal)?,
             accounts_key,
             timestamp: whole(timestamp)?,

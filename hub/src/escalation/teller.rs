@@ -62,9 +62,15 @@ impl Teller {
             return Ok(());
         }
         let now = Timestamp::now();
-        let client = self.warehouse.client().await?;
-        let contacts = contact::all(&client).await?;
-        drop(client);
+        let mut client = self.warehouse.client().await?;
+        let turn = client.transaction().await.map_err(|error| not_read(&error))?;
+        // One process of a warehouse tells at a time; the turn ends with its connection at the latest.
+        let sql = "select pg_try_advisory_xact_lock(hashtext('phusa.escalations'))";
+        let row = turn.query_one(sql, &[]).await.map_err(|error| not_read(&error))?;
+        if !row.try_get(0).map_err(|error| not_read(&error))? {
+            return Ok(());
+        }
+        let contacts = contact::all(&self.warehouse.client().await?).await?;
         let open = self.open().await?;
         let terms = (self.terms.after, self.terms.province.as_slice(), ways.as_slice());
         for one in due(&open, &contacts, terms, now).into_iter().take(TOLD_MAX) {

@@ -17,7 +17,7 @@ use super::facts::Facts;
 use super::files::{
     existing, key_pair, make_dir, not_made, set_days, signing_key, write_public, write_secret,
 };
-use super::issue::hub_params;
+use super::issue::{broker_params, hub_params};
 use super::passphrase::{self, Passphrase};
 
 /// A root lives longer than the machines it is used on.
@@ -82,7 +82,7 @@ pub fn issue(wanted: &HubWanted<'_>) -> Result<(), Fault> {
     // The key first: a certificate without its key would be worse than a key too many.
     write_secret(&wanted.dir.join("issuing.key"), &key.serialize_pem())?;
     write_public(&wanted.dir.join("issuing.pem"), &made.pem())?;
-    certify(wanted.dir, &wanted.names, wanted.days, &root.0)
+    certify(wanted.dir, (hub_params(&wanted.names)?, wanted.days), &root.0, &wanted.dir.join("hub"))
 }
 
 /// Trusts the root of this folder too: agents learn it when they next renew.
@@ -141,7 +141,23 @@ pub fn renew(dir: &Path, days: u32) -> Result<(), Fault> {
     let facts = Facts::of_pem(own.as_bytes())?;
     let root = certificates(&own).pop().unwrap_or_default();
     let hosts = facts.first().map(|facts| facts.hosts.clone()).unwrap_or_default();
-    certify(dir, &hosts, days, &root)
+    certify(dir, (hub_params(&hosts)?, days), &root, &dir.join("hub"))
+}
+
+/// Makes or renews, in `out`, what a broker for the link needs: its certificate for these names under the
+/// hub's intermediate, its key, and the roots that agents and hub descend from.
+///
+/// # Errors
+/// When the hub's folder holds no intermediate, or a file cannot be written.
+pub fn broker(dir: &Path, out: &Path, (names, days): (&[String], u32)) -> Result<(), Fault> {
+    let read = |name: &str| {
+        let path = dir.join(name);
+        existing(&path)?.ok_or_else(|| none(&path))
+    };
+    let root = certificates(&read("hub.pem")?).pop().unwrap_or_default();
+    make_dir(out)?;
+    write_public(&out.join("ca.pem"), &read("ca.pem")?)?;
+    certify(dir, (broker_params(names)?, days), &root, &out.join("broker"))
 }
 
 /// Every certificate of the hub's folder, by file.
@@ -161,17 +177,21 @@ pub fn show(dir: &Path) -> Result<Vec<(&'static str, Vec<Facts>)>, Fault> {
     Ok(shown)
 }
 
-/// Writes `hub.pem` for the key in `hub.key`, under the intermediate.
-fn certify(dir: &Path, names: &[String], days: u32, root: &str) -> Result<(), Fault> {
+/// Writes `<stem>.pem` for the key in `<stem>.key`, under the intermediate of the hub's folder.
+fn certify(
+    dir: &Path,
+    (mut params, days): (CertificateParams, u32),
+    root: &str,
+    stem: &Path,
+) -> Result<(), Fault> {
     let path = dir.join("issuing.pem");
     let between = existing(&path)?.ok_or_else(|| none(&path))?;
     let issuer = Issuer::from_ca_cert_pem(&between, key_pair(&dir.join("issuing.key"))?);
-    let mut params = hub_params(names)?;
     set_days(&mut params, days);
-    let key = key_pair(&dir.join("hub.key"))?;
+    let key = key_pair(&stem.with_extension("key"))?;
     let made = params.signed_by(&key, &issuer.map_err(not_made)?).map_err(not_made)?;
     let chain = [made.pem().trim(), between.trim(), root.trim()].join("\n");
-    write_public(&dir.join("hub.pem"), &chain)
+    write_public(&stem.with_extension("pem"), &chain)
 }
 
 /// Whether the key of the root in this folder is under a passphrase.
@@ -314,5 +334,29 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600, "{secret}");
         }
         assert_eq!(show(&hub).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_brokers_certificate_is_for_its_own_names_and_dials_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root_dir, hub) = (dir.path().join("root"), dir.path().join("hub"));
+        init(&root_dir, "gốc", None).unwrap();
+        let out = dir.path().join("broker");
+        let names = ["broker.hue.vn".to_owned()];
+        assert!(broker(&hub, &out, (&names, 30)).is_err(), "no intermediate yet");
+        let wanted = HubWanted {
+            root_dir: &root_dir,
+            dir: &hub,
+            names: vec!["hub.hue.vn".to_owned()],
+            days: 30,
+            passphrase: None,
+        };
+        issue(&wanted).unwrap();
+        broker(&hub, &out, (&names, 30)).unwrap();
+        let text = |file: &Path| fs::read_to_string(file).unwrap();
+        let facts = Facts::of_pem(text(&out.join("broker.pem")).as_bytes()).unwrap();
+        assert_eq!((facts.len(), facts[0].hosts.as_slice()), (3, names.as_slice()));
+        assert_eq!(facts[0].subject, "phusa-broker");
+        assert_eq!(text(&out.join("ca.pem")), text(&hub.join("ca.pem")));
     }
 }

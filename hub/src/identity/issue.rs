@@ -8,8 +8,8 @@ use phusa_protocol::identity::{GENERATION_PREFIX, agent_uri};
 use phusa_protocol::ids::AgentId;
 use phusa_protocol::time::Timestamp;
 use rcgen::{
-    CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, Issuer,
-    KeyPair, KeyUsagePurpose, SanType,
+    CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 
 use rustls_pki_types::CertificateDer;
@@ -146,9 +146,20 @@ impl Issuing {
 pub(super) fn hub_params(hosts: &[String]) -> Result<CertificateParams, Fault> {
     let mut params = CertificateParams::new(hosts.to_vec()).map_err(not_made)?;
     params.distinguished_name.push(DnType::CommonName, "phusa-hub");
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    // It is also what the hub shows to a broker that it dials.
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}
+
+/// What the certificate of a broker says, toward agents and hub alike. It is nobody's who dials.
+pub(super) fn broker_params(hosts: &[String]) -> Result<CertificateParams, Fault> {
+    let mut params = hub_params(hosts)?;
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "phusa-broker");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     Ok(params)
 }
 

@@ -14,12 +14,11 @@ use crate::catalog::rule::BodyRule;
 use crate::config::register::{Enrolled, Register};
 use crate::error::Refused;
 
-/// Whether this caller may send anything at all.
+/// Whether an agent of this name may speak at all, whatever connection it speaks over.
 ///
 /// # Errors
-/// [`Refused`] as unknown, suspended, revoked, with a void certificate or coming from elsewhere.
-pub fn admit<'r>(register: &'r Register, caller: &Caller) -> Result<&'r Enrolled, Refused> {
-    let Caller { agent, address, generation } = caller;
+/// [`Refused`] as unknown, suspended, revoked or locked.
+pub fn known<'r>(register: &'r Register, agent: &AgentId) -> Result<&'r Enrolled, Refused> {
     let Some(enrolled) = register.get(agent) else {
         return Err(Refused::new(Code::AgentUnknown, format!("agent {agent} is not registered")));
     };
@@ -31,6 +30,16 @@ pub fn admit<'r>(register: &'r Register, caller: &Caller) -> Result<&'r Enrolled
         let what = format!("agent {agent} is {how}: {because}");
         return Err(Refused::new(stopped.code, what));
     }
+    Ok(enrolled)
+}
+
+/// Whether this caller may send anything at all.
+///
+/// # Errors
+/// [`Refused`] as unknown, suspended, revoked, with a void certificate or coming from elsewhere.
+pub fn admit<'r>(register: &'r Register, caller: &Caller) -> Result<&'r Enrolled, Refused> {
+    let Caller { agent, address, generation } = caller;
+    let enrolled = known(register, agent)?;
     let held = generation.unwrap_or(0);
     if held < enrolled.least_generation {
         let least = enrolled.least_generation;

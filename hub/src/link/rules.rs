@@ -145,7 +145,7 @@ impl Rules {
     }
 
     fn publish(&self, publish: &Publish) -> Vec<Act> {
-        let done = match self.meaning(publish) {
+        let done = match meaning(&self.agent, &publish.topic, &publish.payload) {
             Ok(act) => act,
             Err(why) => return refuse(why),
         };
@@ -155,19 +155,6 @@ impl Rules {
             QoS::AtLeastOnce => vec![done, Act::Send(Packet::PubAck(PubAck::new(publish.pkid)))],
             QoS::ExactlyOnce => refuse("quality of service 2 is not spoken here"),
         }
-    }
-
-    fn meaning(&self, publish: &Publish) -> Result<Act, &'static str> {
-        if publish.topic == Channel::Report.topic(&self.agent) {
-            let report = Report::read(&publish.payload, &self.agent);
-            return report.map(|report| Act::Report(Box::new(report))).map_err(|bad| bad.because());
-        }
-        if publish.topic == Channel::Life.topic(&self.agent) {
-            let within = publish.payload.len() <= LIFE_BYTES_MAX;
-            let life = within.then(|| Life::read(&publish.payload)).flatten();
-            return life.map(Act::Life).ok_or("what it says of its life is not of the known form");
-        }
-        Err("it published to a topic that is not its own")
     }
 
     fn subscribe(&self, subscribe: &Subscribe) -> Vec<Act> {
@@ -184,6 +171,23 @@ impl Rules {
         let answer = Act::Send(Packet::SubAck(SubAck::new(subscribe.pkid, codes)));
         std::iter::once(answer).chain(listens.then_some(Act::Listens)).collect()
     }
+}
+
+/// What an agent says on a topic: a report or what became of a session.
+///
+/// # Errors
+/// What it may not say, in words without anything of it.
+pub fn meaning(agent: &AgentId, topic: &str, payload: &[u8]) -> Result<Act, &'static str> {
+    if topic == Channel::Report.topic(agent) {
+        let report = Report::read(payload, agent);
+        return report.map(|report| Act::Report(Box::new(report))).map_err(|bad| bad.because());
+    }
+    if topic == Channel::Life.topic(agent) {
+        let within = payload.len() <= LIFE_BYTES_MAX;
+        let life = within.then(|| Life::read(payload)).flatten();
+        return life.map(Act::Life).ok_or("what it says of its life is not of the known form");
+    }
+    Err("it published to a topic that is not its own")
 }
 
 fn refuse(why: &'static str) -> Vec<Act> {

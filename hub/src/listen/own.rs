@@ -12,6 +12,8 @@ use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::time::Timestamp;
 use rcgen::KeyPair;
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -136,6 +138,17 @@ impl Own {
 impl ResolvesServerCert for Own {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.now().key)
+    }
+}
+
+/// Toward a broker the hub shows the same certificate.
+impl ResolvesClientCert for Own {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.now().key)
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

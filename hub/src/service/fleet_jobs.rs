@@ -19,7 +19,7 @@ use crate::escalation::digest;
 use crate::fleet::{alarms, health, orders};
 use crate::incidents::Kind;
 use crate::incidents::lasting::Lasting;
-use crate::link::{Port, Wanted};
+use crate::link::{Link, Wanted};
 use crate::listen::own::Own;
 use crate::release::online::{self, End};
 use crate::release::rollout;
@@ -34,21 +34,21 @@ const FLEET_EVERY: Duration = Duration::from_secs(5);
 const ORDERS_EVERY: Duration = Duration::from_secs(1);
 
 impl Jobs {
-    /// Opens the port of the link, where the configuration names one, and begins to look after the
+    /// Opens the link, where the configuration names one, and begins to look after the
     /// fleet.
     pub(super) async fn open_link(
         &self,
         (plan, own): (&Plan, &Arc<Own>),
         register: watch::Receiver<Arc<Register>>,
         metrics: &Metrics,
-    ) -> Result<Option<Port>, Fault> {
+    ) -> Result<Option<Link>, Fault> {
         let (wanted, wanted_seen) = watch::channel(Wanted::default());
         let both = (register.clone(), metrics.clone());
-        let port = Port::open((plan, own), &self.warehouse, both, wanted_seen).await?;
+        let link = Link::open((plan, own), &self.warehouse, both, wanted_seen).await?;
         self.start_rollouts(register.clone(), Store::new(&plan.state_dir), metrics.clone());
         self.start_fleet(register, metrics.clone(), plan.disk_reserve);
         self.start_orders(wanted);
-        Ok(port)
+        Ok(link)
     }
 
     /// How every agent is, looked at every few seconds; it is kept, and an incident made of it, when

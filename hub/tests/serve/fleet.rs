@@ -9,6 +9,7 @@ use phusa_protocol::report::{
     Alive, Birth, CertificateReport, DatasetReport, Life, Obstacle, Phase, Report, SpoolReport,
 };
 use phusa_protocol::time::Timestamp;
+use serde_json::Value;
 
 use crate::people::{Browser, first};
 use crate::world::World;
@@ -65,7 +66,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
-fn shown(world: &World, agency: &str) -> serde_json::Value {
+fn shown(world: &World, agency: &str) -> Value {
     let text = world.say(&["fleet", "show", agency, "--json"]).1;
     serde_json::Deserializer::from_str(&text).into_iter().next().unwrap().unwrap()
 }
@@ -211,6 +212,15 @@ async fn five_hundred_agents_stand_on_one_page_the_worst_first_with_whom_to_call
         assert!(one.text.contains(word), "{word} not in {}", one.text);
     }
     assert_eq!(an.get("/fleet/H99").await.status, 404);
+    let (code, watched) = world.say(&["fleet", "watch", "--within", "1s", "--json"]);
+    assert_eq!(code, 1, "somebody is needed");
+    let line = watched.lines().find(|line| line.contains("H57.003/may-1")).unwrap();
+    let line: Value = serde_json::from_str(line).unwrap();
+    assert_eq!((&line["before"], &line["verdict"]["state"]), (&Value::Null, &"offline".into()));
+    let (_, watched) = world.say(&["fleet", "watch", "--within", "1s", "--agency", "H57.007"]);
+    let line = watched.lines().find(|line| line.contains("H57.007/may-1")).unwrap();
+    assert!(line.contains("Có lỗi (Faulted)"), "{line}");
+    assert!(!watched.contains("H57.003/may-1"), "of the agency asked for alone: {watched}");
     let counted = world.metrics().await;
     let expected = "phusa_fleet_agents{state=\"offline\"} 2";
     let counted = match counted.contains(expected) {

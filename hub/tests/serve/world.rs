@@ -87,8 +87,13 @@ impl World {
         let agents = ["H57.12/may-1", "H57.13/may-2", "H57.99/la"];
         let agents = agents.map(|agent| AgentId::try_from(agent.to_owned()).unwrap());
         let hub_names = vec!["127.0.0.1".to_owned()];
-        let wanted =
-            Wanted { dir: dir.path().to_path_buf(), hub_names, agents: agents.to_vec(), days: 2 };
+        let wanted = Wanted {
+            dir: dir.path().to_path_buf(),
+            hub_names,
+            broker_names: Vec::new(),
+            agents: agents.to_vec(),
+            days: 2,
+        };
         identity::make(&wanted).unwrap();
         let (port, metrics_port) = (free_port(), free_port());
         let (portal_port, link_port) = (free_port(), free_port());

@@ -25,6 +25,10 @@ pub(super) fn find(one: &DatasetReport, report: &Report, seen: &Seen<'_>) -> Fin
 /// A fault that needs a person counts at once, one that goes away by itself when it has lasted.
 fn obstacle(one: &DatasetReport, report: &Report) -> Option<Finding> {
     let obstacle = one.obstacle.as_ref()?;
+    if obstacle.known() == Some(Code::ClockSkew) && one.phase != Phase::Faulted {
+        // It is told of the machine, and stops nothing.
+        return None;
+    }
     // What a later version calls a fault and this one does not know is for a person to look at.
     let class = obstacle.known().map_or(Class::Operator, Code::class);
     let lasts = report.at.since(obstacle.since) > RETRY_MAX;
