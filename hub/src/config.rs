@@ -23,6 +23,10 @@ pub struct HubFile {
     pub listen: Spanned<String>,
     /// Networks agents may connect from (CT-22), such as `10.0.0.0/8`. Required, at least one.
     pub allowed_networks: Vec<Spanned<String>>,
+    /// Connections from one address at once, on each of the ports agents connect to; more are closed
+    /// unheard. Several agents may be behind one address. Default 1024.
+    #[serde(default = "default_connections_per_address_max")]
+    pub connections_per_address_max: Spanned<usize>,
     /// CA certificates (PEM) that agents' certificates must chain to. Required.
     pub ca_file: PathBuf,
     /// The hub's own certificate chain (PEM). Required.
@@ -328,6 +332,11 @@ fn default_session_idle() -> Spanned<Span> {
 
 fn default_session_max() -> Spanned<Span> {
     Spanned::new(0..0, Span(Duration::from_secs(12 * 3_600)))
+}
+
+/// A quarter of all places, so that no address alone takes them.
+fn default_connections_per_address_max() -> Spanned<usize> {
+    Spanned::new(0..0, 1_024)
 }
 
 fn default_listen() -> Spanned<String> {

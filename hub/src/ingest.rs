@@ -5,6 +5,7 @@
 //! answered was committed; what was not committed is not answered.
 
 pub mod check;
+pub(crate) mod memory;
 mod commit;
 mod contract;
 mod proof;
@@ -27,7 +28,7 @@ use phusa_protocol::hello::{Hello, Offer, Refusal, Terms, Welcome};
 use phusa_protocol::ids::{AgentId, Epoch, Seq};
 use phusa_protocol::receipt::SignedReceipt;
 use phusa_protocol::time::Timestamp;
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -40,14 +41,12 @@ use crate::incidents::{self, Happening};
 use crate::transfers::{self, Log, Record};
 use crate::views::metrics::Metrics;
 use crate::warehouse::Warehouse;
+use memory::{Held, Memory};
 use refusals::{Budget, Verdict};
 use turn::Turns;
 
 /// Memory for unpacked bodies, over all streams: eight of the largest, or hundreds of ordinary ones.
 const BODIES_MIB_MAX: usize = 1_024;
-
-/// How long a batch may wait for memory before its agent is asked to come again.
-const MEMORY_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Takes batches; everything it needs to know lies in the database or is published to it.
 #[derive(Debug)]
@@ -63,7 +62,7 @@ pub struct Ingest {
     refusals: Budget,
     breaches: Budget,
     /// MiB of unpacked bodies that may be in memory at once.
-    memory: Semaphore,
+    memory: Memory,
     /// Batches that may hold a database connection before their turn. Fewer than there are
     /// connections, so that the one whose turn it is always finds one.
     early: Semaphore,
@@ -161,7 +160,7 @@ impl Ingest {
             turns: Turns::default(),
             refusals: Budget::default(),
             breaches: Budget::default(),
-            memory: Semaphore::new(BODIES_MIB_MAX),
+            memory: Memory::new(BODIES_MIB_MAX),
             early: Semaphore::new((parts.connections_max / 2).max(1)),
             comparing: Semaphore::new(1),
         }
@@ -260,7 +259,7 @@ impl Ingest {
             Judgement::Repeat => return self.repeat(&batch.signed).await,
             Judgement::OutOfTurn { .. } | Judgement::Conflict => return Err(stop_of(judgement)),
         }
-        let _memory = self.room_for(header.body_bytes).await?;
+        let _memory = self.room_for(&header.agent, header.body_bytes).await?;
         let rule_of = Arc::clone(&agreed);
         let (batch, body) = blocking(move || {
             let body = check::unpack(&batch)?;
@@ -283,19 +282,15 @@ impl Ingest {
     }
 
     /// Memory for a body of this length unpacked; given back when the batch has ended.
-    async fn room_for(&self, body_bytes: u64) -> Result<SemaphorePermit<'_>, Refused> {
+    async fn room_for(&self, agent: &AgentId, body_bytes: u64) -> Result<Held, Refused> {
         let length = usize::try_from(body_bytes).unwrap_or(usize::MAX);
         if length > BODY_BYTES_MAX {
             let what = format!("a body of {body_bytes} bytes");
             return Err(Refused::new(Code::BatchTooLarge, what));
         }
-        let mib = u32::try_from(length >> 20).unwrap_or(u32::MAX).saturating_add(1);
-        match tokio::time::timeout(MEMORY_WAIT_MAX, self.memory.acquire_many(mib)).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => {
-                Err(Refused::new(Code::HubBusy, "too many batches are being applied"))
-            }
-        }
+        let what = "too many batches are being applied, of this agent or of all";
+        let held = self.memory.take(agent, length).await;
+        held.ok_or_else(|| Refused::new(Code::HubBusy, what))
     }
 
     /// Where the batch stands by what is known; the database is asked unless it is simply next.

@@ -30,7 +30,7 @@ use crate::config::plan::Plan;
 use crate::config::plan::link::LinkPlan;
 use crate::config::register::Register;
 use crate::ingest::check::admit;
-use crate::listen::gate::{Entrant, Gate};
+use crate::listen::gate::{Bounds, Entrant, Gate};
 use crate::listen::own::Own;
 use crate::listen::{
     HANDSHAKE_MAX, client_tls_config, handshake_failed, part, peer_of, tls_config,
@@ -156,7 +156,8 @@ impl Port {
         // Stock clients of MQTT name no protocol in TLS.
         tls.alpn_protocols.clear();
         let door = (listen, "the link");
-        let gate = Gate::open(door, &plan.allowed_networks, SESSIONS_MAX).await?;
+        let bounds = Bounds { most: SESSIONS_MAX, from_one: plan.connections_per_address_max };
+        let gate = Gate::open(door, &plan.allowed_networks, bounds).await?;
         Ok(Self { gate, tls: TlsAcceptor::from(Arc::new(tls)), shared })
     }
 

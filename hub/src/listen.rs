@@ -43,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use self::gate::{Entrant, Gate};
+use self::gate::{Bounds, Entrant, Gate};
 use self::own::Own;
 use crate::SECURITY;
 use crate::config::plan::Plan;
@@ -75,6 +75,10 @@ const PARTING_MAX: (Duration, u64) = (Duration::from_secs(1), 64 * 1024);
 /// How long a connection may be idle or dribble a request's head. Longer than agents keep an idle
 /// connection (90 s), so that it is the agent that closes.
 const HEAD_MAX: Duration = Duration::from_secs(120);
+
+/// The largest head of a request, and what is read of a body at once. An agent's has some hundred
+/// bytes; a thousand connections that each held back the end of their head would take this much each.
+const HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
@@ -137,7 +141,8 @@ impl Listener {
     ) -> Result<Self, Fault> {
         let tls = TlsAcceptor::from(Arc::new(tls_config(plan, own)?));
         let door = (plan.listen, "agents");
-        let gate = Gate::open(door, &plan.allowed_networks, CONNECTIONS_MAX).await?;
+        let bounds = Bounds { most: CONNECTIONS_MAX, from_one: plan.connections_per_address_max };
+        let gate = Gate::open(door, &plan.allowed_networks, bounds).await?;
         let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
         Ok(Self { gate, tls, strangers, register, metrics })
     }
@@ -247,7 +252,7 @@ impl Speaking {
     async fn run(mut self, stream: TlsStream<TcpStream>, router: Router) {
         let mut http = http1::Builder::new();
         let head_max = if self.peer.identity.is_ok() { HEAD_MAX } else { HANDSHAKE_MAX };
-        http.timer(TokioTimer::new()).header_read_timeout(head_max);
+        http.timer(TokioTimer::new()).header_read_timeout(head_max).max_buf_size(HEAD_BYTES_MAX);
         let router = router.layer(from_fn(whole)).layer(Extension(self.peer.clone()));
         let service = TowerToHyperService::new(router);
         let connection = http.serve_connection(TokioIo::new(stream), service);

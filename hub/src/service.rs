@@ -4,6 +4,7 @@
 //! connections; batches in flight finish within [`DRAIN_MAX`] or are not acknowledged; what was
 //! committed is numbered; the warehouse closes last.
 
+mod files;
 mod fleet_jobs;
 mod signals;
 
@@ -111,6 +112,7 @@ pub async fn open_warehouse(plan: &Plan) -> Result<Warehouse, Fault> {
 /// # Errors
 /// When it cannot start.
 pub async fn serve(plan: Plan, tapped: Tapped) -> Result<(), Fault> {
+    files::allow();
     let signals = Signals::listen()?;
     let warehouse = open_warehouse(&plan).await?;
     let served = serve_on(plan, warehouse.clone(), Given { signals, tapped }).await;

@@ -64,10 +64,13 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// All operations together.
+    /// All operations together; at most `u64::MAX`, because a header that was refused stands in the
+    /// log with whatever counts its sender wrote.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.delete + self.insert + self.rekey + self.snapshot + self.truncate + self.update
+        let parts =
+            [self.delete, self.insert, self.rekey, self.snapshot, self.truncate, self.update];
+        parts.into_iter().fold(0, u64::saturating_add)
     }
 
     fn of(&mut self, op: Op) -> &mut u64 {
@@ -324,6 +327,12 @@ mod tests {
         assert_eq!(shape, [(Op::Insert, 2), (Op::Update, 1), (Op::Truncate, 1)]);
         assert_eq!((counts.insert, counts.update, counts.truncate, counts.total()), (2, 1, 1, 4));
         assert_eq!(runs.iter().flat_map(Run::changes).filter(Result::is_ok).count(), 4);
+    }
+
+    #[test]
+    fn counts_that_no_body_can_have_are_summed_all_the_same() {
+        let counts = Counts { insert: u64::MAX, update: 1, ..Counts::default() };
+        assert_eq!(counts.total(), u64::MAX);
     }
 
     #[test]

@@ -105,8 +105,9 @@ impl RowsDigest {
 }
 
 impl AddAssign for RowsDigest {
+    /// The other end may say of its rows what it likes, so their number is bounded here too.
     fn add_assign(&mut self, other: Self) {
-        self.rows += other.rows;
+        self.rows = self.rows.saturating_add(other.rows);
         self.sum = self.sum.wrapping_add(other.sum);
     }
 }
@@ -146,6 +147,13 @@ mod tests {
         for bad in ["", "ba", &text.to_uppercase(), &format!("{text}00")] {
             assert_eq!(Digest::try_from((*bad).to_owned()), Err(BadDigest));
         }
+    }
+
+    #[test]
+    fn numbers_of_rows_that_nobody_has_are_summed_all_the_same() {
+        let mut sum = RowsDigest { rows: u64::MAX, sum: u128::MAX };
+        sum += RowsDigest { rows: 2, sum: 2 };
+        assert_eq!((sum.rows, sum.sum), (u64::MAX, 1));
     }
 
     #[test]

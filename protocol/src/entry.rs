@@ -400,7 +400,7 @@ impl LogVerifier {
             ));
         }
         self.accepted += 1;
-        self.rows += header.counts.total();
+        self.rows = self.rows.saturating_add(header.counts.total());
         self.streams.insert(stream, (header.epoch, header.seq, signed.digest()));
         Ok(())
     }

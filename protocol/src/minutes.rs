@@ -149,8 +149,8 @@ impl Figures {
     pub fn sum(&self) -> Sum {
         let mut sum = Sum::default();
         for line in &self.delivered {
-            sum.batches += line.batches;
-            sum.bytes += line.bytes;
+            sum.batches = sum.batches.saturating_add(line.batches);
+            sum.bytes = sum.bytes.saturating_add(line.bytes);
             add(&mut sum.rows, &line.rows);
         }
         sum
@@ -267,7 +267,7 @@ impl Tally {
             last_at: at,
         });
         line.batches += 1;
-        line.bytes += entry.bytes;
+        line.bytes = line.bytes.saturating_add(entry.bytes);
         (line.last, line.last_at) = (number, at);
         add(&mut line.rows, &header.counts);
         Some(())

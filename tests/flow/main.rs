@@ -8,6 +8,7 @@ mod capture;
 mod contracts;
 mod fleet;
 mod guard;
+mod hostile;
 mod house;
 mod hub;
 mod identity;

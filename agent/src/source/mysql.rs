@@ -34,6 +34,7 @@ mod assemble;
 mod stream;
 mod packed;
 mod follow;
+pub mod trial;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

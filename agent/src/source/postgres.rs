@@ -28,6 +28,7 @@ mod slot;
 mod target;
 mod tables;
 pub mod text;
+pub mod trial;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

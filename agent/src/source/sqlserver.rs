@@ -24,6 +24,7 @@ mod log;
 mod read;
 mod follow;
 mod compare;
+pub mod trial;
 #[cfg(test)]
 mod golden;
 

@@ -280,8 +280,12 @@ impl Hub {
     ) -> Result<Vec<u8>, Fault> {
         let body =
             serde_json::to_vec(question).map_err(|error| Fault::because(Code::Bug, what, error))?;
-        let sent = self.client().post(url.clone()).timeout(COMPARISON_TIMEOUT).body(body);
-        let (status, answer) = self.read(sent.send().await, what).await?;
+        let mut asking = self.client().post(url.clone()).body(body);
+        // All else is answered from what the hub knows: a hub that dribbles holds nothing up for long.
+        if *url == self.digest {
+            asking = asking.timeout(COMPARISON_TIMEOUT);
+        }
+        let (status, answer) = self.read(asking.send().await, what).await?;
         if status.is_success() {
             return Ok(answer);
         }
@@ -344,11 +348,22 @@ impl Hub {
 }
 
 pub(super) fn refusal(status: StatusCode, answer: &[u8]) -> Refusal {
-    serde_json::from_slice(answer).unwrap_or_else(|_| {
+    let read = serde_json::from_slice::<Refusal>(answer);
+    // Its words go into logs and onto terminals: a sentence, and nothing that acts there.
+    let read = read.map(|refusal| Refusal { what: sentence(&refusal.what), ..refusal });
+    read.unwrap_or_else(|_| {
         // Not our hub's words: a gateway in between, perhaps. Try again later.
         let what = format!("HTTP status {status} without a reason");
         Refusal { code: Code::HubUnreachable, what, expected: None, retry_after_ms: None }
     })
+}
+
+/// Characters of a reason that are kept; the hub's own are shorter.
+const REASON_CHARACTERS_MAX: usize = 500;
+
+fn sentence(text: &str) -> String {
+    let shown = |letter: char| if letter.is_control() { ' ' } else { letter };
+    text.chars().map(shown).take(REASON_CHARACTERS_MAX).collect()
 }
 
 fn refused(refusal: &Refusal) -> Delivered {
@@ -387,5 +402,22 @@ impl reqwest::dns::Resolve for Resolver {
             }
             Ok(Box::new(found.into_iter()) as reqwest::dns::Addrs)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_hub_says_is_a_sentence_and_nothing_that_a_terminal_acts_on() {
+        let said = format!(
+            "{{\"code\":\"hub_busy\",\"what\":\"a\\u001b[2Jb{}\",\"expected\":null,\"retry_after_ms\":1}}",
+            "x".repeat(9_000)
+        );
+        let read = refusal(StatusCode::SERVICE_UNAVAILABLE, said.as_bytes());
+        assert_eq!(read.code, Code::HubBusy);
+        assert!(read.what.starts_with("a [2Jb") && read.what.len() == REASON_CHARACTERS_MAX);
+        assert_eq!(refusal(StatusCode::BAD_GATEWAY, b"<html>").code, Code::HubUnreachable);
     }
 }

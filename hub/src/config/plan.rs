@@ -44,6 +44,8 @@ pub struct Plan {
     pub listen: SocketAddr,
     /// Where agents may connect from.
     pub allowed_networks: Vec<Network>,
+    /// Connections from one address at once, on each port for agents.
+    pub connections_per_address_max: usize,
     /// CA certificates agents' certificates must chain to, PEM.
     pub ca_pem: Vec<u8>,
     /// The hub's certificate chain, PEM.
@@ -154,6 +156,11 @@ impl Check<'_> {
         let listen = self.address("listen", &file.listen);
         let metrics_listen = self.address("metrics_listen", &file.metrics_listen);
         let allowed_networks = self.networks(&file.allowed_networks);
+        let connections_per_address_max = *file.connections_per_address_max.get_ref();
+        if !(16..=4_096).contains(&connections_per_address_max) {
+            let at = file.connections_per_address_max.span().start;
+            self.wrong(at, "`connections_per_address_max` must be 16 to 4096");
+        }
         let ca_pem = self.secret("ca_file", &file.ca_file);
         let certificate_pem = self.secret("certificate_file", &file.certificate_file);
         let key_pem = self.private("key_file", &file.key_file);
@@ -185,6 +192,7 @@ impl Check<'_> {
             state_dir,
             listen: listen?,
             allowed_networks,
+            connections_per_address_max,
             ca_pem: ca_pem?,
             certificate_pem: certificate_pem?,
             key_pem: SecretPem(key_pem?),

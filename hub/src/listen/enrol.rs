@@ -27,7 +27,8 @@ use crate::ingest::Ingest;
 /// A request is two keys and a certificate request; nothing honest is longer.
 const ASKED_BYTES_MAX: usize = 16 << 10;
 
-/// Requests at once: each holds a database connection for a moment.
+/// Requests at once: each holds a database connection for a moment. None waits for a sender: its body
+/// was read before, so that four that dribble do not keep others from being enrolled.
 const AT_ONCE_MAX: usize = 4;
 
 /// How long one may wait for its turn, and how long its body may take.
@@ -52,21 +53,21 @@ pub fn router(ingest: Arc<Ingest>, admission: Arc<Admission>) -> Router {
 }
 
 async fn enrol(State(routes): State<Routes>, request: Request) -> Response {
-    let Ok(Ok(_turn)) = timeout(WAIT_MAX, routes.turns.acquire()).await else { return busy() };
     let asked = match read::<Enrol>(request).await {
         Ok(asked) => asked,
         Err(refusal) => return answer(&refusal),
     };
+    let Ok(Ok(_turn)) = timeout(WAIT_MAX, routes.turns.acquire()).await else { return busy() };
     let ended = routes.admission.enrol(&asked).await;
     routes.told(ended).await
 }
 
 async fn recover(State(routes): State<Routes>, request: Request) -> Response {
-    let Ok(Ok(_turn)) = timeout(WAIT_MAX, routes.turns.acquire()).await else { return busy() };
     let asked = match read::<Recover>(request).await {
         Ok(asked) => asked,
         Err(refusal) => return answer(&refusal),
     };
+    let Ok(Ok(_turn)) = timeout(WAIT_MAX, routes.turns.acquire()).await else { return busy() };
     let ended = routes.admission.recover(&asked).await;
     routes.told(ended).await
 }
@@ -80,11 +81,11 @@ async fn renew(
         Ok(caller) => caller,
         Err(refusal) => return answer(&refusal),
     };
-    let Ok(Ok(_turn)) = timeout(WAIT_MAX, routes.turns.acquire()).await else { return busy() };
     let asked = match read::<Renew>(request).await {
         Ok(asked) => asked,
         Err(refusal) => return answer(&refusal),
     };
+    let Ok(Ok(_turn)) = timeout(WAIT_MAX, routes.turns.acquire()).await else { return busy() };
     if asked.agent != caller.agent {
         let what = format!("{} asks with the certificate of {}", asked.agent, caller.agent);
         let refused = Refused::new(Code::OwnCertificate, what);

@@ -19,11 +19,11 @@ use phusa_protocol::fault::Code;
 use phusa_protocol::frame::FRAME_BYTES_MAX;
 use phusa_protocol::hello::{Hello, ListAsked, Refusal};
 use phusa_protocol::proof::{Proof, Question};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::Peer;
 use crate::error::{Refused, http_status};
+use crate::ingest::memory::Memory;
 use crate::ingest::{Caller, Ingest};
 
 /// A greeting names at most some hundred datasets.
@@ -33,25 +33,25 @@ const HELLO_BYTES_MAX: usize = 1 << 20;
 /// or hundreds of ordinary ones.
 const BODIES_MIB_MAX: usize = 512;
 
+/// What is said where that is spent.
+const CROWDED: &str = "too much is being received, from this agent or from all";
+
 /// A sender that is silent for this long within a body is cut off.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// A body takes at most this long: the largest frame over a line of 2 Mbit/s.
 const BODY_MAX: Duration = Duration::from_secs(600);
 
-/// How long a body may wait for memory before the agent is asked to come again.
-const MEMORY_WAIT_MAX: Duration = Duration::from_secs(5);
-
 /// What the routes share.
 #[derive(Debug, Clone)]
 struct Routes {
     ingest: Arc<Ingest>,
-    memory: Arc<Semaphore>,
+    memory: Memory,
 }
 
 /// The routes of the port agents connect to; each request carries its [`Peer`].
 pub fn router(ingest: Arc<Ingest>) -> Router {
-    let memory = Arc::new(Semaphore::new(BODIES_MIB_MAX));
+    let memory = Memory::new(BODIES_MIB_MAX);
     Router::new()
         .route("/v1/hello", post(hello))
         .route("/v1/batch", post(batch))
@@ -71,6 +71,9 @@ async fn hello(
     let caller = match identify(&routes.ingest, &peer).await {
         Ok(caller) => caller,
         Err(refusal) => return answer(&refusal),
+    };
+    let Some(_memory) = routes.memory.take(&caller.agent, HELLO_BYTES_MAX - 1).await else {
+        return answer(&refusal(Code::HubBusy, CROWDED));
     };
     let body = match receive(request, HELLO_BYTES_MAX).await {
         Ok(body) => body,
@@ -100,9 +103,8 @@ async fn batch(
     if length > FRAME_BYTES_MAX {
         return answer(&refusal(Code::BatchTooLarge, format!("a frame of {length} bytes")));
     }
-    let mib = u32::try_from(length >> 20).unwrap_or(u32::MAX).saturating_add(1);
-    let Ok(Ok(_memory)) = timeout(MEMORY_WAIT_MAX, routes.memory.acquire_many(mib)).await else {
-        return answer(&refusal(Code::HubBusy, "too many batches are being received"));
+    let Some(_memory) = routes.memory.take(&caller.agent, length).await else {
+        return answer(&refusal(Code::HubBusy, CROWDED));
     };
     let frame = match receive(request, length).await {
         Ok(frame) => frame,
@@ -184,6 +186,8 @@ async fn asked<T: serde::de::DeserializeOwned>(
     request: Request,
 ) -> Result<(Caller, T), Refusal> {
     let caller = identify(&routes.ingest, peer).await?;
+    let memory = routes.memory.take(&caller.agent, HELLO_BYTES_MAX - 1).await;
+    let Some(_memory) = memory else { return Err(refusal(Code::HubBusy, CROWDED)) };
     let body = receive(request, HELLO_BYTES_MAX).await?;
     let asked = serde_json::from_slice(&body);
     let asked = asked.map_err(|_| refusal(Code::ProtocolVersion, "the question cannot be read"))?;

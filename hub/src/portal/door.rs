@@ -20,7 +20,7 @@ use tracing::debug;
 
 use super::From;
 use crate::config::plan::portal::PortalPlan;
-use crate::listen::gate::{Entrant, Gate};
+use crate::listen::gate::{Bounds, Entrant, Gate};
 
 /// Connections at once: a browser opens a handful.
 const CONNECTIONS_MAX: usize = 512;
@@ -54,7 +54,9 @@ impl Door {
     pub async fn open(plan: &PortalPlan) -> Result<Self, Fault> {
         let tls = TlsAcceptor::from(Arc::new(tls_config(plan)?));
         let door = (plan.listen, "people");
-        let gate = Gate::open(door, &plan.allowed_networks, CONNECTIONS_MAX).await?;
+        // An office is behind one address; still it leaves half to the others.
+        let bounds = Bounds { most: CONNECTIONS_MAX, from_one: CONNECTIONS_MAX / 2 };
+        let gate = Gate::open(door, &plan.allowed_networks, bounds).await?;
         Ok(Self { gate, tls })
     }
 

@@ -66,7 +66,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
-fn shown(world: &World, agency: &str) -> serde_json::Value {
+fn shown(world: &World, agency: &str) -> Value {
     let text = world.say(&["fleet", "show", agency, "--json"]).1;
     serde_json::Deserializer::from_str(&text).into_iter().next().unwrap().unwrap()
 }
@@ -215,7 +215,7 @@ async fn five_hundred_agents_stand_on_one_page_the_worst_first_with_whom_to_call
     let (code, watched) = world.say(&["fleet", "watch", "--within", "1s", "--json"]);
     assert_eq!(code, 1, "somebody is needed");
     let line = watched.lines().find(|line| line.contains("H57.003/may-1")).unwrap();
-    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    let line: Value = serde_json::from_str(line).unwrap();
     assert_eq!((&line["before"], &line["verdict"]["state"]), (&Value::Null, &"offline".into()));
     let (_, watched) = world.say(&["fleet", "watch", "--within", "1s", "--agency", "H57.007"]);
     let line = watched.lines().find(|line| line.contains("H57.007/may-1")).unwrap();

@@ -129,6 +129,16 @@ impl World {
         (done.status.code().unwrap(), String::from_utf8(said).unwrap())
     }
 
+    /// The port of deliveries.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The hub's process.
+    pub(crate) fn hub_id(&self) -> u32 {
+        self.hub.lock().unwrap().as_ref().unwrap().id()
+    }
+
     /// The port of the link.
     pub(crate) fn link_port(&self) -> u16 {
         self.link_port
@@ -521,7 +531,7 @@ impl Sender {
         read(self.post("hello", body).await).await
     }
 
-    fn seal_body(&mut self, phase: Phase, tx_open: bool, body: BodyWriter) -> Batch {
+    pub(crate) fn seal_body(&mut self, phase: Phase, tx_open: bool, body: BodyWriter) -> Batch {
         let (body, counts) = body.finish();
         let contract = self.contract.clone();
         self.seq = self.seq.next();

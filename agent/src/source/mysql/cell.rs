@@ -329,10 +329,10 @@ pub(super) fn unpacked(packed: u64, micros: u32) -> Result<((u16, u8, u8), Clock
 /// Microseconds of a TIME: its sign is that of the whole number, fraction included.
 fn time2(cell: &[u8]) -> Result<i64, BadCell> {
     let fraction_bytes = cell.len().checked_sub(3).ok_or(BadCell::Cut)?;
+    let unit = [1_000_000, 10_000, 100, 1].get(fraction_bytes).copied().ok_or(BadCell::Cut)?;
     let bits = 8 * fraction_bytes;
     let packed = i64::try_from(big(cell)).map_err(|_| BadValue)? - (0x80_0000 << bits);
     let (whole, fraction) = (packed.abs() >> bits, packed.abs() & ((1 << bits) - 1));
-    let unit = [1_000_000, 10_000, 100, 1].get(fraction_bytes).copied().ok_or(BadCell::Cut)?;
     let seconds = (whole >> 12 & 0x3ff) * 3_600 + (whole >> 6 & 63) * 60 + (whole & 63);
     Ok((seconds * 1_000_000 + fraction * unit) * packed.signum())
 }

@@ -91,10 +91,10 @@ impl Head {
             return offset;
         }
         if self.next == 0 {
-            return offset + u64::from(self.length);
+            return offset.saturating_add(u64::from(self.length));
         }
         let next = (offset & !0xffff_ffff) | u64::from(self.next);
-        if next < offset { next + (1 << 32) } else { next }
+        if next < offset { next.saturating_add(1 << 32) } else { next }
     }
 }
 
@@ -309,7 +309,9 @@ fn unpack(mut bytes: &[u8]) -> Option<Vec<u8>> {
     if length > UNPACKED_BYTES_MAX {
         return None;
     }
-    let mut content = Vec::with_capacity(usize::try_from(length).ok()?);
+    // What it says of its length is believed as far as its content goes on.
+    let room = usize::try_from(length).ok()?.min(bytes.len().saturating_mul(8));
+    let mut content = Vec::with_capacity(room);
     ZlibDecoder::new(bytes).take(length + 1).read_to_end(&mut content).ok()?;
     (u64::try_from(content.len()).ok()? == length).then_some(content)
 }

@@ -6,6 +6,23 @@ use super::value::BadValue;
 /// Objects and arrays inside each other; the server's own limit.
 const DEPTH_MAX: u8 = 100;
 
+/// What may still be read of a document.
+///
+/// Values are found by pointers, and nothing in the format keeps two from leading to the same place,
+/// or to a container around them: a hundred bytes would be written out without end. No server does
+/// that, so the parts of a document together are no longer than it is.
+struct Left {
+    depth: u8,
+    bytes: usize,
+}
+
+impl Left {
+    fn take(&mut self, bytes: usize) -> Result<(), BadValue> {
+        self.bytes = self.bytes.checked_sub(bytes).ok_or(BadValue)?;
+        Ok(())
+    }
+}
+
 /// Appends the text of a document; an empty one is the `null` that a column of an older server
 /// may hold.
 pub(super) fn put(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), BadValue> {
@@ -14,15 +31,18 @@ pub(super) fn put(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), BadValue> {
             out.extend_from_slice(b"null");
             Ok(())
         }
-        Some((kind, content)) => put_value(*kind, content, DEPTH_MAX, out),
+        Some((kind, content)) => {
+            let mut left = Left { depth: DEPTH_MAX, bytes: bytes.len() };
+            put_value(*kind, content, &mut left, out)
+        }
     }
 }
 
-fn put_value(kind: u8, bytes: &[u8], depth: u8, out: &mut Vec<u8>) -> Result<(), BadValue> {
-    let depth = depth.checked_sub(1).ok_or(BadValue)?;
+fn put_value(kind: u8, bytes: &[u8], left: &mut Left, out: &mut Vec<u8>) -> Result<(), BadValue> {
+    left.take(1)?;
     match kind {
-        0x00 | 0x01 => put_container(Container::of(bytes, kind == 0x01, true)?, depth, out),
-        0x02 | 0x03 => put_container(Container::of(bytes, kind == 0x03, false)?, depth, out),
+        0x00 | 0x01 => put_container(&Container::of(bytes, kind == 0x01, true)?, left, out),
+        0x02 | 0x03 => put_container(&Container::of(bytes, kind == 0x03, false)?, left, out),
         0x04 => put_literal(*bytes.first().ok_or(BadValue)?, out),
         0x05 => put_shown(i16::from_le_bytes(head(bytes)?), out),
         0x06 => put_shown(u16::from_le_bytes(head(bytes)?), out),
@@ -31,10 +51,16 @@ fn put_value(kind: u8, bytes: &[u8], depth: u8, out: &mut Vec<u8>) -> Result<(),
         0x09 => put_shown(i64::from_le_bytes(head(bytes)?), out),
         0x0a => put_shown(u64::from_le_bytes(head(bytes)?), out),
         0x0b => put_double(f64::from_le_bytes(head(bytes)?), out),
-        0x0c => put_string(sized(bytes)?, out),
+        0x0c => {
+            let text = sized(bytes)?;
+            left.take(text.len())?;
+            put_string(text, out)
+        }
         0x0f => {
             let (kind, content) = bytes.split_first().ok_or(BadValue)?;
-            put_opaque(*kind, sized(content)?, out)
+            let content = sized(content)?;
+            left.take(content.len())?;
+            put_opaque(*kind, content, out)
         }
         _ => Err(BadValue),
     }
@@ -115,7 +141,12 @@ impl<'a> Container<'a> {
     }
 }
 
-fn put_container(container: Container<'_>, depth: u8, out: &mut Vec<u8>) -> Result<(), BadValue> {
+fn put_container(
+    container: &Container<'_>,
+    left: &mut Left,
+    out: &mut Vec<u8>,
+) -> Result<(), BadValue> {
+    left.depth = left.depth.checked_sub(1).ok_or(BadValue)?;
     let (open, close) = if container.is_object { (b'{', b'}') } else { (b'[', b']') };
     out.push(open);
     for index in 0..container.count {
@@ -123,12 +154,15 @@ fn put_container(container: Container<'_>, depth: u8, out: &mut Vec<u8>) -> Resu
             out.extend_from_slice(b", ");
         }
         if container.is_object {
-            put_string(container.key(index)?, out)?;
+            let key = container.key(index)?;
+            left.take(key.len())?;
+            put_string(key, out)?;
             out.extend_from_slice(b": ");
         }
         let (kind, bytes) = container.value(index)?;
-        put_value(kind, bytes, depth, out)?;
+        put_value(kind, bytes, left, out)?;
     }
+    left.depth += 1;
     out.push(close);
     Ok(())
 }
@@ -270,5 +304,18 @@ mod tests {
         assert_eq!(text(&[0x0c, 3, b'"', b'\\', 1]).as_deref(), Ok(r#""\"\\\u0001""#));
         assert_eq!(text(&[0x0c, 9, b'a']), Err(BadValue));
         assert_eq!(text(&[0x00, 9]), Err(BadValue));
+    }
+
+    #[test]
+    fn a_document_whose_pointers_lead_back_into_it_is_refused_at_once() {
+        // An array of two, each of which is the array itself.
+        let itself = [0x02, 2, 0, 10, 0, 0x02, 0, 0, 0x02, 0, 0];
+        assert_eq!(text(&itself), Err(BadValue));
+        // A hundred times the same long text.
+        let mut same = vec![0x02, 100, 0, 0xff, 0xff];
+        let start = 4 + 3 * 100_u16;
+        same.extend((0..100).flat_map(|_| [&[0x0c][..], &start.to_le_bytes()].concat()));
+        same.extend([&[0x64][..], &[b'x'; 100]].concat());
+        assert_eq!(text(&same), Err(BadValue));
     }
 }

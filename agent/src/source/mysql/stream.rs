@@ -248,10 +248,15 @@ impl<'a> Unpacked<'a> {
         let mut head = [0; Head::BYTES];
         self.bytes.read_exact(&mut head).map_err(|_| damaged)?;
         let head = Head::take(&mut &head[..]).ok_or(damaged)?;
-        let length = head.length.min(EVENT_BYTES_MAX);
-        let length = usize::try_from(length).map_err(|_| damaged)?;
-        let mut body = vec![0; length.checked_sub(Head::BYTES).ok_or(damaged)?];
-        self.bytes.read_exact(&mut body).map_err(|_| damaged)?;
+        let length = usize::try_from(head.length.min(EVENT_BYTES_MAX)).map_err(|_| damaged)?;
+        let length = length.checked_sub(Head::BYTES).ok_or(damaged)?;
+        // Memory is taken as the bytes come, not as the head promises them.
+        let mut body = Vec::new();
+        let wanted = u64::try_from(length).map_err(|_| damaged)?;
+        let taken = self.bytes.by_ref().take(wanted).read_to_end(&mut body);
+        if !taken.is_ok_and(|taken| taken == length) {
+            return Err(damaged);
+        }
         self.left = self.left.checked_sub(u64::from(head.length)).ok_or(damaged)?;
         self.count += 1;
         Ok(Some((head.inside(), body)))

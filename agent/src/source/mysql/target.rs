@@ -77,6 +77,29 @@ impl Target {
         })
     }
 
+    /// A table of these columns and no others, read along the first; for what needs no server.
+    pub(super) fn of_kinds(selection: Selection, kinds: Vec<Kind>) -> Self {
+        let column = |(name, kind): (&String, &Kind)| Column {
+            name: name.clone(),
+            type_name: String::new(),
+            native: kind.native(),
+            nullable: true,
+        };
+        let columns: Vec<Column> = selection.columns.iter().zip(&kinds).map(column).collect();
+        Self {
+            logged_names: (selection.schema.clone(), selection.table.clone()),
+            selection,
+            rows_estimated: 0,
+            charsets: vec![None; columns.len()],
+            places: (0..columns.len()).collect(),
+            columns: columns.into(),
+            table_kinds: kinds.iter().cloned().map(Some).collect(),
+            kinds,
+            walk: vec![0],
+            watermark: None,
+        }
+    }
+
     /// Stands for names, types and character sets of the columns: what an ALTER did to their
     /// values is in no log.
     pub(super) fn fingerprint(&self) -> String {

@@ -63,8 +63,10 @@ pub(super) fn put_queried(kind: &Kind, value: &Value, out: &mut Vec<u8>) -> Resu
         (Kind::Time, Value::Time(negative, days, hours, minutes, seconds, micros)) => {
             let hours = u64::from(*days) * 24 + u64::from(*hours);
             let whole = (hours * 60 + u64::from(*minutes)) * 60 + u64::from(*seconds);
-            let span = i64::try_from(whole * 1_000_000 + u64::from(*micros));
-            let span = span.map_err(|_| BadValue)?;
+            // The wire has room for days that no TIME has.
+            let span =
+                whole.checked_mul(1_000_000).and_then(|span| span.checked_add((*micros).into()));
+            let span = span.and_then(|span| i64::try_from(span).ok()).ok_or(BadValue)?;
             put_span(if *negative { -span } else { span }, out);
             Ok(())
         }
@@ -275,6 +277,16 @@ mod tests {
         check(Kind::Int { bytes: 4, unsigned: false }, 4_294_967_295, None);
         let most = written(|out| put_decimal(b"18446744073709551615", out).unwrap());
         check(Kind::Int { bytes: 8, unsigned: true }, i128::from(u64::MAX), Some(&most));
+    }
+
+    #[test]
+    fn a_time_of_more_days_than_there_are_is_refused() {
+        let check = |days: u32, expected: bool| {
+            let value = Value::Time(true, days, 0, 0, 0, 0);
+            assert_eq!(put_queried(&Kind::Time, &value, &mut Vec::new()).is_ok(), expected);
+        };
+        check(34, true);
+        check(u32::MAX, false);
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(super) fn put(
             write(&moment(native, value).ok_or(Misfit)?.to_be_bytes());
         }
         (Native::OffsetTenths, ColumnData::DateTimeOffset(Some(value))) => {
-            write(&offset_tenths(*value));
+            write(&offset_tenths(*value).ok_or(Misfit)?);
         }
         (_, value) if is_null(value) => put_field(out, Field::Null),
         _ => return Err(Misfit),
@@ -130,7 +130,10 @@ fn tenths_of_day(time: Time) -> Option<i64> {
 
 /// Tenths of a microsecond since 2000-01-01.
 fn tenths(value: DateTime2) -> Option<i64> {
-    Some(i64::from(days(value.date())) * TENTHS_PER_DAY + tenths_of_day(value.time())?)
+    // The wire has room for days long after the year 9999, where the count has none.
+    i64::from(days(value.date()))
+        .checked_mul(TENTHS_PER_DAY)?
+        .checked_add(tenths_of_day(value.time())?)
 }
 
 /// The count of a time or timestamp in the units of `native`.
@@ -149,9 +152,9 @@ fn moment(native: &Native, value: &ColumnData<'_>) -> Option<i64> {
 }
 
 /// The driver gives the moment in UTC and the offset beside it.
-fn offset_tenths(value: DateTimeOffset) -> Vec<u8> {
-    let utc = tenths(value.datetime2()).unwrap_or(i64::MAX);
-    [utc.to_be_bytes().as_slice(), &value.offset().to_be_bytes()].concat()
+fn offset_tenths(value: DateTimeOffset) -> Option<Vec<u8>> {
+    let utc = tenths(value.datetime2())?;
+    Some([utc.to_be_bytes().as_slice(), &value.offset().to_be_bytes()].concat())
 }
 
 /// PostgreSQL's `numeric`: count of digits, weight of the first, sign, scale, digits of 10,000.

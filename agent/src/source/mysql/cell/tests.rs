@@ -18,6 +18,15 @@ fn numeric(text: &str) -> Vec<u8> {
 }
 
 #[test]
+fn a_time_of_more_digits_than_there_are_is_refused() {
+    for bytes in [4, 8, 11, 20] {
+        let layout = Layout { code: code::TIME2, meta: [2 * bytes, 0] };
+        let cell = vec![0x80; 3 + usize::from(bytes)];
+        assert!(layout.put(&Kind::Time, None, &cell, &mut Vec::new()).is_err(), "{bytes}");
+    }
+}
+
+#[test]
 fn a_negative_mediumint_keeps_its_sign() {
     let check = |unsigned: bool, cell: [u8; 3], expected: i32| {
         let kind = Kind::Int { bytes: 3, unsigned };
