@@ -64,13 +64,7 @@ impl Updated {
         updated.house.province.start_hub();
         updated.start_agent();
         assert_eq!(updated.house.settle().await, 200);
-        let now = Timestamp::now();
-        let window = [now.to_string(), now.after(Duration::from_secs(7_200)).to_string()];
-        let window = ["notice", "create", "--from", &window[0], "--until", &window[1]];
-        let said = ["--title", "Cập nhật tác tử", "--emergency", "--because", "thử nghiệm bản mới"];
-        let said = [&window[..], &said, &["--by", "an"]].concat();
-        let said = updated.house.province.hub(&said);
-        assert!(said.status.success(), "{}", text(&said));
+        announce(&updated.house);
         updated
     }
 
@@ -123,8 +117,17 @@ impl Updated {
     }
 }
 
+/// Opens a window of maintenance from now on.
+pub(crate) fn announce(house: &House) {
+    let now = Timestamp::now();
+    let window = [now.to_string(), now.after(Duration::from_secs(7_200)).to_string()];
+    let window = ["notice", "create", "--from", &window[0], "--until", &window[1]];
+    let said = ["--title", "Cập nhật tác tử", "--emergency", "--because", "thử nghiệm bản mới"];
+    hub(house, &[&window[..], &said, &["--by", "an"]].concat());
+}
+
 /// Three people with sealed key files begin.
-fn begin(house: &House) {
+pub(crate) fn begin(house: &House) {
     let folder = house.agent();
     fs::write(folder.join("pass"), "mật khẩu đủ dài để dùng").unwrap();
     let path = |name: &str| folder.join(name).display().to_string();
@@ -151,7 +154,7 @@ fn sign(house: &House, role: &str) {
 }
 
 /// Publishes a program that says of itself that it is 0.1.0.
-fn release(house: &House, version: &str, bytes: &[u8]) {
+pub(crate) fn release(house: &House, version: &str, bytes: &[u8]) {
     let file = house.agent().join("to-release");
     fs::write(&file, bytes).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
@@ -162,7 +165,7 @@ fn release(house: &House, version: &str, bytes: &[u8]) {
     hub(house, &["release", "publish", "--by", "an"]);
 }
 
-fn hub(house: &House, arguments: &[&str]) {
+pub(crate) fn hub(house: &House, arguments: &[&str]) {
     let said = house.province.hub(arguments);
     assert!(said.status.success(), "{arguments:?}: {}", text(&said));
 }

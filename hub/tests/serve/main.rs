@@ -14,6 +14,7 @@ mod minutes;
 mod people;
 mod fleet;
 mod rollout;
+mod releases;
 mod incidents;
 mod steering;
 mod escalation;
