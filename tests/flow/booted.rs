@@ -144,7 +144,7 @@ impl Booted {
         begin(&house);
         let first = fs::read(program("phusa-agent")).unwrap();
         release(&house, "0.2.0", &first);
-        enrols(&house, "730d");
+        enrols(&house, "90d");
         let mut booted = Self { house, container: Container::boot(packages) };
         booted.house.province.start_hub_with(&[]);
         booted.install(port).await;

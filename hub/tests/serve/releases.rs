@@ -31,10 +31,9 @@ pub(crate) const AGENTS: &str = "
 #[tokio::test(flavor = "multi_thread")]
 async fn updates_are_seen_by_right_with_their_reasons_and_turned_in_two_steps() {
     let world = World::start().await;
-    let (an, _) = first(&world).await;
-    assert!(an.get("/releases").await.text.contains("Chưa phát hành bản nào"));
     publish(&world);
     world.run(&start("0.2.0"));
+    let (an, _) = first(&world).await;
     world.database().await.batch_execute(AGENTS).await.unwrap();
     let (unit, _) = hire(&world, &an, ("h57-12.it", "unit_admin", "H57.12")).await;
     let shown = an.get("/releases").await.text;
@@ -96,6 +95,7 @@ async fn the_end_of_signatures_is_told_on_pages_by_commands_and_as_incidents_ste
     let world = World::start().await;
     let (an, _) = first(&world).await;
     assert!(!an.get("/fleet").await.text.contains("Chữ ký"));
+    assert!(an.get("/releases").await.text.contains("Chưa phát hành bản nào"));
     let store = signed_before(&world.path("state"), 359 * DAY);
     world.metrics_when("phusa_release_days{role=\"targets\"} 5").await;
     let (code, said) = world.say(&["release", "expire-report"]);
