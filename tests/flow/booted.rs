@@ -7,14 +7,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use phusa_tests::database::free_port;
 use phusa_tests::process::{output, program, run, wait_until};
 use phusa_tests::province::{admitted, private};
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::house::{AGENCY, AGENT, CONTRACT, DATASET, House, MAPPING, edit, text};
+use crate::identity::caller::{self, Papers};
 use crate::identity::{code_for, enrols};
 use crate::update::{announce, begin, hub, release};
 
@@ -339,6 +342,58 @@ async fn excused(booted: &Booted) {
     let committed = |status: &Value| status["agents"][0]["stage"] == "committed";
     let (_, took) = booted.until("0.8.0", committed).await;
     println!("0.8.0: on trial while its database was dead, committed {took:?} after it was back");
+    booted.until("0.8.0 to be counted", |status| status["waiting"] == 0).await;
+    hub(&booted.house, &["rollout", "promote", "--because", "chạy tốt"]);
+    booted.until("0.8.0 to be done", |status| status["state"] == "done").await;
+
+    release(&booted.house, "0.9.0", &[good.as_slice(), b"0.9.0"].concat());
+    booted.rolls("0.9.0", tried).await;
+    let holds = busy(booted).await;
+    booted
+        .house
+        .database
+        .psql("insert into people select i, 'Lê', '1', 'x' from generate_series(201, 220) i");
+    let asked = "phusa-agent status --json";
+    wait_until("the agent to be told to wait", SHOWS_WITHIN, async || {
+        booted.container.said(asked).contains("hub_busy").then_some(())
+    })
+    .await;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(45) {
+        let status = booted.status();
+        assert!(tried(&status), "with a hub that answers 429: {status}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    drop(holds);
+    let (_, took) = booted.until("0.9.0", committed).await;
+    println!(
+        "0.9.0: on trial while its hub answered 429, committed {took:?} after it did no longer"
+    );
+    booted.arrived(220).await;
+}
+
+/// Takes all the room that the hub has for bodies, as others would who send much, until what comes back is dropped.
+async fn busy(booted: &Booted) -> Vec<tokio_util::task::AbortOnDropHandle<()>> {
+    let etc = booted.container.folder.join("etc/phusa");
+    let config = Arc::new(caller::config(&etc, Some(&Papers::of(&etc)), &rustls::version::TLS13));
+    let port = booted.house.province.hub_port();
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut stream = caller::connect(port, &config).await.unwrap();
+        let head = format!(
+            "POST /v1/batch HTTP/1.1\r\nHost: hub\r\nContent-Length: {}\r\n\r\n",
+            127 << 20
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let tracker = tokio_util::task::TaskTracker::new();
+        let holding = tracker.spawn(async move {
+            while stream.write_all(b"x").await.and(stream.flush().await).is_ok() {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+        });
+        held.push(tokio_util::task::AbortOnDropHandle::new(holding));
+    }
+    held
 }
 
 async fn leaves(booted: &Booted) {

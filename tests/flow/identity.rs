@@ -2,7 +2,7 @@
 //! everybody else, who is refused with the exact reason while others go on.
 
 mod attack;
-mod caller;
+pub(crate) mod caller;
 mod life;
 mod rotation;
 mod standing;
