@@ -3,7 +3,7 @@
 use phusa_protocol::fault::Fault;
 use phusa_protocol::release::{Facts, Version};
 use serde::Serialize;
-use tough::schema::RoleType;
+use tough::schema::{RoleType, Target};
 
 use super::metadata::hex;
 use super::store::Store;
@@ -53,14 +53,15 @@ pub struct Published {
 /// When the metadata cannot be read.
 pub fn look(store: &Store) -> Result<Option<Published>, Fault> {
     let (Some(root), Some(targets)) = (store.root()?, store.targets()?) else { return Ok(None) };
-    let facts = |custom: &std::collections::HashMap<String, serde_json::Value>| {
-        let custom = custom.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    let facts = |target: &Target| {
+        let custom =
+            target.custom.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         serde_json::from_value::<Facts>(serde_json::Value::Object(custom)).ok()
     };
     let all = targets.signed.targets.values();
     let mut programs: Vec<Program> = all
         .filter_map(|target| {
-            let Facts { version, system, min_version, .. } = facts(&target.custom)?;
+            let Facts { version, system, min_version, .. } = facts(target)?;
             let (length, sha256) = (target.length, hex(&target.hashes.sha256));
             Some(Program { version, system, min_version, length, sha256, is_too_old: false })
         })
