@@ -207,7 +207,7 @@ impl Cli {
                 Ok(ended) => ended.map_err(one),
                 Err(other) => {
                     let plan = Plan::load_without_datasets(&self.config)?;
-                    update::run(&plan, &other).map_err(one)
+                    update::run((&plan, &self.config), &other).await.map_err(one)
                 }
             };
         }

@@ -14,6 +14,7 @@ use phusa_protocol::ids::{DatasetId, Epoch};
 use phusa_protocol::receipt::SignedReceipt;
 
 use crate::disk::Disk;
+use crate::format;
 
 /// How much of a ledger's end is read at start: some 150 receipts, far more than can be under way.
 const TAIL_BYTES: u64 = 96 << 10;
@@ -26,7 +27,26 @@ pub struct Ledger {
     file: PathBuf,
 }
 
+/// The form of what lies in the ledger; it grows with a change that programs before it cannot read.
+const FORM: u32 = 1;
+
 impl Ledger {
+    /// Refuses a ledger that a newer program wrote in a form of its own.
+    ///
+    /// # Errors
+    /// `state_newer`, `disk_failed`.
+    pub fn check(disk: &dyn Disk, state_dir: &Path) -> Result<(), Fault> {
+        format::check(disk, &state_dir.join("ledger"), FORM)
+    }
+
+    /// Writes down in which form the ledger is.
+    ///
+    /// # Errors
+    /// `disk_failed`, `disk_full`.
+    pub fn mark(disk: &dyn Disk, state_dir: &Path) -> Result<(), Fault> {
+        format::mark(disk, &state_dir.join("ledger"), FORM)
+    }
+
     /// The ledger below `state_dir`; nothing is made until there is something to write.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, state_dir: &Path, dataset: &DatasetId, epoch: Epoch) -> Self {

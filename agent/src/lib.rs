@@ -9,6 +9,7 @@ pub mod config;
 pub mod source;
 pub mod mapping;
 pub mod disk;
+pub mod format;
 pub mod ledger;
 pub mod spool;
 pub mod rejects;

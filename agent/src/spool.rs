@@ -8,6 +8,7 @@
 //!
 //! Layout below the state folder, and there is no index: the folder is the state.
 //! ```text
+//! spool.format                                           which form that is (crate::format)
 //! spool/<dataset>/epoch-000000000001/000000000042.batch   one sealed record (spool::record)
 //!                                    note                 a position after the newest batch
 //! quarantine/<dataset>-…                                  damaged files
@@ -29,9 +30,14 @@ use tokio::sync::Notify;
 
 use self::record::SealKey;
 use crate::disk::{Disk, disk_code};
+use crate::format;
+use crate::ledger::Ledger;
 
 pub use self::file::{BatchIdentity, Packed, Stream, Tail, Writer};
 pub use self::recover::{Recovered, Recovery};
+
+/// The form of what lies in the spool; it grows with a change that programs before it cannot read.
+const FORM: u32 = 1;
 
 /// Where the spool lies and how large it may grow.
 #[derive(Debug, Clone)]
@@ -68,6 +74,9 @@ impl Spool {
     pub fn open(settings: Settings, disk: Arc<dyn Disk>) -> Result<Self, Fault> {
         let (root, mut used_bytes) = (settings.state_dir.join("spool"), 0);
         let failed = |error| Fault::because(Code::DiskFailed, "cannot open the spool", error);
+        // What a newer program left is refused before anything is touched: it is read again by that program.
+        format::check(&*disk, &root, FORM)?;
+        Ledger::check(&*disk, &settings.state_dir)?;
         disk.create_folder(&root).map_err(failed)?;
         for (dataset, _) in disk.list(&root).map_err(failed)? {
             for (epoch, _) in disk.list(&root.join(&dataset)).map_err(failed)? {
@@ -110,6 +119,9 @@ impl Spool {
             .and_then(|()| disk.sync_folder(&self.inner.settings.state_dir.join("spool")));
         let what = || format!("cannot open epoch {epoch} of {dataset} in the spool");
         made.map_err(|error| Fault::because(disk_code(&error), what(), error))?;
+        let state_dir = &self.inner.settings.state_dir;
+        format::mark(&**disk, &state_dir.join("spool"), FORM)?;
+        Ledger::mark(&**disk, state_dir)?;
         crate::failpoint::Failpoint::AfterEpochOpened.pass();
         Ok(stream)
     }

@@ -5,6 +5,9 @@
 //! *updater* ([`watch`]), another user without network or keys, verifies all of it again with a memory of
 //! its own, owns the slots ([`slots`]) and judges ([`judge`]). The agent cannot write its own program; the
 //! updater cannot be reached from outside.
+//!
+//! Where there is no updater, the program is one file that exchanges itself when it is asked to ([`alone`],
+//! [`beside`]; decision 0024).
 
 pub mod fetch;
 pub mod form;
@@ -13,6 +16,8 @@ pub mod slots;
 pub mod trust;
 pub mod watch;
 pub mod worker;
+pub mod beside;
+pub mod alone;
 
 use phusa_protocol::fault::{Code, Fault};
 

@@ -57,11 +57,13 @@ pub enum Kind {
     Proof,
     /// The transfer log, which does not verify.
     Log,
+    /// Signatures of releases that are about to end.
+    Release,
 }
 
 impl Kind {
     /// Every kind, so that a metric shows each at 0 too.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Contract,
         Self::Signature,
         Self::Identity,
@@ -75,6 +77,7 @@ impl Kind {
         Self::Certificate,
         Self::Proof,
         Self::Log,
+        Self::Release,
     ];
 
     /// Its name in the table, in metrics and in JSON.
@@ -94,6 +97,7 @@ impl Kind {
             Self::Certificate => "certificate",
             Self::Proof => "proof",
             Self::Log => "log",
+            Self::Release => "release",
         }
     }
 
@@ -114,6 +118,7 @@ impl Kind {
             Self::Certificate => ("chứng thư sắp hết hạn", "certificate about to end"),
             Self::Proof => ("kho khác nguồn", "warehouse differs from source"),
             Self::Log => ("nhật ký không kiểm chứng được", "transfer log does not verify"),
+            Self::Release => ("chữ ký bản phát hành sắp hết hạn", "signatures of releases end"),
         }
     }
 

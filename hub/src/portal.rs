@@ -22,6 +22,7 @@ pub mod live;
 mod login;
 mod notices;
 mod own;
+mod releases;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::accounts::People;
 use crate::accounts::session::Ends;
 use crate::catalog::Catalog;
 use crate::config::register::Register;
+use crate::release::store::Store;
 use crate::transfers::folder::Folder;
 
 /// What the pages are made from.
@@ -54,6 +56,8 @@ pub struct Portal {
     pub catalog: Catalog,
     /// The agents, who are the witnesses.
     pub register: watch::Receiver<Arc<Register>>,
+    /// The releases that people signed.
+    pub releases: Store,
     /// Who looks at what just now.
     pub live: live::Live,
 }
@@ -87,6 +91,8 @@ pub fn router(portal: Portal) -> Router {
         .route("/incidents/{number}", get(incidents::show).post(incidents::close))
         .route("/notices", get(notices::list).post(notices::create))
         .route("/notices/{number}", post(notices::withdraw))
+        .route("/releases", get(releases::show))
+        .route("/releases/{turn}", post(releases::turn))
         .route("/live.js", get(live::script))
         .route("/live/fleet", get(live::of_fleet))
         .route("/live/fleet/{agency}", get(live::of_agency))

@@ -245,7 +245,9 @@ async fn pages(
     let people = People { warehouse: warehouse.clone(), log: log.clone(), sealer };
     let (policy, catalog) = (plan.log_policy.clone(), catalog.clone());
     let ends = part.ends;
-    let router = portal::router(Portal { people, ends, folder, policy, catalog, register, live });
+    let releases = Store::new(&plan.state_dir);
+    let portal = Portal { people, ends, folder, policy, catalog, register, releases, live };
+    let router = portal::router(portal);
     info!(address = %part.listen, "People's pages are at {}", part.listen);
     Ok(Some((door, router)))
 }

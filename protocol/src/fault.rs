@@ -207,6 +207,8 @@ pub enum Code {
     ReleaseUnfit,
     /// A step of an update did not work; the program that ran before runs on.
     UpdateFailed,
+    /// What the agent kept was written by a newer program, in a form that this one does not know.
+    StateNewer,
     /// A step of a release at the hub cannot be taken as asked.
     ReleaseRefused,
     /// Something happened that should be impossible.
@@ -320,7 +322,7 @@ impl Error for Fault {
 
 /// What is said of every code, in the order of [`Code`].
 #[rustfmt::skip] // one code a line, so that the catalogue reads as a table
-pub const CATALOGUE: [Words; 94] = [
+pub const CATALOGUE: [Words; 95] = [
     Words { code: Code::ConfigInvalid, name: "config_invalid", class: Class::Operator, meaning_vi: "Tệp cấu hình sai.", meaning_en: "A configuration file is wrong.", remedy_vi: "Sửa dòng được nêu rồi chạy lại `check`.", remedy_en: "Correct the line that is named and run `check` again." },
     Words { code: Code::SecretUnreadable, name: "secret_unreadable", class: Class::Operator, meaning_vi: "Không đọc được tệp mật khẩu, khóa hoặc chứng thư.", meaning_en: "A password, key or certificate file cannot be read.", remedy_vi: "Kiểm tra tệp có tồn tại, thuộc người dùng của dịch vụ và có quyền 0600.", remedy_en: "Check that the file exists, belongs to the service's user and has mode 0600." },
     Words { code: Code::ContractInvalid, name: "contract_invalid", class: Class::Operator, meaning_vi: "Tệp hợp đồng dữ liệu sai hoặc tự mâu thuẫn.", meaning_en: "A contract file is wrong or contradicts itself.", remedy_vi: "Sửa quy tắc được nêu; cơ quan và trung tâm phải giữ cùng một tệp.", remedy_en: "Correct the rule that is named; agency and hub must hold the same file." },
@@ -413,6 +415,7 @@ pub const CATALOGUE: [Words; 94] = [
     Words { code: Code::ReleaseDamaged, name: "release_damaged", class: Class::Operator, meaning_vi: "Chương trình nhận được không đúng như đã ký, hoặc dài hơn mức đã báo.", meaning_en: "A program did not arrive as it was signed, or far more arrived than was announced.", remedy_vi: "Phần đã tải bị bỏ; tác tử thử lại lần sau. Nếu lặp lại, kiểm tra tệp ở trung tâm và đường truyền.", remedy_en: "What was fetched is thrown away and tried again next time. If it comes back, check the file at the hub and the line." },
     Words { code: Code::ReleaseUnfit, name: "release_unfit", class: Class::Operator, meaning_vi: "Bản được giao không có, là chương trình khác, hoặc dành cho hệ máy khác.", meaning_en: "The release wanted of this agent is not there, or is another program, or for another system.", remedy_vi: "Kiểm tra bản đã giao bằng `phusa-hub rollout status`; phát hành đúng chương trình cho hệ máy này.", remedy_en: "Look at what was assigned with `phusa-hub rollout status`; publish the right program for this system." },
     Words { code: Code::UpdateFailed, name: "update_failed", class: Class::Operator, meaning_vi: "Một bước cập nhật không thành; chương trình cũ chạy tiếp.", meaning_en: "A step of an update did not work; the program that ran before runs on.", remedy_vi: "Xem lý do ở trang Cập nhật hoặc `phusa-agent update status`; sửa rồi giao lại.", remedy_en: "See the reason on the page of updates or in `phusa-agent update status`; mend it and assign again." },
+    Words { code: Code::StateNewer, name: "state_newer", class: Class::Operator, meaning_vi: "Hàng đợi hoặc sổ của tác tử do một phiên bản mới hơn ghi; chương trình này không đọc được và không đụng vào.", meaning_en: "The agent's spool or ledger was written by a newer version; this program cannot read it and leaves it as it lies.", remedy_vi: "Chạy lại phiên bản mới hơn (`phusa-agent update status` nêu các bản đang giữ). Không xóa thư mục trạng thái: các lô chưa gửi nằm trong đó.", remedy_en: "Run the newer version again (`phusa-agent update status` names what is kept). Do not delete the state folder: batches not yet delivered lie in it." },
     Words { code: Code::ReleaseRefused, name: "release_refused", class: Class::Operator, meaning_vi: "Không thực hiện được bước phát hành ở trung tâm như yêu cầu.", meaning_en: "A step of a release at the hub cannot be taken as asked.", remedy_vi: "Làm theo điều được nêu: đủ người ký, đúng tệp khóa, đúng thứ tự bước.", remedy_en: "Do as is named: enough people sign, with the right key files, in the right order." },
     Words { code: Code::Bug, name: "bug", class: Class::Bug, meaning_vi: "Đã xảy ra điều lẽ ra không thể.", meaning_en: "Something happened that should be impossible.", remedy_vi: "Hãy báo lại kèm các dòng nhật ký liên quan; chúng không chứa giá trị bản ghi.", remedy_en: "Report it with the log lines around it; they hold no row values." },
 ];

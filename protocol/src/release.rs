@@ -213,6 +213,12 @@ impl Stage {
         }
     }
 
+    /// The stage of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        serde_json::from_value(name.into()).ok()
+    }
+
     /// In Vietnamese and English, for people.
     #[must_use]
     pub fn words(self) -> (&'static str, &'static str) {
@@ -259,6 +265,12 @@ impl Why {
             Self::Dataset => "dataset",
             Self::Late => "late",
         }
+    }
+
+    /// The reason of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        serde_json::from_value(name.into()).ok()
     }
 
     /// In Vietnamese and English, for people.

@@ -2,7 +2,7 @@
 //! everybody else, who is refused with the exact reason while others go on.
 
 mod attack;
-mod caller;
+pub(crate) mod caller;
 mod life;
 mod rotation;
 mod standing;
@@ -27,15 +27,21 @@ const FILES: [&str; 6] =
 /// A house whose hub has a CA of its own and enrols; its agent is not known yet, and has no key.
 fn enrolling(validity: &str) -> House {
     let house = House::new("", "");
+    enrols(&house, validity);
+    house
+}
+
+/// Gives a house's hub a CA of its own, and takes the keys of its agent.
+pub(crate) fn enrols(house: &House, validity: &str) {
     let hub = house.province.hub_folder();
-    let root = root_dir(&house, "root");
-    let passphrase = passphrase(&house);
+    let root = root_dir(house, "root");
+    let passphrase = passphrase(house);
     fs::write(&passphrase, "bến Ngự chiều mưa\n").unwrap();
     let sealed = ["--passphrase-file", &passphrase];
-    hub_says(&house, &[["ca", "init", "--root-dir", &root].as_slice(), &sealed].concat());
+    hub_says(house, &[["ca", "init", "--root-dir", &root].as_slice(), &sealed].concat());
     let key = fs::read_to_string(house.province.path().join("root/root.key")).unwrap();
     assert!(key.contains("BEGIN ENCRYPTED PRIVATE KEY"), "the root's key lies open");
-    issue(&house, &root);
+    issue(house, &root);
     let config = house.province.hub_config();
     let part = format!(
         "[identity]\nissuing_certificate_file = \"issuing.pem\"\n\
@@ -46,7 +52,6 @@ fn enrolling(validity: &str) -> House {
     for file in FILES.into_iter().filter(|file| *file != "recovery.key") {
         fs::remove_file(house.agent().join(file)).unwrap();
     }
-    house
 }
 
 /// The same with hub and agent running, enrolled, and the full read delivered.
@@ -94,7 +99,7 @@ fn hub_refuses(house: &House, arguments: &[&str], code: Code) -> String {
 }
 
 /// A one-time code, as the hub's operator hands it over.
-fn code_for(house: &House, agent: &str, more: &[&str]) -> String {
+pub(crate) fn code_for(house: &House, agent: &str, more: &[&str]) -> String {
     let create = ["enrol", "create", agent, "--by", "An"];
     let said = hub_says(house, &[create.as_slice(), more].concat());
     let line = said.lines().find(|line| line.starts_with("phusa-agent enrol ")).unwrap();

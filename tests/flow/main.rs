@@ -1,7 +1,9 @@
 //! Whole ways through the system against real databases: what is written at an agency stands in
 //! the warehouse, exactly once, and in the log.
 
+mod alone;
 mod arrival;
+mod booted;
 mod broker;
 mod canary;
 mod capture;

@@ -35,15 +35,22 @@ impl Updated {
 
     /// Hub, agent and updater at work; release 0.2.0, the same program again, is signed and published.
     async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// The same with more in `[update]`.
+    async fn start_with(settings: &str) -> Self {
         let house = House::new("", "");
         let port = free_port();
         let part = format!("[link]\nlisten = \"127.0.0.1:{port}\"\n\n[warehouse]");
         edit(&house.province.hub_config(), "[warehouse]", &part);
         let part = format!("[hub]\nlink_url = \"mqtts://127.0.0.1:{port}\"");
         edit(&house.province.agent_config(AGENCY), "[hub]", &part);
-        let part = "[update]\nroot_file = \"release-root.json\"\nslots_dir = \"slots\"\n\
-                    incoming_dir = \"incoming\"\ncheck_every = \"1s\"\nrate_max = \"64MiB\"\n\n[spool]";
-        edit(&house.province.agent_config(AGENCY), "[spool]", part);
+        let part = format!(
+            "[update]\nroot_file = \"release-root.json\"\nslots_dir = \"slots\"\n\
+             incoming_dir = \"incoming\"\ncheck_every = \"1s\"\nrate_max = \"64MiB\"\n{settings}\n[spool]"
+        );
+        edit(&house.province.agent_config(AGENCY), "[spool]", &part);
         let (slots, incoming) = (house.agent().join("slots"), house.agent().join("incoming"));
         let stripped = house.agent().join("program");
         run(Command::new("strip").arg("-o").arg(&stripped).arg(program("phusa-agent")));
@@ -64,13 +71,7 @@ impl Updated {
         updated.house.province.start_hub();
         updated.start_agent();
         assert_eq!(updated.house.settle().await, 200);
-        let now = Timestamp::now();
-        let window = [now.to_string(), now.after(Duration::from_secs(7_200)).to_string()];
-        let window = ["notice", "create", "--from", &window[0], "--until", &window[1]];
-        let said = ["--title", "Cập nhật tác tử", "--emergency", "--because", "thử nghiệm bản mới"];
-        let said = [&window[..], &said, &["--by", "an"]].concat();
-        let said = updated.house.province.hub(&said);
-        assert!(said.status.success(), "{}", text(&said));
+        announce(&updated.house);
         updated
     }
 
@@ -123,8 +124,17 @@ impl Updated {
     }
 }
 
+/// Opens a window of maintenance from now on.
+pub(crate) fn announce(house: &House) {
+    let now = Timestamp::now();
+    let window = [now.to_string(), now.after(Duration::from_secs(7_200)).to_string()];
+    let window = ["notice", "create", "--from", &window[0], "--until", &window[1]];
+    let said = ["--title", "Cập nhật tác tử", "--emergency", "--because", "thử nghiệm bản mới"];
+    hub(house, &[&window[..], &said, &["--by", "an"]].concat());
+}
+
 /// Three people with sealed key files begin.
-fn begin(house: &House) {
+pub(crate) fn begin(house: &House) {
     let folder = house.agent();
     fs::write(folder.join("pass"), "mật khẩu đủ dài để dùng").unwrap();
     let path = |name: &str| folder.join(name).display().to_string();
@@ -151,7 +161,7 @@ fn sign(house: &House, role: &str) {
 }
 
 /// Publishes a program that says of itself that it is 0.1.0.
-fn release(house: &House, version: &str, bytes: &[u8]) {
+pub(crate) fn release(house: &House, version: &str, bytes: &[u8]) {
     let file = house.agent().join("to-release");
     fs::write(&file, bytes).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
@@ -162,7 +172,7 @@ fn release(house: &House, version: &str, bytes: &[u8]) {
     hub(house, &["release", "publish", "--by", "an"]);
 }
 
-fn hub(house: &House, arguments: &[&str]) {
+pub(crate) fn hub(house: &House, arguments: &[&str]) {
     let said = house.province.hub(arguments);
     assert!(said.status.success(), "{arguments:?}: {}", text(&said));
 }
@@ -243,5 +253,63 @@ async fn a_hub_whose_releases_lie_is_named_and_deliveries_go_on() {
     let committed = |status: &Value| status["agents"][0]["stage"] == "committed";
     updated.until("0.2.0 to stay once the hub is honest", committed).await;
     updated.house.nothing_is_lost(201).await;
+    assert!(updated.updater.stop().success());
+}
+
+impl Updated {
+    /// The agent asks what to run once a second: so often it is seen to do nothing about it.
+    async fn is_only_offered(&mut self, version: &str) {
+        let offered = |status: &Value| {
+            status["agents"][0]["version"] == version && status["agents"][0]["stage"] == "offered"
+        };
+        self.until(&format!("{version} to be offered"), offered).await;
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(4) {
+            let laid = fs::read_to_string(self.path("incoming/offer.json")).unwrap_or_default();
+            assert!(!laid.contains(version), "{version} was fetched: {laid}");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        assert!(offered(&self.status()), "{}", self.status());
+    }
+
+    fn restart_agent_with(&mut self, before: &str, now: &str) {
+        edit(&self.house.province.agent_config(AGENCY), before, now);
+        self.house.province.agent_process(AGENCY).kill();
+        self.start_agent();
+    }
+}
+
+/// An hour of the day so much later than now, by Vietnam's clock.
+fn hour(later: i64) -> String {
+    let hours = Timestamp::now().micros() / 3_600_000_000 + 7 + later;
+    format!("{:02}:00", hours.rem_euclid(24))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agency_is_asked_where_it_wants_to_be_and_is_left_alone_outside_its_hours() {
+    let mut updated = Updated::start_with("mode = \"ask\"\n").await;
+    updated.rollout("0.2.0");
+    updated.is_only_offered("0.2.0").await;
+    let other = updated.house.province.agent(AGENCY, &["update", "accept", "0.1.9"]);
+    assert!(other.status.success(), "{}", text(&other));
+    updated.is_only_offered("0.2.0").await;
+    let agreed = updated.house.province.agent(AGENCY, &["update", "accept", "0.2.0"]);
+    assert!(text(&agreed).contains("đã đồng ý (agreed)"), "{}", text(&agreed));
+    let committed = |status: &Value| status["agents"][0]["stage"] == "committed";
+    updated.until("0.2.0 to stay", committed).await;
+    updated.until("0.2.0 to be counted", |status| status["waiting"] == 0).await;
+    hub(&updated.house, &["rollout", "promote", "--because", "chạy tốt"]);
+    updated.until("0.2.0 to be done", |status| status["state"] == "done").await;
+
+    let closed = format!("allowed_hours = [\"{}-{}\"]", hour(3), hour(5));
+    let open = format!("allowed_hours = [\"{}-{}\"]", hour(-1), hour(2));
+    let first = fs::read(updated.path("program")).unwrap();
+    release(&updated.house, "0.3.0", &[first.as_slice(), b"0.3.0"].concat());
+    updated.restart_agent_with("mode = \"ask\"", &closed);
+    updated.rollout("0.3.0");
+    updated.is_only_offered("0.3.0").await;
+    updated.restart_agent_with(&closed, &open);
+    updated.until("0.3.0 to stay", committed).await;
+    assert!(fs::read_link(updated.path("slots/current")).unwrap().ends_with("slots/0.3.0"));
     assert!(updated.updater.stop().success());
 }

@@ -1,6 +1,6 @@
 //! `phusa-agent update` and `self-test`: the updater, its state, and whether a program can work here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,8 @@ use crate::update::judge::Terms;
 use crate::update::slots::Slots;
 use crate::update::watch::{self, Place, Watch};
 
+mod alone;
+
 #[derive(Debug, Subcommand)]
 pub(super) enum UpdateCommand {
     /// Chạy bộ cập nhật: giữ các ngăn, xác minh, thử thách, chốt hoặc lùi; không cần tệp cấu hình · run the updater.
@@ -36,6 +38,14 @@ pub(super) enum UpdateCommand {
         #[arg(long, default_value = "/var/lib/phusa-update")]
         slots: PathBuf,
     },
+    /// Bản cài một tệp, không có bộ cập nhật: đổi chính tệp này lấy bản được giao, giữ bản trước · without an updater: exchange this one file for the release that was assigned, and keep the one before.
+    Now {
+        /// Cả bản đã từng bị lùi ở đây · also one that was taken back here.
+        #[arg(long)]
+        again: bool,
+    },
+    /// Bản cài một tệp: trở lại bản trước · without an updater: go back to the program before.
+    Back,
     /// Tình trạng cập nhật và lý do · how far an update is, and why.
     Status {
         /// Dạng JSON · as JSON.
@@ -84,12 +94,18 @@ pub(super) async fn without_plan(
     match command {
         UpdateCommand::Watch(watched) => Ok(watch(watched).await),
         UpdateCommand::Adopt { program, slots } => Ok(adopt(&program, &slots)),
-        UpdateCommand::Status { .. } | UpdateCommand::Accept { .. } => Err(command),
+        UpdateCommand::Status { .. }
+        | UpdateCommand::Accept { .. }
+        | UpdateCommand::Now { .. }
+        | UpdateCommand::Back => Err(command),
     }
 }
 
 /// Runs what needs the configuration.
-pub(super) fn run(plan: &Plan, command: &UpdateCommand) -> Result<ExitCode, Fault> {
+pub(super) async fn run(
+    (plan, config): (&Plan, &Path),
+    command: &UpdateCommand,
+) -> Result<ExitCode, Fault> {
     let Some(update) = &plan.update else {
         say("không có phần [update] trong agent.toml (no [update] in agent.toml)");
         return Ok(ExitCode::FAILURE);
@@ -101,6 +117,8 @@ pub(super) fn run(plan: &Plan, command: &UpdateCommand) -> Result<ExitCode, Faul
             say(&format!("{version}: đã đồng ý (agreed)"));
             Ok(ExitCode::SUCCESS)
         }
+        UpdateCommand::Now { again } => alone::now((plan, update), config, *again).await,
+        UpdateCommand::Back => alone::back((plan, update), config),
         UpdateCommand::Watch(_) | UpdateCommand::Adopt { .. } => Ok(ExitCode::SUCCESS),
     }
 }
@@ -128,7 +146,7 @@ async fn watch(watched: Watched) -> Result<ExitCode, Fault> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn adopt(program: &std::path::Path, slots: &std::path::Path) -> Result<ExitCode, Fault> {
+fn adopt(program: &Path, slots: &Path) -> Result<ExitCode, Fault> {
     let own = crate::update::worker::own_version()?;
     if watch::adopt(slots, program, own)? {
         say(&format!("{own}: đã đưa vào ngăn (lies in its slot)"));

@@ -1,5 +1,7 @@
 //! The spool's promises, on a real folder and on a disk that fails where it is told to.
 
+mod state;
+
 use std::io;
 use std::path::Path;
 use std::sync::Mutex;

@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
 
-use super::disk;
 use super::fetch::{Pieces, fetch};
 use super::form::{self, Condition, Health, Offer, SelfTest, State};
 use super::slots::{Slots, slot_of};
 use super::trust::{Fetching, Source, Trust, wanted};
+use super::{beside, disk};
 use crate::config::UpdateMode;
 use crate::config::plan::UpdatePlan;
 use crate::status::{AgentStatus, DatasetStatus, State as Doing};
@@ -76,11 +76,13 @@ impl Pieces for Hub {
     }
 }
 
-/// The version that runs: of the slot this program lies in, or its own.
+/// The version that runs: of the slot this program lies in, as its one file was signed, or its own.
 #[must_use]
 pub fn running() -> Option<Version> {
-    let slot = std::env::current_exe().ok().and_then(|program| slot_of(&program));
-    slot.map(|facts| facts.version).or_else(|| own_version().ok())
+    let program = std::env::current_exe().ok();
+    let slot = program.as_deref().and_then(slot_of).map(|facts| facts.version);
+    let alone = || program.as_deref().and_then(beside::running);
+    slot.or_else(alone).or_else(|| own_version().ok())
 }
 
 /// The version this program was built as.
@@ -189,7 +191,11 @@ impl Worker {
             tracing::debug!(code = %fault.code, "No sign of life was written: {}", fault.chain());
         }
         let idle = (Stage::Idle, None, status.started_at);
-        let of_updater = state.map_or(idle, |state| (state.stage, state.target, state.since));
+        let mut of_updater = state.map_or(idle, |state| (state.stage, state.target, state.since));
+        if of_updater.0 == Stage::Committed && of_updater.1 != Some(self.running) {
+            // One file was exchanged by hand, and this process is of the one before.
+            of_updater.0 = Stage::Staged;
+        }
         let of_updater_is_new =
             matches!(of_updater.0, Stage::Staged | Stage::Probation | Stage::RolledBack);
         let Own { stage: own, obstacle } = *self.own.lock().unwrap_or_else(PoisonError::into_inner);
@@ -280,7 +286,9 @@ impl Worker {
             let accepted = form::read::<Version>(&self.incoming("accepted.json")).ok().flatten();
             accepted == Some(version)
         };
-        let asked = self.plan.mode == UpdateMode::Auto || accepted();
+        // Without an updater a person has the program exchange its own file: `update now`.
+        let in_slot = std::env::current_exe().is_ok_and(|own| slot_of(&own).is_some());
+        let asked = in_slot && (self.plan.mode == UpdateMode::Auto || accepted());
         asked && self.plan.allowed_hours.closed_for(Timestamp::now()).is_zero()
     }
 
@@ -325,7 +333,7 @@ fn rss_kib() -> Option<u64> {
 }
 
 /// Runs `self-test` of a program; why not, where it does not pass.
-async fn self_test(program: &Path, config: &Path) -> Result<(), String> {
+pub(super) async fn self_test(program: &Path, config: &Path) -> Result<(), String> {
     let mut command = tokio::process::Command::new(program);
     command.arg("--config").arg(config).arg("self-test");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);

@@ -21,6 +21,8 @@ use crate::fleet::contact::{self, Contact, Level};
 use crate::fleet::health::{self, Health};
 use crate::fleet::orders::{self, Ending, Listed, Wanted as Wish};
 use crate::fleet::{self, aligned, reports};
+use crate::release::store::Store;
+use crate::release::{countdown, online};
 use crate::transfers::Log;
 use crate::transfers::deed::console;
 use crate::warehouse::Warehouse;
@@ -145,6 +147,9 @@ pub(super) async fn run(config: &Path, command: FleetCommand) -> Result<(), Vec<
     with_warehouse(&plan, async |warehouse| match command {
         FleetCommand::Ls { json: as_json } => {
             let all = all(&plan, warehouse).await?;
+            if !as_json {
+                countdown(&plan)?;
+            }
             print(&if as_json { json(&all) } else { list(&all) })?;
             needs_nobody(&all)
         }
@@ -177,6 +182,16 @@ pub(super) async fn run(config: &Path, command: FleetCommand) -> Result<(), Vec<
         FleetCommand::Contact(command) => of_contacts(&plan, warehouse, command).await,
     })
     .await
+}
+
+/// Signatures of releases that are near their end, above the agents that they concern.
+fn countdown(plan: &Plan) -> Result<(), Fault> {
+    let now = Timestamp::now();
+    let ends = online::ends(&Store::new(&plan.state_dir))?.unwrap_or_default();
+    for (vi, en) in ends.iter().filter_map(|end| countdown::words(end, now)) {
+        print(&format!("⚠ {vi} ({en})"))?;
+    }
+    Ok(())
 }
 
 async fn order(

@@ -100,7 +100,7 @@ pub(super) async fn run(config: &Path, command: RolloutCommand) -> Result<(), Ve
         };
         let by = said.by.unwrap_or_else(console);
         decider::check(warehouse, &log, &by, (Deciding::Update, None)).await?;
-        let turned = rollout::turn(&mut client, &log, (turn, &by, &said.because)).await?;
+        let turned = rollout::turn(&mut client, &log, turn, (&by, None, &said.because)).await?;
         print(&told(&turned))
     })
     .await
@@ -124,15 +124,8 @@ fn wanted(store: &Store, started: Started) -> Result<Wanted, Fault> {
 }
 
 fn told(rollout: &Rollout) -> String {
-    let state = match rollout.state.as_str() {
-        "running" => "đang chạy (running)",
-        "paused" => "tạm dừng (paused)",
-        "halted" => "đã chặn (halted)",
-        "done" => "đã xong (done)",
-        "reverted" => "đã lùi (reverted)",
-        other => other,
-    };
-    let mut lines = vec![format!("{} {}: {state}", rollout.rollout, rollout.version)];
+    let (vi, en) = rollout.words();
+    let mut lines = vec![format!("{} {}: {vi} ({en})", rollout.rollout, rollout.version)];
     if let Some(because) = &rollout.because {
         lines.push(format!("  vì (because): {because}"));
     }
@@ -144,7 +137,7 @@ fn told(rollout: &Rollout) -> String {
     let head = ["Tác tử (agent)", "Bản (version)", "Trạng thái (stage)", "Vì (why)", "Lúc (since)"];
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(rollout.agents.iter().map(|one| {
-        let why = one.why.clone().unwrap_or_default();
+        let why = one.why.clone().or_else(|| one.obstacle.clone()).unwrap_or_default();
         [
             one.agent.clone(),
             one.version.clone(),

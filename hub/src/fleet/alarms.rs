@@ -33,7 +33,7 @@ type Agents = BTreeSet<String>;
 pub async fn keep(
     client: &mut Object,
     all: &[Health],
-    hub: Option<Lasting>,
+    hub: Vec<Lasting>,
     now: Timestamp,
 ) -> Result<usize, Fault> {
     let mut found = find(all);

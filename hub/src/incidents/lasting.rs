@@ -22,8 +22,8 @@ pub const REOPENS_WITHIN: Duration = Duration::from_secs(24 * 3_600);
 const LINES_MAX: i32 = 200;
 
 /// Kinds that last.
-pub const KINDS: [Kind; 5] =
-    [Kind::Heartbeat, Kind::Lateness, Kind::Stopped, Kind::Disk, Kind::Certificate];
+pub const KINDS: [Kind; 6] =
+    [Kind::Heartbeat, Kind::Lateness, Kind::Stopped, Kind::Disk, Kind::Certificate, Kind::Release];
 
 /// Something that is wrong now.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,11 +21,11 @@ use super::guard::{Visitor, failed};
 use super::live::region;
 use super::notices::banner;
 use super::words::Lang;
-use super::{Portal, frame};
+use super::{Portal, frame, releases};
 use crate::fleet::contact::Contact;
 use crate::fleet::health::{self, Health};
 use crate::fleet::reports::{self, Step};
-use crate::notices::{self, Notice};
+use crate::notices;
 
 /// Lines of the overview; a province has some five hundred agents. The worst come first, so that
 /// what is cut off is well.
@@ -54,7 +54,11 @@ pub(super) async fn list(
         Ok::<_, Fault>((all, notices::list(&**client, false, Timestamp::now()).await?))
     };
     match found.await {
-        Ok((all, notices)) => overview(&visitor, &fields, (&all, &notices)),
+        Ok((all, notices)) => {
+            let ends = releases::countdown(&portal, visitor.lang).await;
+            let above = html! { (ends) (banner(&visitor, &notices, None)) };
+            overview(&visitor, &fields, (&all, &above))
+        }
         Err(fault) => failed(visitor.lang, &fault),
     }
 }
@@ -97,11 +101,7 @@ async fn with_days(portal: &Portal, all: Vec<Health>) -> Result<Vec<Day>, Fault>
 /// An agent with its last day.
 type Day = (Health, Vec<Step>);
 
-fn overview(
-    visitor: &Visitor,
-    fields: &Fields,
-    (all, notices): (&[Health], &[Notice]),
-) -> Response {
+fn overview(visitor: &Visitor, fields: &Fields, (all, above): (&[Health], &Markup)) -> Response {
     let lang = visitor.lang;
     let title = lang.say("Tổng quan", "Overview");
     let now = Timestamp::now();
@@ -112,7 +112,7 @@ fn overview(
             p.quiet { (lang.say("Lúc ", "As of ")) (now.vietnamese()) " · "
                 a href=(visitor.path) { (lang.say("Tải lại", "Reload")) } }
         }
-        (banner(visitor, notices, None))
+        (above)
         (search(lang, fields))
         (region(&format!("/live/fleet?{kept}"), &changing(visitor, fields, all)))
     };

@@ -110,6 +110,9 @@ fn way(visitor: &Visitor) -> Markup {
                 a href="/incidents" aria-current=[here("/incidents")] { (lang.say("Sự cố", "Incidents")) }
                 a href="/transfers" aria-current=[here("/transfers")] { (lang.say("Nhật ký", "Transfers")) }
             }
+            @if reads {
+                a href="/releases" aria-current=[here("/releases")] { (lang.say("Cập nhật", "Updates")) }
+            }
             a href="/notices" aria-current=[here("/notices")] { (lang.say("Bảo trì", "Maintenance")) }
             @if reads {
                 a href="/contacts" aria-current=[here("/contacts")] { (lang.say("Đầu mối", "Contacts")) }

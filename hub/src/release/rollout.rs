@@ -55,6 +55,33 @@ pub struct Rollout {
     pub agents: Vec<Assigned>,
 }
 
+impl Rollout {
+    /// Its state in Vietnamese and English, for people.
+    #[must_use]
+    pub fn words(&self) -> (&'static str, &'static str) {
+        match self.state.as_str() {
+            "running" => ("đang chạy", "running"),
+            "paused" => ("tạm dừng", "paused"),
+            "halted" => ("đã chặn", "halted"),
+            "done" => ("đã xong", "done"),
+            "reverted" => ("đã lùi", "reverted"),
+            _ => ("đã thay bằng đợt khác", "replaced"),
+        }
+    }
+
+    /// Whether something can be done to it now, as far as its own state tells.
+    #[must_use]
+    pub fn can(&self, turn: Turn) -> bool {
+        let state = self.state.as_str();
+        match turn {
+            Turn::Pause => state == "running",
+            Turn::Resume => ["paused", "halted"].contains(&state),
+            Turn::Promote => promoted(self).is_ok(),
+            Turn::Revert => self.previous.is_some() && !["reverted", "replaced"].contains(&state),
+        }
+    }
+}
+
 /// One agent of a rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Assigned {
@@ -66,6 +93,8 @@ pub struct Assigned {
     pub stage: String,
     /// Why it was taken back.
     pub why: Option<String>,
+    /// The fault that stands in its way, by its newest report.
+    pub obstacle: Option<String>,
     /// Since when.
     pub changed_at: Timestamp,
 }
@@ -104,14 +133,14 @@ pub async fn start(client: &mut Object, log: &Log, wanted: &Wanted) -> Result<i6
     let Some(row) = tx.query_opt(sql, &row).await.map_err(not_read)? else {
         return Err(refused("another rollout is under way: pause, revert or finish that one"));
     };
-    tell(&tx, log, (&wanted.by, Action::RolloutStart), &version).await?;
+    tell(&tx, log, (&wanted.by, None, Action::RolloutStart), &version).await?;
     tx.commit().await.map_err(not_read)?;
     log.wake();
     row.try_get(0).map_err(not_read)
 }
 
 /// What can be done to the rollout that is open.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     /// Assign nobody else.
     Pause,
@@ -123,6 +152,73 @@ pub enum Turn {
     Revert,
 }
 
+impl Turn {
+    /// Every one, in the order people are offered them.
+    pub const ALL: [Self; 4] = [Self::Promote, Self::Pause, Self::Resume, Self::Revert];
+
+    /// Its name in addresses and commands.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Promote => "promote",
+            Self::Revert => "revert",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|turn| turn.name() == name)
+    }
+
+    /// What a person does with it, in Vietnamese and English.
+    #[must_use]
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Pause => ("Tạm dừng", "Pause"),
+            Self::Resume => ("Tiếp tục đợt", "Resume"),
+            Self::Promote => ("Sang vòng sau", "Promote to the next ring"),
+            Self::Revert => ("Lùi về bản trước", "Revert to the version before"),
+        }
+    }
+
+    /// What comes of it, in Vietnamese and English.
+    #[must_use]
+    pub fn meaning(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Pause => (
+                "Không giao thêm cho ai; ai chưa bắt đầu giữ bản đang chạy.",
+                "Nobody else is assigned; whoever has not begun stays as it is.",
+            ),
+            Self::Resume => (
+                "Đợt cập nhật chạy tiếp từ vòng đang dở, trong các cửa sổ bảo trì đã báo.",
+                "The rollout goes on from its ring, in the windows that were announced.",
+            ),
+            Self::Promote => (
+                "Vòng sau được giao bản này, trong các cửa sổ bảo trì đã báo.",
+                "The next ring is assigned this version, in the windows that were announced.",
+            ),
+            Self::Revert => (
+                "Mọi tác tử đã được giao trở lại bản trước, ngay cả ngoài cửa sổ bảo trì.",
+                "Every agent that was assigned goes back to the version before, whatever the window.",
+            ),
+        }
+    }
+
+    /// How it stands in the log.
+    #[must_use]
+    pub fn action(self) -> Action {
+        match self {
+            Self::Pause => Action::RolloutPause,
+            Self::Resume => Action::RolloutResume,
+            Self::Promote => Action::RolloutPromote,
+            Self::Revert => Action::RolloutRevert,
+        }
+    }
+}
+
 /// Does it; says in which state the rollout is then.
 ///
 /// # Errors
@@ -130,7 +226,8 @@ pub enum Turn {
 pub async fn turn(
     client: &mut Object,
     log: &Log,
-    (turn, by, because): (Turn, &str, &str),
+    turn: Turn,
+    (by, from, because): (&str, Option<&str>, &str),
 ) -> Result<Rollout, Fault> {
     let tx = client.transaction().await.map_err(not_read)?;
     let open = newest(&tx, true).await?;
@@ -139,10 +236,10 @@ pub async fn turn(
     if !is_open && !matches!(turn, Turn::Revert) {
         return Err(refused(format!("rollout {} is {}", rollout.rollout, rollout.state)));
     }
-    let (state, ring, action) = match turn {
-        Turn::Pause => ("paused", rollout.ring, Action::RolloutPause),
-        Turn::Resume => ("running", rollout.ring, Action::RolloutResume),
-        Turn::Promote => ("running", promoted(&rollout)?, Action::RolloutPromote),
+    let (state, ring) = match turn {
+        Turn::Pause => ("paused", rollout.ring),
+        Turn::Resume => ("running", rollout.ring),
+        Turn::Promote => ("running", promoted(&rollout)?),
         Turn::Revert => {
             let Some(previous) = &rollout.previous else {
                 return Err(refused("it was begun without --previous: no version to go back to"));
@@ -150,7 +247,7 @@ pub async fn turn(
             let sql = "update phusa.release_assignments set version = $2, stage = 'offered', \
                        why = null, changed_at = clock_timestamp() where rollout = $1";
             tx.execute(sql, &[&rollout.rollout, previous]).await.map_err(not_read)?;
-            ("reverted", rollout.ring, Action::RolloutRevert)
+            ("reverted", rollout.ring)
         }
     };
     let because = (state != "running").then_some(because);
@@ -159,7 +256,7 @@ pub async fn turn(
                waiting = case when ring = $3 then waiting end, \
                changed_at = clock_timestamp() where rollout = $1";
     tx.execute(sql, &[&rollout.rollout, &state, &ring, &because]).await.map_err(not_read)?;
-    tell(&tx, log, (by, action), &rollout.version).await?;
+    tell(&tx, log, (by, from, turn.action()), &rollout.version).await?;
     let now = newest(&tx, true).await?;
     tx.commit().await.map_err(not_read)?;
     log.wake();
@@ -192,10 +289,12 @@ fn promoted(rollout: &Rollout) -> Result<usize, Fault> {
 async fn tell(
     tx: &Transaction<'_>,
     log: &Log,
-    (by, action): (&str, Action),
+    (by, from, action): (&str, Option<&str>, Action),
     version: &str,
 ) -> Result<(), Fault> {
-    deed::write(tx, log, Deed::new(by, action).on(version)).await.map(drop)
+    let told = Deed::new(by, action).on(version);
+    let told = from.into_iter().fold(told, Deed::from);
+    deed::write(tx, log, told).await.map(drop)
 }
 
 /// The newest rollout, with its agents where they are wanted.
@@ -224,7 +323,17 @@ async fn newest(tx: &Transaction<'_>, with_agents: bool) -> Result<Option<Rollou
 /// When the database does not answer.
 pub async fn status(client: &mut Object) -> Result<Option<Rollout>, Fault> {
     let tx = client.transaction().await.map_err(not_read)?;
-    newest(&tx, true).await
+    let Some(mut found) = newest(&tx, true).await? else { return Ok(None) };
+    let sql = "select a.agent, f.report::jsonb #>> '{update,obstacle}' \
+               from phusa.release_assignments a join phusa.fleet_agents f using (agent) \
+               where a.rollout = $1 and f.report::jsonb #>> '{update,obstacle}' is not null";
+    for row in tx.query(sql, &[&found.rollout]).await.map_err(not_read)? {
+        let (agent, obstacle): (String, String) =
+            (row.try_get(0).map_err(not_read)?, row.try_get(1).map_err(not_read)?);
+        let one = found.agents.iter_mut().find(|one| one.agent == agent);
+        one.into_iter().for_each(|one| one.obstacle = Some(obstacle.clone()));
+    }
+    Ok(Some(found))
 }
 
 fn rollout(row: &Row) -> Result<Rollout, Fault> {
@@ -254,6 +363,7 @@ fn assigned(row: &Row) -> Result<Assigned, tokio_postgres::Error> {
         version: row.try_get(1)?,
         stage: row.try_get(2)?,
         why: row.try_get(3)?,
+        obstacle: None,
         changed_at: from_system_time(row.try_get(4)?),
     })
 }
@@ -329,7 +439,7 @@ async fn halt(
                changed_at = clock_timestamp() where rollout = $1";
     tx.execute(sql, &[&rollout.rollout, &because]).await.map_err(not_read)?;
     tracing::warn!(code = %Code::UpdateFailed, version = rollout.version, "The rollout of {} is halted: {because}", rollout.version);
-    tell(tx, log, ("hub", Action::RolloutHalt), &rollout.version).await
+    tell(tx, log, ("hub", None, Action::RolloutHalt), &rollout.version).await
 }
 
 /// Assigns whoever is in the ring, in a window and not assigned yet; ends a rollout that is through.

@@ -21,6 +21,7 @@ use crate::incidents::Kind;
 use crate::incidents::lasting::Lasting;
 use crate::link::{Link, Wanted};
 use crate::listen::own::Own;
+use crate::release::countdown;
 use crate::release::online::{self, End};
 use crate::release::rollout;
 use crate::release::store::Store;
@@ -46,7 +47,8 @@ impl Jobs {
         let both = (register.clone(), metrics.clone());
         let link = Link::open((plan, own), &self.warehouse, both, wanted_seen).await?;
         self.start_rollouts(register.clone(), Store::new(&plan.state_dir), metrics.clone());
-        self.start_fleet(register, metrics.clone(), plan.disk_reserve);
+        let place = (plan.disk_reserve, Store::new(&plan.state_dir));
+        self.start_fleet(register, metrics.clone(), place);
         self.start_orders(wanted);
         Ok(link)
     }
@@ -57,7 +59,7 @@ impl Jobs {
         &self,
         register: watch::Receiver<Arc<Register>>,
         metrics: Metrics,
-        reserve: ByteSize,
+        (reserve, store): (ByteSize, Store),
     ) {
         let (warehouse, catalog, stop) =
             (self.warehouse.clone(), self.catalog.clone(), self.stop.clone());
@@ -77,7 +79,10 @@ impl Jobs {
                     health::keep(&client, &all).await?;
                     let free = warehouse.disk_free_bytes().await;
                     let full = free.filter(|free| *free < reserve.0).map(|_| full(reserve));
-                    let opened = alarms::keep(&mut client, &all, full, now).await?;
+                    let ends = ended(store.clone()).await?;
+                    let own = ends.iter().filter_map(|end| countdown::incident(end, now));
+                    let own = own.chain(full).collect();
+                    let opened = alarms::keep(&mut client, &all, own, now).await?;
                     if opened > 0 {
                         warn!(opened, "{opened} incidents were opened: `phusa-hub incident ls`");
                     }
@@ -169,6 +174,11 @@ async fn kept(store: Store, now: Timestamp) -> Result<Vec<End>, Fault> {
         Ok(online::ends(&store)?.unwrap_or_default())
     })
     .await
+}
+
+/// When each role ends.
+async fn ended(store: Store) -> Result<Vec<End>, Fault> {
+    blocking(move || Ok(online::ends(&store)?.unwrap_or_default())).await
 }
 
 /// Tells of each step of the countdown once: 30, 14, 7 and 1 days before people must have signed anew.

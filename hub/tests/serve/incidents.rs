@@ -20,15 +20,15 @@ use crate::people::{first, hire};
 use crate::world::World;
 
 /// A warehouse without a hub, and a clock that the test sets.
-struct Lab {
+pub(crate) struct Lab {
     _dir: tempfile::TempDir,
-    warehouse: Warehouse,
+    pub(crate) warehouse: Warehouse,
     log: Log,
     begun: Timestamp,
 }
 
 impl Lab {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let url = Url::Embedded { dir: dir.path().to_owned() };
@@ -59,7 +59,7 @@ impl Lab {
         let now = self.at(seconds);
         let all = health::all(&client, known, now).await.unwrap();
         health::keep(&client, &all).await.unwrap();
-        alarms::keep(&mut client, &all, None, now).await.unwrap();
+        alarms::keep(&mut client, &all, Vec::new(), now).await.unwrap();
         let mut open =
             find(&**client, &Asked { open: Some(true), ..Asked::default() }).await.unwrap();
         open.reverse();

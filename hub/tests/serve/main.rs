@@ -16,6 +16,7 @@ mod citus;
 mod fleet;
 mod hostile;
 mod rollout;
+mod releases;
 mod incidents;
 mod steering;
 mod escalation;

@@ -9,12 +9,14 @@ use serde_json::Value;
 use crate::chromium::Chromium;
 use crate::fleet::populate;
 use crate::people::first;
+use crate::releases::AGENTS;
+use crate::rollout::{publish, start};
 use crate::world::World;
 
 const SIZES: [(u32, u32); 2] = [(1366, 768), (390, 844)];
 
 /// Name and path of each page.
-const PAGES: [(&str, &str); 18] = [
+const PAGES: [(&str, &str); 19] = [
     ("fleet", "/fleet"),
     ("agency", "/fleet/H57.007"),
     ("datasets", "/datasets"),
@@ -24,6 +26,7 @@ const PAGES: [(&str, &str); 18] = [
     ("incident-closed", "/incidents/3"),
     ("transfers", "/transfers"),
     ("entry", "/transfers/1"),
+    ("releases", "/releases"),
     ("notices", "/notices"),
     ("contacts", "/contacts"),
     ("contact", "/contacts/H57.012"),
@@ -116,6 +119,9 @@ async fn every_page_can_be_read_and_used_in_both_languages_on_a_desk_and_on_a_te
     let world = World::start().await;
     populate(&world).await;
     furnish(&world).await;
+    publish(&world);
+    world.run(&start("0.2.0"));
+    world.database().await.batch_execute(AGENTS).await.unwrap();
     let (an, _) = first(&world).await;
     let (base, _) = world.portal();
     let mut chromium = Chromium::start();

@@ -104,7 +104,7 @@ impl Fleet {
 }
 
 /// Three people, of whom two sign two programs.
-fn publish(world: &World) {
+pub(crate) fn publish(world: &World) {
     fs::write(world.path("pass"), "mật khẩu đủ dài để dùng\n").unwrap();
     let path = |name: &str| world.path(name).display().to_string();
     let pass = path("pass");
@@ -137,7 +137,7 @@ fn publish(world: &World) {
     assert!(ends.contains("root") && ends.contains("364"), "{ends}");
 }
 
-fn start(release: &str) -> Vec<&str> {
+pub(crate) fn start(release: &str) -> Vec<&str> {
     let head = ["rollout", "start", release, "--previous", "0.1.0", "--share", "30,100"];
     let canaries = ["--canary", "H57.110/may-1", "--canary", "H57.111/may-1"];
     [&head[..], &canaries[..], &["--by", "an"]].concat()

@@ -19,21 +19,21 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 
 /// A certificate chain and its key, PEM.
 #[derive(Debug, Clone)]
-pub(super) struct Papers {
-    pub(super) chain: String,
-    pub(super) key: String,
+pub(crate) struct Papers {
+    pub(crate) chain: String,
+    pub(crate) key: String,
 }
 
 impl Papers {
     /// Those in an agent's folder.
-    pub(super) fn of(folder: &Path) -> Self {
+    pub(crate) fn of(folder: &Path) -> Self {
         let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
         Self { chain: read("agent.pem"), key: read("agent.key") }
     }
 }
 
 /// A client that trusts the roots in `folder` and shows these papers, or none.
-pub(super) fn config(
+pub(crate) fn config(
     folder: &Path,
     papers: Option<&Papers>,
     version: &'static SupportedProtocolVersion,
@@ -55,7 +55,7 @@ pub(super) fn config(
 }
 
 /// A connection to the hub.
-pub(super) async fn connect(
+pub(crate) async fn connect(
     port: u16,
     config: &Arc<ClientConfig>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
@@ -65,7 +65,7 @@ pub(super) async fn connect(
 }
 
 /// Sends these bytes and reads until the hub closes; the error is TLS's or the line's.
-pub(super) async fn exchange(
+pub(crate) async fn exchange(
     port: u16,
     config: ClientConfig,
     bytes: &[u8],
@@ -89,7 +89,7 @@ pub(super) async fn exchange(
 }
 
 /// A request that asks the hub to close afterwards.
-pub(super) fn post(path: &str, body: &str) -> Vec<u8> {
+pub(crate) fn post(path: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
         "POST {path} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\
@@ -99,7 +99,7 @@ pub(super) fn post(path: &str, body: &str) -> Vec<u8> {
 }
 
 /// The refusal in an answer.
-pub(super) fn refusal(answer: &str) -> Refusal {
+pub(crate) fn refusal(answer: &str) -> Refusal {
     let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
     serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
 }
