@@ -1,7 +1,8 @@
 //! The judge of a release on probation: what was well before must be well again, and stay so.
 //!
 //! A pure decision over signs of life. Nothing that happens outside the program fails it: while a database
-//! is dead or the hub busy the clock stands still. Time is handed in.
+//! is dead or the hub busy the clock stands still. But a release that nothing can be told of for a day goes
+//! too: it may be what keeps the hub away, and no word from there would ever reach it. Time is handed in.
 
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub struct Terms {
     pub bad: Duration,
     /// How long a dataset may take to begin.
     pub waiting: Duration,
+    /// How long something outside may stand in the way without a break.
+    pub excused: Duration,
 }
 
 impl Default for Terms {
@@ -34,6 +37,7 @@ impl Default for Terms {
             starts_max: 3,
             bad: Duration::from_secs(60),
             waiting: Duration::from_secs(300),
+            excused: Duration::from_secs(86_400),
         }
     }
 }
@@ -64,6 +68,7 @@ pub struct Judge {
     well: Duration,
     bad: Vec<(DatasetId, Duration)>,
     waiting: Duration,
+    excused: Duration,
 }
 
 impl Judge {
@@ -80,6 +85,7 @@ impl Judge {
             well: Duration::ZERO,
             bad: Vec::new(),
             waiting: Duration::ZERO,
+            excused: Duration::ZERO,
         }
     }
 
@@ -139,6 +145,11 @@ impl Judge {
             if self.waiting >= self.terms.waiting {
                 return Verdict::Back(Why::Late, "a dataset has not begun".to_owned());
             }
+        }
+        self.excused = if excused { self.excused + elapsed } else { Duration::ZERO };
+        if self.excused >= self.terms.excused {
+            let hours = self.excused.as_secs() / 3_600;
+            return Verdict::Back(Why::Late, format!("nothing could be told of it for {hours} h"));
         }
         if all_well {
             self.well += elapsed;
@@ -230,5 +241,23 @@ mod tests {
         }
         let flickers = |s: u64| health(s, [Well, if s % 30 < 10 { Bad } else { Well }]);
         assert_eq!(ended(&|s| Some(flickers(s))).0, "committed", "what passes by itself is no end");
+    }
+
+    #[test]
+    fn a_release_that_nothing_can_be_told_of_for_a_day_goes() {
+        use Condition::{Excused, Well};
+        let hour = SECOND * 3_600;
+        let before = Before { well: vec![id("a.b"), id("a.c")], rss_kib: Some(40_000) };
+        let mut judge = Judge::new(version("0.2.0"), before, Terms::default());
+        // A break in between begins the day anew.
+        for beat in 0..23 {
+            assert_eq!(judge.look(hour, Some(&health(beat, [Well, Excused]))), Verdict::Wait);
+        }
+        assert_eq!(judge.look(SECOND, Some(&health(23, [Well, Well]))), Verdict::Wait);
+        for beat in 24..47 {
+            assert_eq!(judge.look(hour, Some(&health(beat, [Well, Excused]))), Verdict::Wait);
+        }
+        let ended = judge.look(hour, Some(&health(47, [Well, Excused])));
+        assert!(matches!(ended, Verdict::Back(Why::Late, _)), "{ended:?}");
     }
 }
