@@ -1,6 +1,7 @@
 //! Throwaway PostgreSQL servers on loopback: one per version and test program, a database per
 //! test, hot standbys, TLS, and every way a server can go away.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::hash::{BuildHasher as _, RandomState};
@@ -120,10 +121,18 @@ pub fn free_port() -> u16 {
     const PORTS: std::ops::Range<u16> = 10_000..32_000;
     let chance = RandomState::new().hash_one(std::process::id());
     let from = PORTS.start + (chance % PORTS.len() as u64) as u16;
+    let mut given = GIVEN_PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     let mut ports = (from..PORTS.end).chain(PORTS.start..from);
-    let free = ports.find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok());
-    free.expect("a free port")
+    // A port that was given is often bound seconds later, so none is given twice.
+    let free = ports
+        .find(|&port| !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok());
+    let free = free.expect("a free port");
+    given.insert(free);
+    free
 }
+
+/// What [`free_port`] has given in this process.
+static GIVEN_PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
 /// A running (or, on a test's wish, stopped) PostgreSQL server.
 #[derive(Debug)]
