@@ -36,21 +36,43 @@ pub fn check(disk: &dyn Disk, folder: &Path, known: u32) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Writes the form down, where it does not stand there; the folder is synced by whoever writes into it next.
+/// Writes the form down, where it does not stand there already; the folder is synced by whoever writes into it next.
 ///
 /// # Errors
 /// `disk_failed`, `disk_full`.
 pub fn mark(disk: &dyn Disk, folder: &Path, form: u32) -> Result<(), Fault> {
     let file = file(folder);
+    let text = format!("{form}\n");
     let marked = || {
-        if disk.length(&file)?.is_none() {
-            let part = folder.with_extension("format.part");
-            disk.write_synced(&part, format!("{form}\n").as_bytes())?;
-            disk.rename(&part, &file)?;
+        match disk.read(&file) {
+            Ok(bytes) if bytes == text.as_bytes() => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            // None yet, or that of a program before.
+            Ok(_) | Err(_) => {}
         }
-        Ok(())
+        let part = folder.with_extension("format.part");
+        disk.write_synced(&part, text.as_bytes())?;
+        disk.rename(&part, &file)
     };
     let marked: io::Result<()> = marked();
     let what = || format!("cannot write {}", file.display());
     marked.map_err(|error| Fault::because(disk_code(&error), what(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::RealDisk;
+
+    #[test]
+    fn a_program_writes_its_form_over_an_older_one_and_refuses_a_newer_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("spool");
+        check(&RealDisk, &folder, 1).unwrap();
+        mark(&RealDisk, &folder, 1).unwrap();
+        check(&RealDisk, &folder, 2).unwrap();
+        mark(&RealDisk, &folder, 2).unwrap();
+        assert_eq!(check(&RealDisk, &folder, 1).unwrap_err().code, Code::StateNewer);
+        check(&RealDisk, &folder, 2).unwrap();
+    }
 }

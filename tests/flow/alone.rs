@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use phusa_tests::database::free_port;
 use phusa_tests::process::{output, program, run};
 use serde_json::Value;
 
+use crate::fleet::linked_in;
 use crate::house::{AGENCY, AGENT, House, edit, text};
 use crate::update::{announce, begin, hub, release};
 
@@ -73,12 +73,7 @@ impl Alone {
 
     /// Hub and agent at work; nothing is published but its beginnings.
     async fn at_work(original: &[u8]) -> Self {
-        let house = House::new("", "");
-        let port = free_port();
-        let part = format!("[link]\nlisten = \"127.0.0.1:{port}\"\n\n[warehouse]");
-        edit(&house.province.hub_config(), "[warehouse]", &part);
-        let part = format!("[hub]\nlink_url = \"mqtts://127.0.0.1:{port}\"");
-        edit(&house.province.agent_config(AGENCY), "[hub]", &part);
+        let house = linked_in(House::new("", ""));
         let part = "[update]\nroot_file = \"release-root.json\"\nslots_dir = \"update\"\n\
                     incoming_dir = \"incoming\"\ncheck_every = \"1s\"\nrate_max = \"64MiB\"\n\n[spool]";
         edit(&house.province.agent_config(AGENCY), "[spool]", part);

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use phusa_protocol::fault::Code;
 use phusa_protocol::time::Timestamp;
-use phusa_tests::database::free_port;
 use phusa_tests::process::{Process, program, run};
 use serde_json::Value;
 
+use crate::fleet::linked_in;
 use crate::house::{AGENCY, AGENT, House, edit, text};
 
 const WITHIN: Duration = Duration::from_secs(240);
@@ -40,12 +40,7 @@ impl Updated {
 
     /// The same with more in `[update]`.
     async fn start_with(settings: &str) -> Self {
-        let house = House::new("", "");
-        let port = free_port();
-        let part = format!("[link]\nlisten = \"127.0.0.1:{port}\"\n\n[warehouse]");
-        edit(&house.province.hub_config(), "[warehouse]", &part);
-        let part = format!("[hub]\nlink_url = \"mqtts://127.0.0.1:{port}\"");
-        edit(&house.province.agent_config(AGENCY), "[hub]", &part);
+        let house = linked_in(House::new("", ""));
         let part = format!(
             "[update]\nroot_file = \"release-root.json\"\nslots_dir = \"slots\"\n\
              incoming_dir = \"incoming\"\ncheck_every = \"1s\"\nrate_max = \"64MiB\"\n{settings}\n[spool]"

@@ -141,7 +141,7 @@ impl Broker {
                         denied("publish orders to phusa/+/+/command");
                     }
                 }
-                // It has no room for more while this is stored, and keeps what comes.
+                // Nothing more is read while this is stored; the broker keeps what comes.
                 Ok(Event::Incoming(Packet::Publish(publish))) => self.take(&publish).await,
                 Ok(_) => {}
                 Err(error) => return error,

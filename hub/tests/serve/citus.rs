@@ -50,7 +50,7 @@ enum Rule {
     KeyChanged,
 }
 
-/// What breaks a rule today: the beginning of the statement, and why it stays for now.
+/// What is known to break a rule: the beginning of the statement, and why it stands (decision 0025).
 const KNOWN: [(Rule, &str, &str); 10] = [
     (
         Rule::Trigger,
