@@ -163,7 +163,8 @@ async fn smuggling(house: &House, right: &Papers) {
     let (port, folder) = (house.province.hub_port(), house.agent());
     let hidden = "GET /log/key HTTP/1.1\r\nHost: hub\r\n\r\n";
     let head = "POST /v1/hello HTTP/1.1\r\nHost: hub\r\n";
-    let long = "x".repeat(2_000_000);
+    // Beyond the 64 KiB that a head may have, and no longer than what the hub still reads when it parts.
+    let long = "x".repeat(100_000);
     let many = "A: b\r\n".repeat(2_000);
     for (what, request, status) in [
         (
