@@ -81,6 +81,7 @@ pub fn router(portal: Portal) -> Router {
         .route("/accounts/{name}", get(accounts::one).post(accounts::change))
         .route("/fleet", get(fleet::list))
         .route("/fleet/orders", post(fleet::order))
+        .route("/fleet/orders/cancel", post(fleet::cancel))
         .route("/fleet/{agency}", get(fleet::one))
         .route("/datasets", get(datasets::list))
         .route("/datasets/{dataset}", get(datasets::one))
