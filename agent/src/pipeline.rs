@@ -62,10 +62,8 @@ pub async fn run<S: Source>(
     for (index, dataset) in plan.datasets.iter().enumerate() {
         let (show, seen) = watch::channel(Shown::new(dataset.dataset()));
         shown.push(seen);
-        let accord = Arc::new(wiring::accord(&plan, dataset)?);
-        let gate = orders.gate(dataset.dataset());
         let dataset = Dataset {
-            accord,
+            accord: Arc::new(wiring::accord(&plan, dataset)?),
             plan: Arc::clone(&plan),
             index,
             source: Arc::clone(&source),
@@ -73,7 +71,7 @@ pub async fn run<S: Source>(
             hub: Arc::clone(&hub),
             signing_key: signing_key.clone(),
             show,
-            gate,
+            gate: orders.gate(dataset.dataset()),
             tasks: tasks.clone(),
             stop: stop.child_token(),
         };

@@ -196,17 +196,24 @@ impl SignedOrders {
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
         for value in written.orders {
             let number = value.get("order").and_then(serde_json::Value::as_u64);
-            match serde_json::from_value::<Order>(value) {
-                Ok(order) if order.dataset.is_some() == order.want.is_of_dataset() => {
-                    known.push(order);
-                }
-                Ok(_) | Err(_) => unknown.extend(number),
+            match understood(value) {
+                Some(order) => known.push(order),
+                None => unknown.extend(number),
             }
         }
         let refused = all.saturating_sub(known.len());
         let (agent, number) = (written.agent, written.number);
         Ok(Orders { agent, number, orders: known, refused, unknown })
     }
+}
+
+/// An order that says what this program knows, and nothing besides.
+fn understood(value: serde_json::Value) -> Option<Order> {
+    let said = value.get("want").cloned();
+    let order: Order = serde_json::from_value(value).ok()?;
+    // A want without fields of its own would pass over those of a later version.
+    let is_all = said == serde_json::to_value(order.want).ok();
+    (is_all && order.dataset.is_some() == order.want.is_of_dataset()).then_some(order)
 }
 
 #[cfg(test)]
@@ -255,6 +262,7 @@ mod tests {
             r#"{"order":1,"dataset":"a.b","want":{"kind":"share"},"until":"2026-11-21T08:30:00Z"}"#,
             r#"{"order":1,"dataset":"a.b","want":{"kind":"pause"},"until":"2026-11-21T08:30:00Z","columns":["x"]}"#,
             r#"{"order":1,"dataset":"a.b","want":{"kind":"reread","beyond":1,"columns":["x"]},"until":"2026-11-21T08:30:00Z"}"#,
+            r#"{"order":1,"dataset":"a.b","want":{"kind":"pause","columns":["x"]},"until":"2026-11-21T08:30:00Z"}"#,
             r#"{"order":1,"want":{"kind":"compare"},"until":"2026-11-21T08:30:00Z"}"#,
             r#"{"order":1,"dataset":"a.b","want":{"kind":"rotate"},"until":"2026-11-21T08:30:00Z"}"#,
             r#"{"order":1,"want":{"kind":"diagnose","rows":9},"until":"2026-11-21T08:30:00Z"}"#,
