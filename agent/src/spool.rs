@@ -126,22 +126,27 @@ impl Spool {
         Ok(stream)
     }
 
-    /// Deletes the files of epochs before `epoch`: its full read is at the hub and covers them.
+    /// Deletes the files of epochs before `epoch`, and says how many bytes that gave back. Nobody sends
+    /// them any more: its full read covers them, once it is at the hub, or makes them needless where
+    /// it finds no room beside them.
     ///
     /// # Errors
     /// `disk_failed`.
-    pub fn retire_before(&self, dataset: &DatasetId, epoch: Epoch) -> Result<(), Fault> {
+    pub fn retire_before(&self, dataset: &DatasetId, epoch: Epoch) -> Result<u64, Fault> {
         let (disk, above) = (&self.inner.disk, self.dataset_folder(dataset));
         let failed =
             |error| Fault::because(Code::DiskFailed, format!("cannot tidy {dataset}"), error);
+        let mut given_back = 0;
         for (name, _) in disk.list(&above).map_err(failed)? {
             if recover::epoch_of(&name).is_some_and(|older| older < epoch) {
                 let files = disk.list(&above.join(&name)).map_err(failed)?;
                 disk.remove_folder(&above.join(&name)).map_err(failed)?;
-                self.give_back(files.iter().map(|(_, size)| size).sum());
+                let bytes = files.iter().map(|(_, size)| size).sum();
+                self.give_back(bytes);
+                given_back += bytes;
             }
         }
-        Ok(())
+        Ok(given_back)
     }
 
     /// Whether `bytes` more may be written now.

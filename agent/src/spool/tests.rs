@@ -315,6 +315,24 @@ fn earlier_epochs_go_only_when_they_are_retired() {
     assert_eq!(spool.used_bytes(), 0);
 }
 
+/// Found by the simulation of a province: the read that replaces an earlier epoch waited for ever for
+/// the room that this epoch's batches took, which nobody sent any more.
+#[test]
+fn a_spool_that_an_earlier_epoch_fills_makes_room_for_the_read_that_replaces_it() {
+    let lab = Lab::new();
+    let spool = lab.spool(6_000);
+    let row = vec![1; 3_000];
+    let write = |epoch: u64| {
+        let stream = spool.open_epoch(&lab.dataset, Epoch(epoch)).unwrap();
+        Writer::new(stream, Tail::start(), identity()).append(&Packed::sample(1, &row))
+    };
+    write(1).unwrap();
+    assert_eq!(write(2).unwrap_err().code, Code::SpoolFull);
+    assert!(spool.retire_before(&lab.dataset, Epoch(2)).unwrap() >= 3_000);
+    assert_eq!(spool.retire_before(&lab.dataset, Epoch(2)).unwrap(), 0);
+    write(2).unwrap();
+}
+
 #[test]
 fn spool_files_can_be_read_by_nobody_else() {
     use std::os::unix::fs::PermissionsExt as _;

@@ -206,6 +206,9 @@ impl<'a, S: Source> Capture<'a, S> {
                 Err(fault) if matches!(fault.code, Code::SpoolFull | Code::DiskFull) => fault,
                 Err(fault) => return Err(fault),
             };
+            if tokio::task::block_in_place(|| self.give_up_earlier_epochs())? {
+                continue;
+            }
             self.owner.note_trouble(&fault);
             tokio::select! {
                 () = self.owner.spool.room_made() => {}
@@ -213,6 +216,17 @@ impl<'a, S: Source> Capture<'a, S> {
                 () = self.stop.cancelled() => return Ok(false),
             }
         }
+    }
+
+    /// Makes room where batches of earlier epochs fill the spool: nobody sends them any more, and they
+    /// would keep out the very read that replaces them. True when there were any.
+    fn give_up_earlier_epochs(&self) -> Result<bool, Fault> {
+        let (id, epoch) = (self.dataset.dataset(), self.epoch);
+        let bytes = self.owner.spool.retire_before(id, epoch)?;
+        if bytes > 0 {
+            tracing::warn!(dataset = %id, epoch = epoch.0, bytes, "The spool is full; {bytes} bytes of {id} from before epoch {epoch} were given up, which the read of this epoch replaces");
+        }
+        Ok(bytes > 0)
     }
 
     fn store(&mut self, packed: &Packed) -> Result<Option<Spooled>, Fault> {

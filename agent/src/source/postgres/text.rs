@@ -180,7 +180,7 @@ fn era(text: &str) -> (&str, bool) {
 /// Days since 2000-01-01 of `YYYY-MM-DD`; the year before year 1 is 1 BC.
 fn day(text: &str, bc: bool) -> Result<i64, BadText> {
     let mut parts = text.splitn(3, '-');
-    let mut next = || parts.next().ok_or(BadText).and_then(number::<i64>);
+    let mut next = || parts.next().ok_or(BadText).and_then(part);
     let (year, month, day) = (next()?, next()?, next()?);
     let year = if bc { 1 - year } else { year };
     // The year begins in March, so that a leap day is its last day.
@@ -192,7 +192,7 @@ fn day(text: &str, bc: bool) -> Result<i64, BadText> {
 fn time_of_day(text: &str) -> Result<i64, BadText> {
     let mut parts = text.splitn(3, ':');
     let mut next = || parts.next().ok_or(BadText);
-    let (hours, minutes) = (number::<i64>(next()?)?, number::<i64>(next()?)?);
+    let (hours, minutes) = (part(next()?)?, part(next()?)?);
     Ok((hours * 60 + minutes) * 60_000_000 + seconds(next()?)?)
 }
 
@@ -203,8 +203,14 @@ fn seconds(text: &str) -> Result<i64, BadText> {
     if fraction.len() > 6 {
         return Err(BadText);
     }
-    let micros = number::<i64>(whole)? * 1_000_000 + number::<i64>(&format!("{fraction:0<6}"))?;
+    let micros = part(whole)? * 1_000_000 + part(&format!("{fraction:0<6}"))?;
     Ok(if negative { -micros } else { micros })
+}
+
+/// A number of at most seven digits, as years are at most: what is made of it cannot overflow.
+fn part(text: &str) -> Result<i64, BadText> {
+    let value = number::<i64>(text)?;
+    if value.unsigned_abs() < 10_000_000 { Ok(value) } else { Err(BadText) }
 }
 
 fn timetz(text: &str, out: &mut Vec<u8>) -> Result<(), BadText> {
@@ -216,9 +222,10 @@ fn timetz(text: &str, out: &mut Vec<u8>) -> Result<(), BadText> {
         None => (-1, zone.strip_prefix('+').ok_or(BadText)?),
     };
     let mut seconds = 0;
-    for (part, unit) in zone.splitn(3, ':').zip([3_600, 60, 1]) {
-        seconds += number::<i32>(part)? * unit;
+    for (text, unit) in zone.splitn(3, ':').zip([3_600, 60, 1]) {
+        seconds += part(text)? * unit;
     }
+    let seconds = i32::try_from(seconds).map_err(|_| BadText)?;
     out.extend(time_of_day(time)?.to_be_bytes());
     out.extend((west * seconds).to_be_bytes());
     Ok(())
@@ -261,15 +268,18 @@ fn interval_parts(mut rest: &str) -> Result<(i64, i32, i32), BadText> {
         let (value, unit) = rest.split_at_checked(at).ok_or(BadText)?;
         let (unit, after) = unit.split_at_checked(1).ok_or(BadText)?;
         match (unit, in_time) {
-            ("Y", false) => months += number::<i64>(value)? * 12,
-            ("M", false) => months += number::<i64>(value)?,
+            ("Y" | "M", false) => {
+                let unit = if unit == "Y" { 12 } else { 1 };
+                let more = i64::from(number::<i32>(value)?) * unit;
+                months = months.checked_add(more).ok_or(BadText)?;
+            }
             ("D", false) => days = number(value)?,
             ("H", true) => {
                 let hours = number::<i64>(value)?.checked_mul(3_600_000_000).ok_or(BadText)?;
                 micros = micros.checked_add(hours).ok_or(BadText)?;
             }
             ("M", true) => {
-                micros = micros.checked_add(number::<i64>(value)? * 60_000_000).ok_or(BadText)?;
+                micros = micros.checked_add(part(value)? * 60_000_000).ok_or(BadText)?;
             }
             ("S", true) => micros = micros.checked_add(seconds(value)?).ok_or(BadText)?,
             _ => return Err(BadText),
@@ -524,6 +534,25 @@ mod tests {
         check(&Native::Interval, "P1Y2M-3DT1H-0.5S", &interval);
         check(&Native::Interval, "PT0S", &[0; 16]);
         refuse(&Native::Timestamp, "2000-01-01");
+    }
+
+    /// Found by fuzzing: each was multiplied beyond what the number could hold.
+    #[test]
+    fn parts_of_dates_and_times_that_no_calendar_has_are_refused() {
+        for (native, text) in [
+            (Native::Date, "92233720368547758-01-01"),
+            (Native::Date, "2000-92233720368547758-01"),
+            (Native::Time, "9223372036854775807:00:00"),
+            (Native::Time, "00:00:9223372036854775807"),
+            (Native::Timetz, "00:00:00+2147483647"),
+            (Native::Timetz, "00:00:00+9999999:9999999"),
+            (Native::Timestamp, "2000-01-01 00:9223372036854775807:00"),
+            (Native::Interval, "P9223372036854775807Y"),
+            (Native::Interval, "PT9223372036854775807M"),
+            (Native::Interval, "PT6-2021211S"),
+        ] {
+            refuse(&native, text);
+        }
     }
 
     #[test]
