@@ -168,9 +168,13 @@ pub fn failed(lang: Lang, fault: &Fault) -> Response {
         | Code::IncidentUnknown
         | Code::NoticeUnknown => StatusCode::NOT_FOUND,
         Code::RightMissing => StatusCode::FORBIDDEN,
-        Code::AccountInvalid | Code::ContactInvalid | Code::ReasonMissing | Code::NoticeRefused => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        Code::AccountInvalid
+        | Code::ContactInvalid
+        | Code::ReasonMissing
+        | Code::NoticeRefused
+        | Code::KeyUnfit
+        | Code::PurposeNotAgreed
+        | Code::OrderRefused => StatusCode::UNPROCESSABLE_ENTITY,
         code if code.class() == Class::Retry => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
