@@ -12,10 +12,13 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use phusa_protocol::fault::{Class, Code, Fault};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::config::plan::Plan;
 use crate::pipeline::wiring;
+use crate::trouble::lately::counting;
 
 mod report;
 mod meaning;
@@ -171,11 +174,12 @@ impl Cli {
             Ok(directive) => filter.add_directive(directive),
             Err(_) => filter,
         };
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let all = tracing_subscriber::registry().with(counting());
+        let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         if self.log_json {
-            log.json().init();
+            all.with(log.json().with_filter(filter)).init();
         } else {
-            log.with_target(false).init();
+            all.with(log.with_target(false).with_filter(filter)).init();
         }
     }
 

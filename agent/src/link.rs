@@ -6,6 +6,7 @@
 //! because the next one says it all.
 
 pub mod compose;
+mod diagnose;
 pub mod judge;
 mod line;
 mod session;

@@ -1,10 +1,12 @@
 //! What the hub wants of this agent: verified, kept over a restart, and over by themselves.
 //!
-//! Only a dataset of the agent's own files can be named, and only to be paused or read again. What is
-//! older than what is held is refused, whatever its signature.
+//! Only a dataset of the agent's own files can be named, and only to be paused, read again or compared.
+//! What is older than what is held is refused, whatever its signature. What is done once is an errand.
+
+mod errand;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::{AgentId, DatasetId};
@@ -14,6 +16,7 @@ use phusa_protocol::time::Timestamp;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use self::errand::Errands;
 use crate::disk::{Disk, RealDisk};
 
 /// The file of what is held, in the state folder.
@@ -28,12 +31,14 @@ pub struct Book {
     datasets: Vec<DatasetId>,
     held: watch::Sender<Held>,
     gates: BTreeMap<DatasetId, watch::Sender<bool>>,
+    errands: Errands,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Held {
     number: u64,
     orders: Vec<Order>,
+    refused: Vec<u64>,
 }
 
 impl Book {
@@ -47,7 +52,8 @@ impl Book {
         datasets: Vec<DatasetId>,
     ) -> Self {
         let gates = datasets.iter().map(|id| (id.clone(), watch::Sender::new(false))).collect();
-        let book = Self { state_dir, agent, hub, datasets, held: watch::Sender::default(), gates };
+        let (held, errands) = (watch::Sender::default(), Errands::open(&state_dir));
+        let book = Self { state_dir, agent, hub, datasets, held, gates, errands };
         let kept = RealDisk.read_tail(&book.state_dir.join(FILE), ORDERS_BYTES_MAX as u64);
         let kept = kept.unwrap_or_default();
         if !kept.is_empty() {
@@ -73,14 +79,7 @@ impl Book {
             // The hub repeats itself on purpose.
             return Ok(());
         }
-        let failed =
-            |error| Fault::because(Code::DiskFailed, "cannot keep the hub's orders", error);
-        let (temporary, file) =
-            (self.state_dir.join(format!("{FILE}.tmp")), self.state_dir.join(FILE));
-        // After a crash there are the old orders or the new ones.
-        RealDisk.write_synced(&temporary, bytes).map_err(failed)?;
-        RealDisk.rename(&temporary, &file).map_err(failed)?;
-        RealDisk.sync_folder(&self.state_dir).map_err(failed)?;
+        keep(&self.state_dir, FILE, bytes)?;
         self.hold(orders);
         self.follow(Timestamp::now());
         Ok(())
@@ -93,17 +92,19 @@ impl Book {
     }
 
     fn hold(&self, orders: Orders) {
-        let Orders { number, orders, refused, .. } = orders;
-        let before = orders.len();
-        let own: Vec<_> =
-            orders.into_iter().filter(|one| self.datasets.contains(&one.dataset)).collect();
-        let refused = refused + before.saturating_sub(own.len());
+        let Orders { number, orders, refused, unknown, .. } = orders;
+        let is_own = |one: &Order| one.dataset.as_ref().is_none_or(|id| self.datasets.contains(id));
+        let (own, others): (Vec<_>, Vec<_>) = orders.into_iter().partition(is_own);
+        let refused = refused + others.len();
+        let others = others.iter().map(|one| one.order);
+        let numbers = unknown.into_iter().chain(others).collect();
         if refused > 0 {
             let code = Code::OrderRefused;
             warn!(%code, refused, "{refused} orders of the hub are not known here, or of a dataset that is not shared: they are not followed");
         }
         info!(orders = own.len(), "The hub wants {} things of this agent", own.len());
-        self.held.send_replace(Held { number, orders: own });
+        self.errands.forget_all_but(&own);
+        self.held.send_replace(Held { number, orders: own, refused: numbers });
     }
 
     /// Opens and closes deliveries as is wanted at `now`.
@@ -140,8 +141,18 @@ impl Book {
 
     fn wants(&self, dataset: &DatasetId, now: Timestamp, what: impl Fn(Want) -> bool) -> bool {
         let held = self.held.borrow();
-        held.orders.iter().any(|one| one.dataset == *dataset && now < one.until && what(one.want))
+        let is_of = |one: &&Order| one.dataset.as_ref() == Some(dataset) && now < one.until;
+        held.orders.iter().filter(is_of).any(|one| what(one.want))
     }
+}
+
+/// Makes a file of the state folder durable: after a crash there is the old one or the new one.
+fn keep(state_dir: &Path, name: &str, bytes: &[u8]) -> Result<(), Fault> {
+    let failed = |error| Fault::because(Code::DiskFailed, "cannot keep the hub's orders", error);
+    let (temporary, file) = (state_dir.join(format!("{name}.tmp")), state_dir.join(name));
+    RealDisk.write_synced(&temporary, bytes).map_err(failed)?;
+    RealDisk.rename(&temporary, &file).map_err(failed)?;
+    RealDisk.sync_folder(state_dir).map_err(failed)
 }
 
 #[cfg(test)]
@@ -165,7 +176,7 @@ mod tests {
         let open = || Book::open(dir.path().to_owned(), agent.clone(), hub.public(), own.clone());
         let now = Timestamp::now();
         let until = now.after(Duration::from_secs(3_600));
-        let order = |dataset, want| Order { order: 1, dataset: id(dataset), want, until };
+        let order = |dataset, want| Order { order: 1, dataset: Some(id(dataset)), want, until };
         let say = |number, orders: &[Order], key| {
             SignedOrders::sign(&agent, number, orders, key).to_bytes()
         };
@@ -191,5 +202,49 @@ mod tests {
         assert!(!again.is_paused(&id("a.b")), "over by itself");
         again.take(&say(6, &[], &hub)).unwrap();
         assert!(!open().is_paused(&id("a.b")), "taken back");
+    }
+    #[tokio::test]
+    async fn an_errand_is_done_once_over_restarts_and_what_is_not_followed_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let hub = SigningKey::generate().unwrap();
+        let agent = AgentId::try_from("H57.12/may-1".to_owned()).unwrap();
+        let open =
+            || Book::open(dir.path().to_owned(), agent.clone(), hub.public(), vec![id("a.b")]);
+        let now = Timestamp::now();
+        let until = now.after(Duration::from_secs(3_600));
+        let order = |order, dataset: Option<&str>, want| Order {
+            order,
+            dataset: dataset.map(id),
+            want,
+            until,
+        };
+        let wanted = [
+            order(1, Some("a.b"), Want::Compare),
+            order(2, None, Want::Rotate),
+            order(3, Some("x.y"), Want::Compare),
+            order(4, None, Want::CheckUpdate),
+        ];
+        let say =
+            |number, orders: &[Order]| SignedOrders::sign(&agent, number, orders, &hub).to_bytes();
+        let book = open();
+        book.take(&say(7, &wanted)).unwrap();
+        assert_eq!(book.asked(Want::Rotate).await, 2);
+        assert_eq!(book.errand(Want::Compare, Some(&id("a.b")), now), Some(1));
+        assert_eq!(book.errand(Want::Compare, Some(&id("a.b")), until), None, "over by itself");
+        book.ended(1, Err(Code::SourceUnreachable));
+        book.ended(2, Ok(()));
+        book.cannot(4);
+        let told = book.report();
+        let fault = |order, fault: Option<&str>| phusa_protocol::orders::Told {
+            order,
+            fault: fault.map(ToOwned::to_owned),
+        };
+        assert_eq!((told.number, told.refused), (7, vec![3, 4]));
+        assert_eq!(told.told, [fault(2, None), fault(1, Some("source_unreachable"))]);
+        let again = open();
+        assert_eq!(again.errand(Want::Rotate, None, now), None, "done is done");
+        assert_eq!(again.errand(Want::Compare, Some(&id("a.b")), now), Some(1), "tried again");
+        again.take(&say(8, &wanted[..1])).unwrap();
+        assert_eq!(again.report().told, [], "what is wanted no longer is forgotten");
     }
 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::keys::SigningKey;
+use phusa_protocol::orders::Want;
 use phusa_protocol::release::UpdateReport;
 use phusa_protocol::time::Timestamp;
 use tokio::sync::watch;
@@ -61,10 +62,8 @@ pub async fn run<S: Source>(
     for (index, dataset) in plan.datasets.iter().enumerate() {
         let (show, seen) = watch::channel(Shown::new(dataset.dataset()));
         shown.push(seen);
-        let accord = Arc::new(wiring::accord(&plan, dataset)?);
-        let gate = orders.gate(dataset.dataset());
         let dataset = Dataset {
-            accord,
+            accord: Arc::new(wiring::accord(&plan, dataset)?),
             plan: Arc::clone(&plan),
             index,
             source: Arc::clone(&source),
@@ -72,7 +71,7 @@ pub async fn run<S: Source>(
             hub: Arc::clone(&hub),
             signing_key: signing_key.clone(),
             show,
-            gate,
+            gate: orders.gate(dataset.dataset()),
             tasks: tasks.clone(),
             stop: stop.child_token(),
         };
@@ -83,17 +82,19 @@ pub async fn run<S: Source>(
         source,
         hub: Arc::clone(&hub),
         shown: shown.clone(),
+        orders: Arc::clone(&orders),
         stop: stop.child_token(),
     };
     tasks.spawn(rounds.run());
-    let (renewer, identity_seen) = wiring::renewer(&plan, Arc::clone(&hub));
+    let (renewer, identity_seen) = wiring::renewer(&plan, Arc::clone(&hub), Arc::clone(&orders));
     tasks.spawn(renewer.run(stop.child_token()));
     let (witness, log_seen) = witness(&plan, Arc::clone(&hub), signing_key, &tasks)?;
     tasks.spawn(witness.watch(stop.child_token()));
     let (show_update, update_seen) = watch::channel(None);
     let seen = (log_seen, identity_seen, update_seen);
     let snapshot = snapshot((&plan, Arc::clone(&hub)), &spool, &shown, seen);
-    keep_alive(&plan, hub, (&snapshot, show_update), (&tasks, &stop))?;
+    let shows = (Arc::clone(&snapshot), Arc::clone(&orders));
+    keep_alive(&plan, hub, (shows, show_update), (&tasks, &stop))?;
     let compose = Composer {
         plan: Arc::clone(&plan),
         spool: spool.clone(),
@@ -126,13 +127,16 @@ pub async fn run<S: Source>(
 fn keep_alive(
     plan: &Plan,
     hub: Arc<Hub>,
-    (snapshot, show): (&Snapshot, watch::Sender<Option<UpdateReport>>),
+    ((snapshot, orders), show): ((Snapshot, Arc<Book>), watch::Sender<Option<UpdateReport>>),
     (tasks, stop): (&TaskTracker, &CancellationToken),
 ) -> Result<(), Fault> {
     if let Some(update) = plan.update.clone() {
         let own = (plan.agent.clone(), update, plan.file.clone());
-        let worker = Worker::new(own, hub, Arc::clone(snapshot), show)?;
+        let worker = Worker::new(own, hub, (snapshot, orders), show)?;
         tasks.spawn(worker.run(stop.clone()));
+    } else {
+        let stop = stop.child_token();
+        tasks.spawn(async move { orders.cannot_do(Want::CheckUpdate, &stop).await });
     }
     tasks.spawn(crate::service::watchdog(stop.child_token()));
     Ok(())

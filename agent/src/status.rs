@@ -149,7 +149,7 @@ pub struct LogStatus {
     pub proven: u64,
     /// Batches with a receipt whose proof is still to come.
     pub pending: u64,
-    /// Receipts since the start whose entries the log does not hold.
+    /// Batches with a receipt whose entries the log does not hold.
     pub missing: u64,
     /// Contradictions the hub has signed; both versions are kept.
     pub forks: u64,

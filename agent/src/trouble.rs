@@ -1,5 +1,7 @@
 //! `Trouble`: a fault as it is shown while it lasts.
 
+pub mod lately;
+
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -7,7 +7,7 @@
 
 mod prove;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,7 +74,11 @@ pub struct Witness {
 struct Waiting {
     reading: Reading,
     after: Seq,
+    /// Batches up to `after` that an earlier run found missing from the log.
+    missing: BTreeSet<Seq>,
     receipts: VecDeque<SignedReceipt>,
+    /// Read to its end after a later epoch began: nothing is added to it any more.
+    is_closed: bool,
 }
 
 impl Witness {
@@ -123,15 +127,24 @@ impl Witness {
         for (index, name) in names.iter().enumerate() {
             let is_newest = names.get(index + 1).is_none_or(|next| next.dataset != name.dataset);
             let mut waiting = match self.streams.remove(name) {
-                Some(waiting) if !is_newest && waiting.receipts.is_empty() => {
+                Some(waiting) if waiting.is_closed && waiting.receipts.is_empty() => {
                     self.streams.insert(name.clone(), waiting);
                     continue;
                 }
                 Some(waiting) => waiting,
                 None => {
                     let name = name.clone();
-                    let after = self.file(move |book| book.last_proven(&name)).await?;
-                    Waiting { reading: Reading::default(), after, receipts: VecDeque::new() }
+                    let look =
+                        move |book: &LogBook| Ok((book.last_proven(&name)?, book.missing(&name)?));
+                    let (after, missing) = self.file(look).await?;
+                    self.parts.show.send_modify(|status| status.missing += missing.len() as u64);
+                    Waiting {
+                        reading: Reading::default(),
+                        after,
+                        missing,
+                        receipts: VecDeque::new(),
+                        is_closed: false,
+                    }
                 }
             };
             while waiting.receipts.len() < WAITING_MAX {
@@ -141,12 +154,15 @@ impl Witness {
                 });
                 let (receipts, reading) = read.await?;
                 if receipts.is_empty() {
+                    waiting.is_closed = !is_newest;
                     break;
                 }
                 waiting.reading = reading;
                 let (old, new): (Vec<_>, Vec<_>) =
                     receipts.into_iter().partition(|r| r.receipt.seq <= waiting.after);
-                self.parts.show.send_modify(|status| status.proven += old.len() as u64);
+                let proven = old.iter().filter(|r| !waiting.missing.contains(&r.receipt.seq));
+                let proven = proven.count() as u64;
+                self.parts.show.send_modify(|status| status.proven += proven);
                 waiting.receipts.extend(new);
             }
             self.streams.insert(name.clone(), waiting);

@@ -22,6 +22,7 @@ pub mod live;
 mod login;
 mod notices;
 mod own;
+mod record;
 mod releases;
 
 use std::net::IpAddr;
@@ -37,6 +38,7 @@ use tokio::sync::watch;
 use crate::accounts::People;
 use crate::accounts::session::Ends;
 use crate::catalog::Catalog;
+use crate::config::profile::Profile;
 use crate::config::register::Register;
 use crate::release::store::Store;
 use crate::transfers::folder::Folder;
@@ -54,6 +56,8 @@ pub struct Portal {
     pub policy: Option<Policy>,
     /// The contracts in force, which say how fresh data has to be.
     pub catalog: Catalog,
+    /// What the province's regulation says, such as what data may be used for.
+    pub profile: Arc<Profile>,
     /// The agents, who are the witnesses.
     pub register: watch::Receiver<Arc<Register>>,
     /// The releases that people signed.
@@ -81,9 +85,11 @@ pub fn router(portal: Portal) -> Router {
         .route("/accounts/{name}", get(accounts::one).post(accounts::change))
         .route("/fleet", get(fleet::list))
         .route("/fleet/orders", post(fleet::order))
+        .route("/fleet/orders/cancel", post(fleet::cancel))
         .route("/fleet/{agency}", get(fleet::one))
         .route("/datasets", get(datasets::list))
         .route("/datasets/{dataset}", get(datasets::one))
+        .route("/datasets/{dataset}/record", get(record::ask).post(record::show))
         .route("/contacts", get(contacts::list))
         .route("/contacts/{agency}", get(contacts::one).post(contacts::set))
         .route("/incidents", get(incidents::list))

@@ -246,7 +246,9 @@ async fn pages(
     let (policy, catalog) = (plan.log_policy.clone(), catalog.clone());
     let ends = part.ends;
     let releases = Store::new(&plan.state_dir);
-    let portal = Portal { people, ends, folder, policy, catalog, register, releases, live };
+    let profile = Arc::new(plan.profile.clone());
+    let portal =
+        Portal { people, ends, folder, policy, catalog, profile, register, releases, live };
     let router = portal::router(portal);
     info!(address = %part.listen, "People's pages are at {}", part.listen);
     Ok(Some((door, router)))

@@ -44,6 +44,14 @@ pub enum Action {
     FleetResume,
     /// Asked an agent to read a dataset again.
     FleetReread,
+    /// Asked an agent to compare a dataset with the warehouse.
+    FleetCompare,
+    /// Asked an agent to renew its certificate with a new key.
+    FleetRotate,
+    /// Asked an agent what may be wrong with it.
+    FleetDiagnose,
+    /// Asked an agent to look for another program.
+    FleetCheckUpdate,
     /// Put signed releases into force.
     ReleasePublish,
     /// Began to roll a release out.
@@ -90,6 +98,10 @@ impl Action {
             Self::FleetPause => "fleet_pause",
             Self::FleetResume => "fleet_resume",
             Self::FleetReread => "fleet_reread",
+            Self::FleetCompare => "fleet_compare",
+            Self::FleetRotate => "fleet_rotate",
+            Self::FleetDiagnose => "fleet_diagnose",
+            Self::FleetCheckUpdate => "fleet_check_update",
             Self::ReleasePublish => "release_publish",
             Self::RolloutStart => "rollout_start",
             Self::RolloutPause => "rollout_pause",

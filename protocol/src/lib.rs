@@ -37,8 +37,10 @@ pub mod evidence;
 pub mod minutes;
 pub mod proof;
 pub mod release;
-pub mod report;
 pub mod orders;
+pub mod plain;
+pub mod diagnosis;
+pub mod report;
 pub mod verdict;
 pub mod fault;
 

@@ -33,6 +33,28 @@ pub enum Want {
         /// The epoch it was in when that was asked for.
         beyond: u64,
     },
+    /// Compare it with the warehouse once, in the hours in which all of it may be read.
+    Compare,
+    /// Ask once for a certificate with a new key, whenever the held one ends.
+    Rotate,
+    /// Say once how the agent is set up and what went wrong of late: see [`crate::diagnosis`].
+    Diagnose,
+    /// Ask once, now, which program is to run.
+    CheckUpdate,
+}
+
+impl Want {
+    /// Whether it is of one dataset, rather than of the agent.
+    #[must_use]
+    pub fn is_of_dataset(self) -> bool {
+        matches!(self, Self::Pause | Self::Reread { .. } | Self::Compare)
+    }
+
+    /// Whether the agent does it once and tells of it, rather than showing it as a state.
+    #[must_use]
+    pub fn is_once(self) -> bool {
+        !matches!(self, Self::Pause | Self::Reread { .. })
+    }
 }
 
 /// One order.
@@ -41,12 +63,42 @@ pub enum Want {
 pub struct Order {
     /// Its number at the hub.
     pub order: u64,
-    /// Of which dataset.
-    pub dataset: DatasetId,
+    /// Of which dataset; none where it is of the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<DatasetId>,
     /// What.
     pub want: Want,
     /// After this moment it is not wanted any more.
     pub until: Timestamp,
+}
+
+/// What became of an order that is done once, as the agent tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Which.
+    pub order: u64,
+    /// The name of the fault that stands in its way, where one does; it is tried again until the order
+    /// is over. None when it is done.
+    pub fault: Option<String>,
+}
+
+/// How an agent stands to what is wanted of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrdersReport {
+    /// Number of the newest orders that it took.
+    pub number: u64,
+    /// Which of them it does not know, or cannot follow as it is set up.
+    pub refused: Vec<u64>,
+    /// What became of those that are done once.
+    pub told: Vec<Told>,
+}
+
+impl OrdersReport {
+    /// Whether it keeps to its bounds: as many as there can be orders.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.refused.len() <= ORDERS_MAX && self.told.len() <= ORDERS_MAX
+    }
 }
 
 /// All that is wanted of an agent.
@@ -60,6 +112,8 @@ pub struct Orders {
     pub orders: Vec<Order>,
     /// How many there were that it does not know; those are refused.
     pub refused: usize,
+    /// The numbers of those, where they have one.
+    pub unknown: Vec<u64>,
 }
 
 /// Orders as they travel and are kept.
@@ -139,14 +193,27 @@ impl SignedOrders {
             return Err(BadOrders::Agent);
         }
         let all = written.orders.len();
-        let known: Vec<Order> = written
-            .orders
-            .into_iter()
-            .filter_map(|value| serde_json::from_value(value).ok())
-            .collect();
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
+        for value in written.orders {
+            let number = value.get("order").and_then(serde_json::Value::as_u64);
+            match understood(value) {
+                Some(order) => known.push(order),
+                None => unknown.extend(number),
+            }
+        }
         let refused = all.saturating_sub(known.len());
-        Ok(Orders { agent: written.agent, number: written.number, orders: known, refused })
+        let (agent, number) = (written.agent, written.number);
+        Ok(Orders { agent, number, orders: known, refused, unknown })
     }
+}
+
+/// An order that says what this program knows, and nothing besides.
+fn understood(value: serde_json::Value) -> Option<Order> {
+    let said = value.get("want").cloned();
+    let order: Order = serde_json::from_value(value).ok()?;
+    // A want without fields of its own would pass over those of a later version.
+    let is_all = said == serde_json::to_value(order.want).ok();
+    (is_all && order.dataset.is_some() == order.want.is_of_dataset()).then_some(order)
 }
 
 #[cfg(test)]
@@ -159,6 +226,7 @@ mod tests {
 
     fn order(want: Want) -> Order {
         let dataset = DatasetId::new("cong_dan.citizens").unwrap();
+        let dataset = want.is_of_dataset().then_some(dataset);
         Order { order: 7, dataset, want, until: Timestamp::UNIX_EPOCH }
     }
 
@@ -166,7 +234,14 @@ mod tests {
     fn orders_are_believed_of_the_hub_and_for_this_agent_alone() {
         let (key, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
         let own = agent("H57.12/may-1");
-        let wanted = [order(Want::Pause), order(Want::Reread { beyond: 3 })];
+        let wanted = [
+            order(Want::Pause),
+            order(Want::Reread { beyond: 3 }),
+            order(Want::Compare),
+            order(Want::Rotate),
+            order(Want::Diagnose),
+            order(Want::CheckUpdate),
+        ];
         let signed = SignedOrders::sign(&own, 5, &wanted, &key);
         let read = SignedOrders::read(&signed.to_bytes()).unwrap();
         let opened = read.open(&key.public(), &own).unwrap();
@@ -187,6 +262,10 @@ mod tests {
             r#"{"order":1,"dataset":"a.b","want":{"kind":"share"},"until":"2026-11-21T08:30:00Z"}"#,
             r#"{"order":1,"dataset":"a.b","want":{"kind":"pause"},"until":"2026-11-21T08:30:00Z","columns":["x"]}"#,
             r#"{"order":1,"dataset":"a.b","want":{"kind":"reread","beyond":1,"columns":["x"]},"until":"2026-11-21T08:30:00Z"}"#,
+            r#"{"order":1,"dataset":"a.b","want":{"kind":"pause","columns":["x"]},"until":"2026-11-21T08:30:00Z"}"#,
+            r#"{"order":1,"want":{"kind":"compare"},"until":"2026-11-21T08:30:00Z"}"#,
+            r#"{"order":1,"dataset":"a.b","want":{"kind":"rotate"},"until":"2026-11-21T08:30:00Z"}"#,
+            r#"{"order":1,"want":{"kind":"diagnose","rows":9},"until":"2026-11-21T08:30:00Z"}"#,
             "17",
         ] {
             let good = serde_json::to_string(&order(Want::Pause)).unwrap();
@@ -196,6 +275,8 @@ mod tests {
             let signature = key.sign(format!("{SIGNED_AS}{orders}").as_bytes());
             let opened = SignedOrders { orders, signature }.open(&key.public(), &own).unwrap();
             assert_eq!((opened.orders.len(), opened.refused), (1, 1), "{strange}");
+            let numbered = strange.contains("order").then_some(1);
+            assert_eq!(opened.unknown.first().copied(), numbered, "{strange}");
         }
     }
 }

@@ -5,9 +5,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::diagnosis::Diagnosis;
 use crate::digest::Digest;
 use crate::fault::Code;
 use crate::ids::{AgentId, DatasetId};
+use crate::orders::OrdersReport;
+pub use crate::plain::plain;
+use crate::plain::{TEXT_CHARACTERS_MAX, is_plain};
 use crate::release::UpdateReport;
 use crate::time::Timestamp;
 
@@ -19,9 +23,6 @@ pub const LIFE_BYTES_MAX: usize = 1_024;
 
 /// Datasets in one report.
 pub const DATASETS_MAX: usize = 200;
-
-/// Characters of a position, a version or the name of a fault.
-const TEXT_CHARACTERS_MAX: usize = 120;
 
 /// The version of this form.
 const FORM: u32 = 1;
@@ -198,6 +199,12 @@ pub struct Report {
     /// How far it is with an update, where it takes any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<UpdateReport>,
+    /// How it stands to what is wanted of it; none of a program that knows no more than pauses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orders: Option<OrdersReport>,
+    /// What may be wrong with it, while that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<Box<Diagnosis>>,
 }
 
 /// Why bytes are no report.
@@ -270,7 +277,13 @@ impl Report {
         };
         let of_update =
             |u: &UpdateReport| u.why.iter().chain(&u.obstacle).all(|text| is_plain(text));
-        let is_good = report.update.iter().all(of_update) && report.datasets.iter().all(of_dataset);
+        let of_orders = |o: &OrdersReport| {
+            o.is_bounded() && o.told.iter().flat_map(|told| &told.fault).all(|text| is_plain(text))
+        };
+        let is_good = report.update.iter().all(of_update)
+            && report.datasets.iter().all(of_dataset)
+            && report.orders.iter().all(of_orders)
+            && report.diagnosis.iter().all(|one| one.is_bounded());
         if !is_plain(&report.version) || !is_good {
             return Err(BadReport::Text);
         }
@@ -292,19 +305,11 @@ impl Life {
     }
 }
 
-/// A text as a report may carry it: bounded, and nothing that a terminal would act on.
-#[must_use]
-pub fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(TEXT_CHARACTERS_MAX).collect()
-}
-
-fn is_plain(text: &str) -> bool {
-    text.chars().count() <= TEXT_CHARACTERS_MAX && !text.chars().any(char::is_control)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnosis::{FAULTS_MAX, Lately, SETTINGS_MAX, Setting};
+    use crate::orders::Told;
     use proptest::prelude::*;
 
     fn agent() -> AgentId {
@@ -346,6 +351,8 @@ mod tests {
             skew_ms: Some(3),
             datasets: vec![dataset("cong_dan.citizens")],
             update: None,
+            orders: None,
+            diagnosis: None,
         }
     }
 
@@ -389,7 +396,30 @@ mod tests {
                 ..dataset(&format!("{}.{}{n:03}", "a".repeat(48), "b".repeat(45)))
             })
             .collect();
-        assert!(Report::read(&report.to_bytes(), &agent()).is_ok());
+        let told = Told { order: u64::MAX, fault: Some("\"".repeat(TEXT_CHARACTERS_MAX)) };
+        let orders = crate::orders::ORDERS_MAX;
+        report.orders = Some(OrdersReport {
+            number: u64::MAX,
+            refused: vec![u64::MAX; orders],
+            told: vec![told; orders],
+        });
+        let text = || "\"".repeat(TEXT_CHARACTERS_MAX + 1);
+        let setting = Setting { key: text(), value: text() };
+        let last = Timestamp::UNIX_EPOCH;
+        let code = "\"".repeat(TEXT_CHARACTERS_MAX);
+        let largest = Diagnosis {
+            order: u64::MAX,
+            platform: text(),
+            memory_kib: Some(u64::MAX),
+            processors: u64::MAX,
+            settings: vec![setting; SETTINGS_MAX + 1],
+            faults: vec![Lately { code, count: u64::MAX, last }; FAULTS_MAX + 1],
+        };
+        report.diagnosis = Some(Box::new(largest.clone()));
+        assert_eq!(Report::read(&report.to_bytes(), &agent()), Err(BadReport::Text));
+        report.diagnosis = Some(Box::new(largest.bounded()));
+        let bytes = report.to_bytes();
+        assert_eq!(Report::read(&bytes, &agent()), Ok(report), "{} bytes", bytes.len());
     }
 
     proptest! {

@@ -8,6 +8,7 @@ use phusa_tests::process::wait_until;
 use serde_json::Value;
 
 use crate::house::{AGENCY, AGENT, DATASET, House, edit, text};
+use crate::identity::enrolled_in;
 
 /// How long a report and its verdict may take on a busy machine.
 pub(crate) const SHOWS_WITHIN: Duration = Duration::from_secs(60);
@@ -194,6 +195,54 @@ pub(crate) async fn is_followed(mut house: House) {
         assert!(text(&log).contains(word), "{word} not in {}", text(&log));
     }
     house.nothing_is_lost(201).await;
+}
+
+/// Waits until the newest order is in this state, and says of whom and what it was.
+async fn newest_order(house: &House, state: &str) -> Value {
+    wait_until(&format!("the newest order to be {state}"), SHOWS_WITHIN * 2, async || {
+        let all = house.province.hub(&["fleet", "orders", "--all", "--json"]);
+        let all: Value = serde_json::from_slice(&all.stdout).unwrap_or_default();
+        (all[0]["state"] == state).then(|| all[0].clone())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_compares_renews_and_tells_of_itself_once_when_it_is_asked_to() {
+    let house = enrolled_in(linked(), "168h").await;
+    let first = becomes(&house, "healthy", SHOWS_WITHIN).await;
+    let give = |what: &[&str]| {
+        let given = house.province.hub(&[&["fleet"], what, &["--because", "thử"]].concat());
+        assert!(given.status.success(), "{what:?}: {}", text(&given));
+    };
+    give(&["reconcile", AGENT, DATASET]);
+    let done = newest_order(&house, "done").await;
+    assert_eq!((&done["kind"], &done["outcome"]), (&"compare".into(), &Value::Null), "{done}");
+    let log = text(&house.province.hub(&["log", "ls"]));
+    assert!(log.contains("proof") && log.contains("fleet_compare"), "{log}");
+    give(&["rotate-certificate", AGENT]);
+    assert_eq!(newest_order(&house, "done").await["kind"], "rotate");
+    let certificate = |found: &Value| found["report"]["certificate"]["from"].clone();
+    wait_until("the new certificate in a report", SHOWS_WITHIN, async || {
+        let now = certificate(&agent_of(&house));
+        (now.as_str() > certificate(&first).as_str()).then_some(())
+    })
+    .await;
+    give(&["diagnose", AGENT]);
+    assert_eq!(newest_order(&house, "done").await["kind"], "diagnose");
+    let shown = text(&house.province.hub(&["fleet", "show", AGENCY]));
+    for word in ["chẩn đoán (diagnosis)", "linux", "source.engine = postgresql", "source.user = …"]
+    {
+        assert!(shown.contains(word), "{word} not in {shown}");
+    }
+    assert!(!shown.contains("Nguyễn") && !shown.contains("127.0.0.1"), "{shown}");
+    assert_eq!(agent_of(&house)["report"]["diagnosis"], Value::Null, "kept apart");
+    // This agent is exchanged by hand, and says so.
+    give(&["check-update", AGENT]);
+    assert_eq!(newest_order(&house, "refused").await["kind"], "check_update");
+    let unheard = house.province.hub(&["fleet", "diagnose", "H57.99/x", "--because", "thử"]);
+    assert!(text(&unheard).contains("order_refused"), "{}", text(&unheard));
+    house.nothing_is_lost(200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -56,7 +56,12 @@ pub(crate) fn enrols(house: &House, validity: &str) {
 
 /// The same with hub and agent running, enrolled, and the full read delivered.
 async fn enrolled(validity: &str) -> House {
-    let mut house = enrolling(validity);
+    enrolled_in(House::new("", ""), validity).await
+}
+
+/// This house likewise.
+pub(crate) async fn enrolled_in(mut house: House, validity: &str) -> House {
+    enrols(&house, validity);
     house.province.start_hub_with(&[]);
     let code = code_for(&house, AGENT, &[]);
     enrol(&house, &code);

@@ -9,7 +9,7 @@ use phusa_tests::process::wait_until;
 use phusa_tests::province::ARRIVES_WITHIN;
 use serde_json::Value;
 
-use crate::house::{AGENCY, House, assert_fault, text};
+use crate::house::{AGENCY, DATASET, House, assert_fault, text};
 
 /// A house whose hub has a place for backups; `settings` is added to that part of `hub.toml`. Returns
 /// the place, and the key, which lies elsewhere too.
@@ -39,21 +39,35 @@ fn hub_fails(house: &House, arguments: &[&str], code: Code) -> String {
     text(&output)
 }
 
-/// What the running agent says of the hub's log.
-fn seen(house: &House) -> Option<Value> {
-    let status = house.province.agent(AGENCY, &["status", "--json"]);
-    serde_json::from_slice::<Value>(&status.stdout).ok().map(|status| status["log"].clone())
+/// Lines in the files of a folder whose names end so.
+fn lines(folder: &Path, end: &str) -> u64 {
+    let files = files(folder).into_iter().filter(|file| file.display().to_string().ends_with(end));
+    files.map(|file| fs::read_to_string(file).unwrap().lines().count() as u64).sum()
 }
 
-/// Waits until the agent has seen more entries than so many, and its batches among them; what it says
-/// just after a delivery may be older than that.
-async fn proven(house: &House, seen_before: u64) -> Value {
+/// Waits until every receipt the agent has is proven, or known to be missing from the log.
+async fn proven(house: &House) -> Value {
+    let ledger = house.agent().join("state/ledger").join(DATASET);
     wait_until("every batch to be proven", ARRIVES_WITHIN, async || {
-        let log = seen(house)?;
-        let is_newer = log["entries"].as_u64()? > seen_before;
-        (is_newer && log["pending"] == 0 && log["proven"].as_u64()? > 0).then_some(log)
+        let status = house.province.agent(AGENCY, &["status", "--json"]);
+        let mut status = serde_json::from_slice::<Value>(&status.stdout).ok()?;
+        let (dataset, log) = (status["datasets"][0].take(), status["log"].take());
+        let current = format!("{:012}.jsonl", dataset["epoch"].as_u64()?);
+        let released = dataset["released_seq"].as_u64().filter(|released| *released > 0)?;
+        let is_quiet = dataset["spooled_seq"] == released && lines(&ledger, &current) == released;
+        let receipts = lines(&ledger, ".jsonl") - lines(&ledger, ".proofs.jsonl");
+        let settled = log["proven"].as_u64()? + log["missing"].as_u64()?;
+        (is_quiet && settled == receipts && log["pending"] == 0).then_some(log)
     })
     .await
+}
+
+/// Goes back to the newest backup, in the hub's own folder, which is gone.
+fn restore(house: &House, place: &Path, key: &Path) -> String {
+    let to = house.province.hub_folder();
+    let [from, to, key] = [place, &to, key].map(|path| path.to_str().unwrap());
+    let arguments = ["restore", from, "--to", to, "--key-file", key, "--by", "Trần Vận Hành"];
+    hub(house, &[&arguments[..], &["--because", "máy chủ hỏng"]].concat())
 }
 
 /// Every file below a folder.
@@ -84,7 +98,7 @@ async fn a_destroyed_hub_goes_on_from_its_backup_in_a_clean_folder_and_nothing_i
     house.province.start_hub();
     house.province.start_agent(AGENCY);
     assert_eq!(house.settle().await, 200);
-    let first = proven(&house, 0).await;
+    proven(&house).await;
     println!("{}", hub(&house, &["backup", "make", "--by", "Trần Vận Hành"]));
     assert_eq!(holding(&place, "Nguyễn"), Vec::<PathBuf>::new(), "rows lie open in a backup");
 
@@ -97,29 +111,13 @@ async fn a_destroyed_hub_goes_on_from_its_backup_in_a_clean_folder_and_nothing_i
         ));
         assert_eq!(house.settle().await, 200);
     }
-    let before = proven(&house, first["entries"].as_u64().unwrap()).await;
+    let before = proven(&house).await;
     assert!(house.province.hub_process().stop().success());
     fs::remove_dir_all(house.province.hub_folder()).unwrap();
     // And what no hub has seen yet.
     house.database.psql("insert into people values (400, 'Trong lúc chờ', '090', '')");
 
-    let (to, from) = (house.province.hub_folder(), place.display().to_string());
-    let (to, key_file) = (to.display().to_string(), key.display().to_string());
-    let restored = hub(
-        &house,
-        &[
-            "restore",
-            &from,
-            "--to",
-            &to,
-            "--key-file",
-            &key_file,
-            "--by",
-            "Trần Vận Hành",
-            "--because",
-            "máy chủ hỏng",
-        ],
-    );
+    let restored = restore(&house, &place, &key);
     println!("{restored}");
     assert!(restored.contains("texts of entries that are lost"), "{restored}");
     house.province.start_hub_with(&[]);
@@ -127,7 +125,7 @@ async fn a_destroyed_hub_goes_on_from_its_backup_in_a_clean_folder_and_nothing_i
     assert_eq!(house.settle().await, 201);
     house.database.psql("insert into people values (401, 'Sau khôi phục', '090', '')");
     assert_eq!(house.settle().await, 202);
-    let after = proven(&house, before["entries"].as_u64().unwrap()).await;
+    let after = proven(&house).await;
     println!("log seen by the agent before {before} and after {after}");
     assert_eq!((&after["forks"], &after["missing"]), (&Value::from(0), &Value::from(0)));
     let verified = hub(&house, &["log", "verify"]);
@@ -136,6 +134,42 @@ async fn a_destroyed_hub_goes_on_from_its_backup_in_a_clean_folder_and_nothing_i
     println!("{}", hub(&house, &["log", "audit", "--full"]));
     house.log_tells("\\\"step\\\":\\\"restored\\\"").await;
     house.log_tells("máy chủ hỏng").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_whose_entry_went_down_with_the_hub_is_missing_and_not_pending_for_ever() {
+    let (mut house, place, key) = house("");
+    house.province.start_hub();
+    house.province.start_agent(AGENCY);
+    assert_eq!(house.settle().await, 200);
+    proven(&house).await;
+    hub(&house, &["backup", "make", "--by", "Trần Vận Hành"]);
+    assert!(house.province.agent_process(AGENCY).stop().success());
+
+    // Two batches after the backup; the second has a receipt, and its agent ends before the log is
+    // looked at. The first is no longer in the spool: what the hub lost cannot be sent again.
+    house.province.start_agent_with(AGENCY, &[("PHUSA_FAILPOINT", "after_spool_delete:2")]);
+    house.database.psql("insert into people values (301, 'Mới', '090', '')");
+    assert_eq!(house.settle().await, 201);
+    house.database.psql("insert into people values (302, 'Mới', '090', '')");
+    let end = house.province.agent_process(AGENCY).wait(ARRIVES_WITHIN);
+    assert!(!end.success(), "the failpoint was not reached");
+    assert!(house.province.hub_process().stop().success());
+    fs::remove_dir_all(house.province.hub_folder()).unwrap();
+    restore(&house, &place, &key);
+    house.province.start_hub_with(&[]);
+    house.province.start_agent(AGENCY);
+    assert_eq!(house.settle().await, 202);
+    let log = proven(&house).await;
+    let missing = log["missing"].as_u64().unwrap();
+    assert!((1..=2).contains(&missing), "{log}");
+    assert_eq!(log["forks"], 0, "{log}");
+
+    // And so after a restart: what is missing is not taken for proven.
+    assert!(house.province.agent_process(AGENCY).stop().success());
+    house.province.start_agent(AGENCY);
+    let log = proven(&house).await;
+    assert_eq!(log["missing"], missing, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@
 //! removed; `ledger/<dataset>/<epoch>.proofs.jsonl` is appended to, a line for each proven batch, in
 //! the batches' order.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -183,6 +184,26 @@ impl LogBook {
         let lines = tail.split(|byte| *byte == b'\n').rev();
         let proven = lines.filter_map(|line| serde_json::from_slice::<Proven>(line).ok());
         Ok(proven.map(|proven| proven.seq).next().unwrap_or(Seq::NONE))
+    }
+
+    /// The batches of a stream that are known to be missing from the log.
+    ///
+    /// # Errors
+    /// `disk_failed`.
+    pub fn missing(&self, stream: &StreamName) -> Result<BTreeSet<Seq>, Fault> {
+        let file = self.proofs_file(stream);
+        let length = self.disk.length(&file).map_err(|error| failed(&file, error))?;
+        let (mut offset, mut missing) = (0, BTreeSet::new());
+        while length.is_some_and(|length| offset < length) {
+            let piece = self.disk.read_piece(&file, offset, PIECE_BYTES);
+            let piece = piece.map_err(|error| failed(&file, error))?;
+            let Some(last) = piece.iter().rposition(|byte| *byte == b'\n') else { break };
+            offset += last as u64 + 1;
+            let lines = piece.get(..last).unwrap_or_default().split(|byte| *byte == b'\n');
+            let proven = lines.filter_map(|line| serde_json::from_slice::<Proven>(line).ok());
+            missing.extend(proven.filter(|proven| proven.number == 0).map(|proven| proven.seq));
+        }
+        Ok(missing)
     }
 
     /// Appends proofs, with one sync for all; on return they are durable.

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use phusa_protocol::diagnosis::Diagnosis;
 use phusa_protocol::ids::{Epoch, Seq};
+use phusa_protocol::orders::{OrdersReport, Want};
 use phusa_protocol::report::{
     Birth, CertificateReport, DATASETS_MAX, DatasetReport, Obstacle, Phase, Report, SpoolReport,
     plain,
 };
 use phusa_protocol::time::Timestamp;
 
-use super::Snapshot;
+use super::{Snapshot, diagnose};
 use crate::config::plan::Plan;
 use crate::orders::Book;
 use crate::spool::Spool;
@@ -41,8 +43,14 @@ impl Composer {
     /// How the agent is now.
     #[must_use]
     pub fn report(&self, birth: Birth) -> Report {
-        let certificate = self.certificate.as_ref().map(dates);
-        self.report_of(&(self.snapshot)(), (birth, certificate))
+        let status = (self.snapshot)();
+        let certificate = newest(&status).or_else(|| self.certificate.as_ref().map(dates));
+        self.report_of(&status, (birth, certificate))
+    }
+
+    fn diagnosis(&self, at: Timestamp) -> Option<Box<Diagnosis>> {
+        let order = self.orders.errand(Want::Diagnose, None, at)?;
+        Some(Box::new(diagnose::diagnosis(order, &self.plan.file)))
     }
 
     /// The report of this status.
@@ -73,6 +81,8 @@ impl Composer {
             skew_ms: skew(status),
             datasets,
             update: status.update.clone(),
+            orders: Some(self.orders.report()),
+            diagnosis: self.diagnosis(status.at),
         }
     }
 
@@ -110,6 +120,12 @@ impl Composer {
     }
 }
 
+/// The certificate that was renewed last, which is a newer one than the session began with.
+fn newest(status: &AgentStatus) -> Option<CertificateReport> {
+    let identity = status.identity.as_ref()?;
+    Some(CertificateReport { from: identity.valid_from?, until: identity.valid_until })
+}
+
 /// From when until when a certificate is valid.
 pub(super) fn dates(leaf: &Leaf) -> CertificateReport {
     CertificateReport { from: leaf.not_before, until: leaf.not_after }
@@ -139,11 +155,16 @@ fn skew(status: &AgentStatus) -> Option<i64> {
 /// A date is of whole seconds, and an answer takes a while.
 const DATE_IS_OFF_MS: u64 = 2_000;
 
-/// What a report says that is worth saying at once: phases, faults and epochs.
+/// What of a dataset is worth saying at once.
+type Turn = (Phase, Option<String>, u64);
+
+/// What a report says that is worth saying at once: phases, faults and epochs; what became of orders, and
+/// which one is answered.
 #[must_use]
-pub fn gist(report: &Report) -> Vec<(Phase, Option<String>, u64)> {
+pub fn gist(report: &Report) -> (Vec<Turn>, Option<OrdersReport>, Option<u64>) {
     let of = |one: &DatasetReport| {
         (one.phase, one.obstacle.as_ref().map(|obstacle| obstacle.code.clone()), one.epoch)
     };
-    report.datasets.iter().map(of).collect()
+    let answered = report.diagnosis.as_ref().map(|one| one.order);
+    (report.datasets.iter().map(of).collect(), report.orders.clone(), answered)
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use phusa_protocol::delivery::backoff;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::DatasetId;
+use phusa_protocol::orders::Want;
 use phusa_protocol::time::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -18,6 +19,7 @@ use super::dataset::Shown;
 use super::proof::{Comparing, Outcome, PAUSE};
 use super::repair;
 use crate::config::plan::{DatasetPlan, Plan};
+use crate::orders::Book;
 use crate::source::Source;
 use crate::status::State;
 use crate::transport::entropy;
@@ -26,6 +28,9 @@ use crate::transport::https::Hub;
 /// Between two looks for what is due, at least and at most.
 const LOOK_MIN: Duration = Duration::from_millis(500);
 const LOOK_MAX: Duration = Duration::from_secs(60);
+
+/// How often is looked whether the hub wants a comparison.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
 
 /// A dataset that was never proven is, this long after the agent was started, or as long as it is
 /// between two proofs.
@@ -45,33 +50,47 @@ pub struct Rounds<S> {
     pub hub: Arc<Hub>,
     /// What is shown of each dataset, in the plan's order.
     pub shown: Vec<watch::Receiver<Shown>>,
+    /// What the hub wants compared now.
+    pub orders: Arc<Book>,
     /// Ends them.
     pub stop: CancellationToken,
 }
 
 impl<S: Source> Rounds<S> {
-    /// Proves what is due until stopped.
+    /// Proves what is due or asked for until stopped, one dataset after the other.
     pub async fn run(self) {
-        let Some(every) = self.plan.verify.every else { return };
         let begun = Instant::now();
-        let look = (every / 10).clamp(LOOK_MIN, LOOK_MAX);
+        let look = self.plan.verify.every.map(|every| (every / 10).clamp(LOOK_MIN, LOOK_MAX));
         let mut failed: BTreeMap<usize, (u32, Instant)> = BTreeMap::new();
+        let mut next = look.map(|look| begun + look);
         let rounds = async {
             loop {
-                sleep(look).await;
+                sleep(look.map_or(ASKED_EVERY, |look| look.min(ASKED_EVERY))).await;
+                let is_round = next.is_some_and(|next| Instant::now() >= next);
+                next = if is_round { look.map(|look| Instant::now() + look) } else { next };
                 for (index, dataset) in self.plan.datasets.iter().enumerate() {
+                    let id = dataset.dataset();
+                    let order = self.orders.errand(Want::Compare, Some(id), Timestamp::now());
                     let rests =
                         failed.get(&index).is_some_and(|(_, until)| Instant::now() < *until);
-                    if rests || !self.is_due(index, dataset, (every, begun)) {
+                    if rests || (order.is_none() && !is_round) || !self.may_be_read(index) {
                         continue;
                     }
-                    let Err(fault) = self.prove(dataset).await else {
+                    if order.is_none() && !self.is_due(dataset, begun) {
+                        continue;
+                    }
+                    let ended = self.prove(dataset).await;
+                    if let Some(order) = order {
+                        self.orders
+                            .ended(order, ended.as_ref().copied().map_err(|fault| fault.code));
+                    }
+                    let Err(fault) = ended else {
                         failed.remove(&index);
                         continue;
                     };
                     let failures = failed.get(&index).map_or(0, |(failures, _)| failures + 1);
                     failed.insert(index, (failures, Instant::now() + backoff(failures, entropy())));
-                    let (id, what) = (dataset.dataset(), fault.chain());
+                    let what = fault.chain();
                     tracing::warn!(dataset = %id, code = fault.code.name(), "Cannot prove {id} yet: {what}");
                 }
             }
@@ -82,25 +101,23 @@ impl<S: Source> Rounds<S> {
         }
     }
 
-    fn is_due(
-        &self,
-        index: usize,
-        dataset: &DatasetPlan,
-        (every, begun): (Duration, Instant),
-    ) -> bool {
+    /// Whether all of a dataset may be read now: its agency's hours, and nothing in the way.
+    fn may_be_read(&self, index: usize) -> bool {
         let following = self.shown.get(index).is_some_and(|seen| {
             let status = seen.borrow().status();
             status.state == State::Following && status.reading_trouble.is_none()
         });
-        let now = Timestamp::now();
-        let open = self.plan.guard.allowed_hours.closed_for(now).is_zero();
-        let last = last_proof(&self.plan.state_dir, dataset.dataset());
+        following && self.plan.guard.allowed_hours.closed_for(Timestamp::now()).is_zero()
+    }
+
+    fn is_due(&self, dataset: &DatasetPlan, begun: Instant) -> bool {
+        let Some(every) = self.plan.verify.every else { return false };
+        let (now, last) = (Timestamp::now(), last_proof(&self.plan.state_dir, dataset.dataset()));
         // A clock that was set back is no reason to wait for it.
-        let is_due = match last {
+        match last {
             Some(last) => now.since(last) >= every || last > now,
             None => begun.elapsed() >= every.min(FIRST_AFTER),
-        };
-        following && open && is_due
+        }
     }
 
     async fn prove(&self, dataset: &DatasetPlan) -> Result<(), Fault> {

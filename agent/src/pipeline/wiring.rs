@@ -78,7 +78,11 @@ pub fn identity(plan: &Plan) -> Result<Identity, Fault> {
 
 /// What renews the agent's certificate.
 #[must_use]
-pub fn renewer(plan: &Plan, hub: Arc<Hub>) -> (Renewer, watch::Receiver<Option<IdentityStatus>>) {
+pub fn renewer(
+    plan: &Plan,
+    hub: Arc<Hub>,
+    orders: Arc<Book>,
+) -> (Renewer, watch::Receiver<Option<IdentityStatus>>) {
     let (show, seen) = watch::channel(None);
     let renewer = Renewer {
         agent: plan.agent.clone(),
@@ -86,6 +90,7 @@ pub fn renewer(plan: &Plan, hub: Arc<Hub>) -> (Renewer, watch::Receiver<Option<I
         files: identity_files(plan),
         kept: Kept::new(&plan.state_dir),
         recovery_key: plan.hub.recovery_key_file.clone(),
+        orders,
         show,
     };
     (renewer, seen)

@@ -9,6 +9,7 @@ use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::identity::{Issued, Recover, Renew};
 use phusa_protocol::ids::AgentId;
 use phusa_protocol::keys::SigningKey;
+use phusa_protocol::orders::Want;
 use phusa_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -20,6 +21,7 @@ use super::https::Hub;
 use super::identity::{Files, Identity, Leaf};
 use super::kept::{Current, Kept};
 use crate::config::secret::SecretFile;
+use crate::orders::Book;
 use crate::trouble::Trouble;
 
 /// Between two attempts, at least and at most; in between a fiftieth of the certificate's life.
@@ -42,6 +44,8 @@ pub struct Renewer {
     pub kept: Kept,
     /// The key bound to the identity.
     pub recovery_key: SecretFile,
+    /// Whether the hub wants another certificate now.
+    pub orders: Arc<Book>,
     /// What is shown.
     pub show: watch::Sender<Option<IdentityStatus>>,
 }
@@ -51,6 +55,9 @@ pub struct Renewer {
 pub struct IdentityStatus {
     /// The how many-th it is.
     pub generation: u64,
+    /// From when it is valid; an older program does not say.
+    #[serde(default)]
+    pub valid_from: Option<Timestamp>,
     /// The moment after which it is not valid.
     pub valid_until: Timestamp,
     /// What stands in the way of the next one.
@@ -65,14 +72,23 @@ fn due(leaf: &Leaf, entropy: u32) -> Timestamp {
 }
 
 impl Renewer {
-    /// Renews until stopped; at once done for a certificate that was not issued by enrolment.
+    /// Renews until stopped. A certificate that was not issued by enrolment cannot be renewed.
     pub async fn run(self, stop: CancellationToken) {
         let entropy = entropy();
         while let Some(wait) = self.look(entropy).await {
-            if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-                return;
+            // What is wanted still has just failed, and waits as every renewal that failed does.
+            let rests = self.wanted().is_some();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+                _order = self.orders.asked(Want::Rotate), if !rests => {}
             }
         }
+        self.orders.cannot_do(Want::Rotate, &stop).await;
+    }
+
+    fn wanted(&self) -> Option<u64> {
+        self.orders.errand(Want::Rotate, None, Timestamp::now())
     }
 
     /// Renews if it is time; how long to wait until the next look.
@@ -88,15 +104,25 @@ impl Renewer {
         let generation = leaf.generation?;
         self.show.send_if_modified(|shown| {
             let trouble = shown.take().and_then(|shown| shown.trouble);
-            *shown = Some(IdentityStatus { generation, valid_until: leaf.not_after, trouble });
+            let (valid_from, valid_until) = (Some(leaf.not_before), leaf.not_after);
+            *shown = Some(IdentityStatus { generation, valid_from, valid_until, trouble });
             true
         });
         let (now, due) = (Timestamp::now(), due(&leaf, entropy));
-        if now < due {
+        let wanted = self.wanted();
+        if now < due && wanted.is_none() {
             return Some(due.since(now).min(LOOK_EVERY));
         }
         let ended = self.next(&held, &leaf, generation, now).await;
+        let is_new = ended.is_ok();
+        if let Some(order) = wanted {
+            self.orders.ended(order, ended.as_ref().map(drop).map_err(|fault| fault.code));
+        }
         self.told(ended);
+        if is_new {
+            // Shows the new one, and finds out when the next is due.
+            return Some(PAUSE_MIN);
+        }
         let life = leaf.not_after.since(leaf.not_before);
         Some((life / 50).clamp(PAUSE_MIN, PAUSE_MAX))
     }

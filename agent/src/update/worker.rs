@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use phusa_protocol::fault::{Class, Code, Fault};
 use phusa_protocol::ids::AgentId;
+use phusa_protocol::orders::Want;
 use phusa_protocol::release::{Stage, UpdateReport, Version};
 use phusa_protocol::time::Timestamp;
 use tokio::sync::watch;
@@ -23,6 +24,7 @@ use super::trust::{Fetching, Source, Trust, wanted};
 use super::{beside, disk};
 use crate::config::UpdateMode;
 use crate::config::plan::UpdatePlan;
+use crate::orders::Book;
 use crate::status::{AgentStatus, DatasetStatus, State as Doing};
 use crate::transport::https::Hub;
 
@@ -46,6 +48,7 @@ pub struct Worker {
     slots: Slots,
     hub: Arc<Hub>,
     look: Look,
+    orders: Arc<Book>,
     show: watch::Sender<Option<UpdateReport>>,
     running: Version,
     own: Mutex<Own>,
@@ -102,14 +105,25 @@ impl Worker {
     pub fn new(
         (agent, plan, config): (AgentId, UpdatePlan, PathBuf),
         hub: Arc<Hub>,
-        look: Look,
+        (look, orders): (Look, Arc<Book>),
         show: watch::Sender<Option<UpdateReport>>,
     ) -> Result<Self, Fault> {
         let made = fs::create_dir_all(&plan.incoming_dir);
         made.map_err(disk(format!("cannot make incoming_dir {}", plan.incoming_dir.display())))?;
         let bug = || Fault::new(Code::Bug, "this program has no version");
         let (running, slots) = (running().ok_or_else(bug)?, Slots::new(&plan.slots_dir));
-        Ok(Self { agent, plan, config, slots, hub, look, show, running, own: Mutex::default() })
+        Ok(Self {
+            agent,
+            plan,
+            config,
+            slots,
+            hub,
+            look,
+            orders,
+            show,
+            running,
+            own: Mutex::default(),
+        })
     }
 
     /// Works until it is stopped; stops `all` when another program is to run.
@@ -144,23 +158,34 @@ impl Worker {
     async fn checks(&self, all: &CancellationToken) {
         let mut said = None;
         loop {
+            let wanted = self.wanted();
             let Some(ended) = all.run_until_cancelled(self.check(self.state().as_ref())).await
             else {
                 return;
             };
             let code = ended.as_ref().err().map(|fault| fault.code);
             self.set(|own| own.obstacle = code);
+            if let Some(order) = wanted {
+                self.orders.ended(order, code.map_or(Ok(()), Err));
+            }
             if let Err(fault) = ended
                 && said != code
             {
                 warn!(code = %fault.code, "No update, and {} runs on: {}", self.running, fault.chain());
             }
             said = code;
-            let pause = tokio::time::sleep(self.plan.check_every);
-            if all.run_until_cancelled(pause).await.is_none() {
-                return;
+            // What is wanted still has just failed, and waits as every look that failed does.
+            let rests = self.wanted().is_some();
+            tokio::select! {
+                () = all.cancelled() => return,
+                () = tokio::time::sleep(self.plan.check_every) => {}
+                _order = self.orders.asked(Want::CheckUpdate), if !rests => {}
             }
         }
+    }
+
+    fn wanted(&self) -> Option<u64> {
+        self.orders.errand(Want::CheckUpdate, None, Timestamp::now())
     }
 
     fn set(&self, change: impl FnOnce(&mut Own)) {
@@ -326,7 +351,9 @@ fn condition(one: &DatasetStatus) -> Condition {
     }
 }
 
-fn rss_kib() -> Option<u64> {
+/// Memory of this program in KiB, where the system says.
+#[must_use]
+pub fn rss_kib() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().trim_end_matches(" kB").trim().parse().ok()

@@ -73,7 +73,12 @@ impl Witness {
         let mut overdue = None;
         for name in names {
             let Some(mut waiting) = self.streams.remove(&name) else { continue };
-            let done = self.prove_stream(&name, &mut waiting, &mut under).await;
+            let mut later = self
+                .streams
+                .iter()
+                .filter(|(other, _)| other.dataset == name.dataset && other.epoch > name.epoch);
+            let is_passed = later.any(|(_, waiting)| waiting.after > Seq::NONE);
+            let done = self.prove_stream(&name, &mut waiting, is_passed, &mut under).await;
             let first = waiting.receipts.front().map(|r| r.receipt.clone());
             self.streams.insert(name, waiting);
             done?;
@@ -90,15 +95,19 @@ impl Witness {
         Err(Fault::new(Code::LogEntryMissing, what))
     }
 
+    /// `is_passed` says that an entry of a later epoch is proven: the log is in the order of commits,
+    /// so a batch of this epoch that has no entry will never have one (a hub that was restored).
     async fn prove_stream(
         &self,
         name: &StreamName,
         waiting: &mut Waiting,
+        is_passed: bool,
         under: &mut Under,
     ) -> Result<(), Fault> {
         for _ in 0..PAGES_MAX {
             let Some(first) = waiting.receipts.front().map(|r| r.receipt.seq) else { break };
             let placed = self.parts.hub.log_entries(&name.dataset, name.epoch, first).await?;
+            let is_over = is_passed && placed.is_empty();
             let size = under.checkpoint.head.size;
             let owns: Vec<Own> = placed
                 .into_iter()
@@ -107,7 +116,9 @@ impl Witness {
                 .into_iter()
                 .take_while(|own| own.placed.number <= size)
                 .collect();
-            let Some(last) = owns.last().map(|own| own.seq) else { break };
+            let last_waiting = waiting.receipts.back().map(|r| r.receipt.seq);
+            let last = owns.last().map(|own| own.seq).or(last_waiting.filter(|_| is_over));
+            let Some(last) = last else { break };
             let (mut proofs, mut missing) = (Vec::new(), 0);
             let mut taken = 0;
             for receipt in waiting.receipts.iter().take_while(|r| r.receipt.seq <= last) {

@@ -1,5 +1,7 @@
 //! `phusa-hub fleet`: how every agent is, where its streams stand, whom to call.
 
+mod ask;
+mod diagnosis;
 mod watch;
 
 use std::path::Path;
@@ -9,9 +11,9 @@ use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::{AgencyId, AgentId, DatasetId};
 use phusa_protocol::release::UpdateReport;
 use phusa_protocol::time::Timestamp;
-use phusa_protocol::units::Span;
 use phusa_protocol::verdict::{State, Verdict};
 
+use self::ask::{cancel, listed, of_agents, of_dataset};
 use super::{figures, json, print, with_warehouse};
 use crate::accounts::decider;
 use crate::accounts::right::Deciding;
@@ -19,12 +21,11 @@ use crate::catalog::Catalog;
 use crate::config::plan::Plan;
 use crate::fleet::contact::{self, Contact, Level};
 use crate::fleet::health::{self, Health};
-use crate::fleet::orders::{self, Ending, Listed, Wanted as Wish};
+use crate::fleet::orders::{self, Kind};
 use crate::fleet::{self, aligned, reports};
 use crate::release::store::Store;
 use crate::release::{countdown, online};
 use crate::transfers::Log;
-use crate::transfers::deed::console;
 use crate::warehouse::Warehouse;
 
 #[derive(Debug, Subcommand)]
@@ -47,7 +48,7 @@ pub(super) enum FleetCommand {
         json: bool,
     },
     /// Have an agent deliver nothing of a dataset; reading goes on into its spool.
-    Pause(Asked),
+    Pause(ask::OfDataset),
     /// End a pause.
     Resume {
         /// Which agent.
@@ -58,7 +59,15 @@ pub(super) enum FleetCommand {
         dataset: DatasetId,
     },
     /// Have an agent read a dataset again from the beginning.
-    ReRead(Asked),
+    ReRead(ask::OfDataset),
+    /// Have an agent compare a dataset with the warehouse now, within its agency's hours.
+    Reconcile(ask::OfDataset),
+    /// Have agents renew their certificates now, with new keys.
+    RotateCertificate(ask::OfAgents),
+    /// Have agents say how they are set up and what went wrong of late; `show` tells it.
+    Diagnose(ask::OfAgents),
+    /// Have agents ask now which program is to run.
+    CheckUpdate(ask::OfAgents),
     /// What is wanted of agents and not done yet.
     Orders {
         /// What is done, cancelled or over, too.
@@ -80,22 +89,6 @@ pub(super) enum FleetCommand {
     /// Focal points and heads of agencies (CT-14).
     #[command(subcommand)]
     Contact(ContactCommand),
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Asked {
-    /// Which agent, such as H57.12/may-1.
-    #[arg(value_parser = super::parse::<AgentId>)]
-    agent: AgentId,
-    /// Which dataset.
-    #[arg(value_parser = super::parse::<DatasetId>)]
-    dataset: DatasetId,
-    /// Why.
-    #[arg(long)]
-    because: String,
-    /// For how long it is wanted, 1m to 7d; then it is over by itself.
-    #[arg(long, default_value = "4h", value_parser = super::parse::<Span>)]
-    within: Span,
 }
 
 #[derive(Debug, Subcommand)]
@@ -163,11 +156,24 @@ pub(super) async fn run(config: &Path, command: FleetCommand) -> Result<(), Vec<
                     format!("agency {agency} has no agent"),
                 ));
             }
-            print(&if as_json { with_days(warehouse, &all).await? } else { told(&all) })?;
+            print(&match as_json {
+                true => with_days(warehouse, &all).await?,
+                false => told(warehouse, &all).await?,
+            })?;
             needs_nobody(&all)
         }
-        FleetCommand::Pause(asked) => order(&plan, warehouse, asked, false).await,
-        FleetCommand::ReRead(asked) => order(&plan, warehouse, asked, true).await,
+        FleetCommand::Pause(asked) => of_dataset(&plan, warehouse, (asked, Kind::Pause)).await,
+        FleetCommand::ReRead(asked) => of_dataset(&plan, warehouse, (asked, Kind::Reread)).await,
+        FleetCommand::Reconcile(asked) => {
+            of_dataset(&plan, warehouse, (asked, Kind::Compare)).await
+        }
+        FleetCommand::RotateCertificate(asked) => {
+            of_agents(&plan, warehouse, (asked, Kind::Rotate)).await
+        }
+        FleetCommand::Diagnose(asked) => of_agents(&plan, warehouse, (asked, Kind::Diagnose)).await,
+        FleetCommand::CheckUpdate(asked) => {
+            of_agents(&plan, warehouse, (asked, Kind::CheckUpdate)).await
+        }
         FleetCommand::Resume { agent, dataset } => {
             let number = orders::pause_of(&warehouse.client().await?, &agent, &dataset).await?;
             cancel(&plan, warehouse, number).await
@@ -192,56 +198,6 @@ fn countdown(plan: &Plan) -> Result<(), Fault> {
         print(&format!("⚠ {vi} ({en})"))?;
     }
     Ok(())
-}
-
-async fn order(
-    plan: &Plan,
-    warehouse: &Warehouse,
-    asked: Asked,
-    reread: bool,
-) -> Result<(), Fault> {
-    let Asked { agent, dataset, because, within } = asked;
-    let log = Log::new(plan.signing_key.clone());
-    let (by, within) = (console(), within.0);
-    let wanted = Wish { agent, dataset, reread, by, from: None, because, within };
-    let number = orders::issue(&mut warehouse.client().await?, &log, &wanted).await?;
-    print(&format!("yêu cầu (order) {number}: {} {}", wanted.agent, wanted.dataset))
-}
-
-async fn cancel(plan: &Plan, warehouse: &Warehouse, number: i64) -> Result<(), Fault> {
-    let log = Log::new(plan.signing_key.clone());
-    let by = console();
-    let ending = Ending { by: &by, from: None, because: None };
-    orders::cancel(&mut warehouse.client().await?, &log, number, ending).await?;
-    print(&format!("yêu cầu (order) {number}: đã rút lại (taken back)"))
-}
-
-fn listed(found: &[Listed]) -> String {
-    if found.is_empty() {
-        return "không có yêu cầu nào (no orders)".to_owned();
-    }
-    let line = |one: &Listed| {
-        let kind = match one.kind.as_str() {
-            "reread" => "đọc lại · read again",
-            _ => "tạm dừng · pause",
-        };
-        let state = match one.state.as_str() {
-            "open" => "đang chờ · open",
-            "done" => "đã xong · done",
-            "cancelled" => "đã rút · cancelled",
-            _ => "hết hạn · over",
-        };
-        format!(
-            "{:>4}  {state}  {kind}  {} {}  {}  hạn · until {}  {}",
-            one.order,
-            one.agent,
-            one.dataset,
-            one.by,
-            one.until.vietnamese(),
-            one.because
-        )
-    };
-    found.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 async fn all(plan: &Plan, warehouse: &Warehouse) -> Result<Vec<Health>, Fault> {
@@ -293,8 +249,19 @@ fn state(state: State) -> String {
     format!("{vi} ({en})")
 }
 
-fn told(all: &[Health]) -> String {
-    all.iter().map(one).collect::<Vec<_>>().join("\n\n")
+async fn told(warehouse: &Warehouse, all: &[Health]) -> Result<String, Fault> {
+    let client = warehouse.client().await?;
+    let mut told = Vec::new();
+    for health in all {
+        let mut text = one(health);
+        let diagnosed = orders::diagnosed(&client, &health.row.agent).await?;
+        for line in diagnosed.iter().flat_map(diagnosis::lines) {
+            text.push('\n');
+            text.push_str(&line);
+        }
+        told.push(text);
+    }
+    Ok(told.join("\n\n"))
 }
 
 fn one(health: &Health) -> String {
@@ -367,6 +334,8 @@ async fn with_days(warehouse: &Warehouse, all: &[Health]) -> Result<String, Faul
         let mut value = serde_json::to_value(one).unwrap_or_default();
         if let Some(object) = value.as_object_mut() {
             object.insert("day".to_owned(), serde_json::to_value(day).unwrap_or_default());
+            let told = orders::diagnosed(&client, &one.row.agent).await?;
+            object.insert("diagnosed".to_owned(), serde_json::to_value(told).unwrap_or_default());
         }
         found.push(value);
     }

@@ -1,5 +1,7 @@
 //! How a dataset flowed of late, counted from the entries of the log that stand behind each figure.
 
+mod hours;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +12,7 @@ use phusa_protocol::fault::Fault;
 use phusa_protocol::time::Timestamp;
 use serde::Serialize;
 
+pub use self::hours::{Hour, of_day};
 use super::not_read;
 use crate::transfers::from_system_time;
 

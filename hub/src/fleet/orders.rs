@@ -1,19 +1,26 @@
-//! What people want of agents: paused, read again; each with a deadline, kept until it is done,
-//! cancelled or over. An agent is told all that is open; what it reports says what is done.
+//! What people want of agents: paused, read again, compared, renewed, asked; each with a deadline, kept
+//! until it is done, refused, cancelled or over. An agent is told all that is open; what it reports says
+//! what is done.
+
+mod hear;
+mod kind;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use deadpool_postgres::Object;
+use deadpool_postgres::{Object, Transaction};
 use phusa_protocol::deed::{Action, Deed};
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::{AgentId, DatasetId};
 use phusa_protocol::keys::SigningKey;
-use phusa_protocol::orders::{ORDERS_MAX, Order, SignedOrders, Want};
+use phusa_protocol::orders::{ORDERS_MAX, Order, SignedOrders};
+use phusa_protocol::report::Report;
 use phusa_protocol::time::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
 
+pub use self::hear::{Diagnosed, diagnosed, hear};
+pub use self::kind::Kind;
 use super::not_read;
 use crate::transfers::{Log, deed, from_system_time, system_time};
 
@@ -30,9 +37,9 @@ pub struct Listed {
     pub order: i64,
     /// To whom.
     pub agent: String,
-    /// Of which dataset.
+    /// Of which dataset; empty where it is of the agent.
     pub dataset: String,
-    /// `pause` or `reread`.
+    /// Its name: see [`Kind`].
     pub kind: String,
     /// Who wants it.
     pub by: String,
@@ -42,8 +49,10 @@ pub struct Listed {
     pub issued_at: Timestamp,
     /// Until when.
     pub until: Timestamp,
-    /// `open`, `done`, `cancelled` or `over`.
+    /// `open`, `done`, `refused`, `cancelled` or `over`.
     pub state: String,
+    /// The fault that stands in its way, as the agent tells it.
+    pub outcome: Option<String>,
 }
 
 /// What somebody wants.
@@ -51,10 +60,10 @@ pub struct Listed {
 pub struct Wanted {
     /// Of whom.
     pub agent: AgentId,
-    /// Of which dataset.
-    pub dataset: DatasetId,
-    /// Read again rather than paused.
-    pub reread: bool,
+    /// Of which dataset; none for what is of the agent.
+    pub dataset: Option<DatasetId>,
+    /// What.
+    pub kind: Kind,
     /// Who, as the log names them.
     pub by: String,
     /// From which address, over the network.
@@ -68,22 +77,22 @@ pub struct Wanted {
 /// Writes an order down with its entry in the transfer log; its number.
 ///
 /// # Errors
-/// `order_refused` when such an order is open already, the agent never delivered this dataset, or the
-/// time is too long; when the database does not answer.
+/// `order_refused` when such an order is open already, the agent never delivered this dataset or is not
+/// known, its program does not know such an order, or the time is too long; when the database does not
+/// answer.
 pub async fn issue(client: &mut Object, log: &Log, wanted: &Wanted) -> Result<i64, Fault> {
-    let (agent, dataset) = (wanted.agent.to_string(), wanted.dataset.to_string());
+    let agent = wanted.agent.to_string();
+    let dataset = wanted.dataset.as_ref().map(ToString::to_string).unwrap_or_default();
     let refused = |what: String| Err(Fault::new(Code::OrderRefused, what));
     if wanted.within > OPEN_MAX || wanted.within < Duration::from_secs(60) {
         return refused("an order is for one minute to seven days".to_owned());
     }
+    let kind = wanted.kind.name();
+    if wanted.dataset.is_some() != wanted.kind.is_of_dataset() {
+        return refused(format!("`{kind}` is of a dataset or of an agent, and not of the other"));
+    }
     let tx = client.transaction().await.map_err(not_read)?;
-    let sql = "select epoch from phusa.streams where agent = $1 and dataset = $2";
-    let row = tx.query_opt(sql, &[&agent, &dataset]).await.map_err(not_read)?;
-    let Some(row) = row else {
-        return refused(format!("{agent} never delivered {dataset}"));
-    };
-    let epoch: i64 = row.try_get(0).map_err(not_read)?;
-    let kind = if wanted.reread { "reread" } else { "pause" };
+    let epoch = known(&tx, wanted).await?;
     let now = Timestamp::now();
     let (at, until) = (system_time(now), system_time(now.after(wanted.within)));
     let sql = "insert into phusa.fleet_orders \
@@ -94,15 +103,46 @@ pub async fn issue(client: &mut Object, log: &Log, wanted: &Wanted) -> Result<i6
     let row: [&(dyn postgres_types::ToSql + Sync); 8] =
         [&agent, &dataset, &kind, &epoch, &wanted.by, &wanted.because, &at, &until];
     let Some(row) = tx.query_opt(sql, &row).await.map_err(not_read)? else {
-        return refused(format!("such an order for {agent} {dataset} is open already"));
+        return refused(format!("`{kind}` for {agent} {dataset} is open already"));
     };
     let order: i64 = row.try_get(0).map_err(not_read)?;
-    let action = if wanted.reread { Action::FleetReread } else { Action::FleetPause };
-    let told = Deed::new(&wanted.by, action).on(format!("{agent} {dataset}"));
+    let on = format!("{agent} {dataset}");
+    let told = Deed::new(&wanted.by, wanted.kind.action()).on(on.trim_end());
     deed::write(&tx, log, Deed { from: wanted.from.clone(), ..told }).await?;
     tx.commit().await.map_err(not_read)?;
     log.wake();
     Ok(order)
+}
+
+/// The epoch of the stream that is meant; 0 for what is of the agent.
+async fn known(tx: &Transaction<'_>, wanted: &Wanted) -> Result<i64, Fault> {
+    let agent = wanted.agent.to_string();
+    let refused = |what: String| Err(Fault::new(Code::OrderRefused, what));
+    let sql = "select report from phusa.fleet_agents where agent = $1";
+    let reported = tx.query_opt(sql, &[&agent]).await.map_err(not_read)?;
+    if let Some(row) = &reported {
+        let text: Option<String> = row.try_get(0).map_err(not_read)?;
+        let report: Option<Report> = text.and_then(|text| serde_json::from_str(&text).ok());
+        let is_older = report.as_ref().filter(|report| report.orders.is_none());
+        if let (Some(report), true) = (is_older, wanted.kind.is_once()) {
+            let (version, kind) = (&report.version, wanted.kind.name());
+            let what =
+                format!("the program {version} of {agent} does not know `{kind}`: update it first");
+            return refused(what);
+        }
+    }
+    let Some(dataset) = &wanted.dataset else {
+        let sql = "select exists (select from phusa.agents_seen where agent = $1)";
+        let row = tx.query_one(sql, &[&agent]).await.map_err(not_read)?;
+        let is_known = reported.is_some() || row.try_get(0).map_err(not_read)?;
+        return if is_known { Ok(0) } else { refused(format!("{agent} was never heard of")) };
+    };
+    let sql = "select epoch from phusa.streams where agent = $1 and dataset = $2";
+    let row = tx.query_opt(sql, &[&agent, &dataset.to_string()]).await.map_err(not_read)?;
+    match row {
+        Some(row) => row.try_get(0).map_err(not_read),
+        None => refused(format!("{agent} never delivered {dataset}")),
+    }
 }
 
 /// Who takes an order back, and why.
@@ -136,7 +176,8 @@ pub async fn cancel(
     };
     let (agent, dataset): (String, String) =
         (row.try_get(0).map_err(not_read)?, row.try_get(1).map_err(not_read)?);
-    let told = Deed::new(ending.by, Action::FleetResume).on(format!("{agent} {dataset}"));
+    let on = format!("{agent} {dataset}");
+    let told = Deed::new(ending.by, Action::FleetResume).on(on.trim_end());
     deed::write(&tx, log, Deed { from: ending.from.map(ToOwned::to_owned), ..told }).await?;
     tx.commit().await.map_err(not_read)?;
     log.wake();
@@ -164,13 +205,34 @@ pub async fn pause_of(client: &Object, agent: &AgentId, dataset: &DatasetId) -> 
 /// When the database does not answer.
 pub async fn list(client: &Object, all: bool) -> Result<Vec<Listed>, Fault> {
     let which = if all { "true" } else { "state = 'open'" };
-    let sql = format!(
-        "select fleet_order, agent, dataset, kind, wanted_by, because, issued_at, until, state \
-         from phusa.fleet_orders where {which} order by fleet_order desc limit $1"
-    );
+    let sql = format!("{LIST} where {which} order by fleet_order desc limit $1");
     let rows = client.query(&sql, &[&LISTED_MAX]).await.map_err(not_read)?;
     rows.iter().map(|row| listed(row).map_err(not_read)).collect()
 }
+
+/// The newest orders for one agent.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn of_agent(client: &Object, agent: &str) -> Result<Vec<Listed>, Fault> {
+    let sql = format!("{LIST} where agent = $1 order by fleet_order desc limit 10");
+    let rows = client.query(&sql, &[&agent]).await.map_err(not_read)?;
+    rows.iter().map(|row| listed(row).map_err(not_read)).collect()
+}
+
+/// Whom an order is for.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn agent_of(client: &Object, order: i64) -> Result<Option<String>, Fault> {
+    let sql = "select agent from phusa.fleet_orders where fleet_order = $1";
+    let row = client.query_opt(sql, &[&order]).await.map_err(not_read)?;
+    row.map(|row| row.try_get(0).map_err(not_read)).transpose()
+}
+
+/// Orders as people see them.
+const LIST: &str = "select fleet_order, agent, dataset, kind, wanted_by, because, issued_at, until, \
+                    state, outcome from phusa.fleet_orders";
 
 fn listed(row: &Row) -> Result<Listed, tokio_postgres::Error> {
     Ok(Listed {
@@ -183,6 +245,7 @@ fn listed(row: &Row) -> Result<Listed, tokio_postgres::Error> {
         issued_at: from_system_time(row.try_get(6)?),
         until: from_system_time(row.try_get(7)?),
         state: row.try_get(8)?,
+        outcome: row.try_get(9)?,
     })
 }
 
@@ -226,14 +289,11 @@ pub async fn wanted(
     for row in client.query(sql, &[]).await.map_err(not_read)? {
         let text = |index: usize| row.try_get::<_, String>(index).map_err(not_read);
         let number = |index: usize| row.try_get::<_, i64>(index).map_err(not_read);
-        let (Ok(agent), Ok(dataset)) = (AgentId::try_from(text(1)?), DatasetId::new(text(2)?))
-        else {
+        let (Ok(agent), Some(kind)) = (AgentId::try_from(text(1)?), Kind::named(&text(3)?)) else {
             continue;
         };
-        let want = match text(3)?.as_str() {
-            "reread" => Want::Reread { beyond: number(4)?.unsigned_abs() },
-            _ => Want::Pause,
-        };
+        let dataset = DatasetId::new(text(2)?).ok();
+        let want = kind.want(number(4)?.unsigned_abs());
         let until = from_system_time(row.try_get(5).map_err(not_read)?);
         let order = Order { order: number(0)?.unsigned_abs(), dataset, want, until };
         let of = orders.entry(agent).or_default();

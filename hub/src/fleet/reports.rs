@@ -8,7 +8,7 @@ use phusa_protocol::report::{Alive, Life, Report};
 use phusa_protocol::time::Timestamp;
 use serde::Serialize;
 
-use super::not_read;
+use super::{not_read, orders};
 use crate::transfers::{from_system_time, system_time};
 
 /// How long figures are kept: 288 rows of an agent at most.
@@ -36,7 +36,10 @@ pub struct Step {
 pub async fn keep(client: &mut Object, report: &Report, now: Timestamp) -> Result<(), Fault> {
     let tx = client.transaction().await.map_err(not_read)?;
     let agent = report.agent.to_string();
-    let text = serde_json::to_string(report).unwrap_or_default();
+    orders::hear(&tx, report, now).await?;
+    // What an agent says when it is asked is kept apart, by the order that asked.
+    let newest = Report { diagnosis: None, ..report.clone() };
+    let text = serde_json::to_string(&newest).unwrap_or_default();
     let (at, birth) = (system_time(now), report.birth.0.to_string());
     let sql = "insert into phusa.fleet_agents (agent, report, reported_at, birth) \
                values ($1, $2, $3, $4) on conflict (agent) do update \

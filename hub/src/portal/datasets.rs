@@ -1,6 +1,8 @@
 //! Datasets for people: how fresh each is against its contract, and how it flowed, with the log's entries
 //! behind each figure.
 
+mod chart;
+
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -15,10 +17,11 @@ use super::fleet::{seen, span_of, tag, whom, why};
 use super::form::query;
 use super::guard::{Visitor, failed};
 use super::own::fact;
+use super::record::reads;
 use super::words::Lang;
 use super::{Portal, frame};
 use crate::catalog::Agreed;
-use crate::fleet::flow::{self, Flow};
+use crate::fleet::flow::{self, Flow, Hour};
 use crate::fleet::health::Health;
 use crate::fleet::proofs::{self, Proven};
 use crate::transfers::minutes::page::count;
@@ -154,7 +157,9 @@ pub(super) async fn one(
         let (mut flows, name) = (Vec::new(), agreed.contract.dataset.to_string());
         for sender in senders(&agents, &agreed.contract.dataset) {
             let stream = (sender.one.row.agent.as_str(), name.as_str());
-            flows.push(flow::of(&client, stream, Timestamp::now()).await?);
+            let now = Timestamp::now();
+            let flow = flow::of(&client, stream, now).await?;
+            flows.push((flow, flow::of_day(&client, stream, now).await?));
         }
         Ok::<_, Fault>((agents, proven, flows))
     };
@@ -170,7 +175,7 @@ pub(super) async fn one(
 fn page(
     visitor: &Visitor,
     agreed: &Agreed,
-    (senders, flows): (&[Sender<'_>], &[Flow]),
+    (senders, flows): (&[Sender<'_>], &[(Flow, Vec<Hour>)]),
     proven: Option<&Proven>,
 ) -> Response {
     let (lang, contract) = (visitor.lang, &agreed.contract);
@@ -190,7 +195,10 @@ fn page(
         @if senders.is_empty() {
             p.notice { (lang.say("Chưa có tác tử nào gửi bộ dữ liệu này.", "No agent delivers this dataset yet.")) }
         }
-        @for (sender, flow) in senders.iter().zip(flows) { (stream(lang, sender, flow)) }
+        @for (sender, (flow, hours)) in senders.iter().zip(flows) { (stream(lang, sender, (flow, hours))) }
+        @if reads(visitor, agreed) {
+            p { a.button href={ "/datasets/" (dataset) "/record" } { (lang.say("Lịch sử của một bản ghi", "History of a record")) } }
+        }
         p { a href={ "/transfers?" (query(&[("dataset", dataset), ("kind", "push")])) } {
             (lang.say("Các lần nhận lô trong nhật ký", "Its batches in the log")) } " · "
             a href={ "/transfers?" (query(&[("dataset", dataset), ("kind", "refuse")])) } {
@@ -201,7 +209,7 @@ fn page(
     frame::page(visitor, &contract.title_vi, &content)
 }
 
-fn stream(lang: Lang, sender: &Sender<'_>, flow: &Flow) -> Markup {
+fn stream(lang: Lang, sender: &Sender<'_>, (flow, hours): (&Flow, &[Hour])) -> Markup {
     let (one, verdict) = (sender.one, sender.verdict);
     let is_well = verdict.state < Condition::Attention;
     let now = Timestamp::now();
@@ -223,6 +231,7 @@ fn stream(lang: Lang, sender: &Sender<'_>, flow: &Flow) -> Markup {
                         td { (count(*rows)) } }
                 }
             }
+            (chart::day(lang, hours, now))
         }
     }
 }

@@ -2,6 +2,7 @@
 //! datasets. The same verdicts as `phusa-hub fleet`.
 
 mod agency;
+mod asked;
 mod bulk;
 mod chart;
 
@@ -14,6 +15,7 @@ use phusa_protocol::ids::AgencyId;
 use phusa_protocol::time::Timestamp;
 use phusa_protocol::verdict::{State as Condition, Verdict};
 
+pub(super) use self::asked::cancel;
 pub(super) use self::bulk::order;
 use super::deciding::sees;
 use super::form::{Fields, query};
@@ -72,14 +74,16 @@ pub(super) async fn one(
     let found = async {
         let mut all = seen(&portal, &visitor).await?;
         all.retain(|one| one.agency() == agency);
+        let asked = asked::of(&portal, &all).await?;
         let agents = with_days(&portal, all).await?;
         let client = portal.people.warehouse.client().await?;
-        Ok::<_, Fault>((agents, notices::list(&**client, false, Timestamp::now()).await?))
+        Ok::<_, Fault>((agents, asked, notices::list(&**client, false, Timestamp::now()).await?))
     };
     match (AgencyId::new(agency.clone()), found.await) {
         (_, Err(fault)) => failed(visitor.lang, &fault),
-        (Ok(agency), Ok((agents, notices))) if !agents.is_empty() => {
-            agency::page(&visitor, &agency, (&agents, &notices))
+        (Ok(agency), Ok((agents, asked, notices))) if !agents.is_empty() => {
+            let wanted = asked::section(&visitor, &agency, &asked);
+            agency::page(&visitor, &agency, (&agents, &notices, &wanted))
         }
         (Ok(_) | Err(_), Ok(_)) => {
             let text = visitor.lang.say("Không có cơ quan này.", "There is no such agency.");

@@ -217,6 +217,8 @@ impl Line {
                 mapping: agency.mapping(),
             }],
             update: None,
+            orders: None,
+            diagnosis: None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! One page of the log, the newest first, for people who look through it.
 
+use std::collections::BTreeMap;
+
 use phusa_protocol::entry::Entry;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::{AgencyId, DatasetId};
@@ -63,4 +65,19 @@ pub async fn list(warehouse: &Warehouse, asked: &Asked) -> Result<Vec<Listed>, F
         Ok(Listed { transfer: transfer.unsigned_abs(), number, entry })
     };
     rows.iter().map(read).collect()
+}
+
+/// The numbers that the entries of these transfers have; one that has none yet is not among them.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn numbers(warehouse: &Warehouse, of: &[i64]) -> Result<BTreeMap<i64, u64>, Fault> {
+    let client = warehouse.client().await?;
+    let sql = "select transfer, number from phusa.transfers \
+               where transfer = any($1) and number is not null";
+    let failed = |error| database_fault("cannot look entries up", &error);
+    let rows = client.query(sql, &[&of]).await.map_err(failed)?;
+    let read =
+        |row: &tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get::<_, i64>(1)?.unsigned_abs()));
+    rows.iter().map(read).collect::<Result<_, _>>().map_err(failed)
 }

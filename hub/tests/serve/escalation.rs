@@ -28,7 +28,7 @@ Controller(Taker(), hostname='127.0.0.1', port=int(sys.argv[1]), ssl_context=sec
 sys.stdin.read()
 ";
 
-type Taken = Arc<Mutex<Vec<Value>>>;
+pub(crate) type Taken = Arc<Mutex<Vec<Value>>>;
 
 struct MailServer {
     child: Child,
@@ -110,14 +110,14 @@ fn read_call(mut stream: TcpStream, answer: &str) -> Value {
     serde_json::from_str(&body).unwrap()
 }
 
-fn open(kind: &str, agent: &str) -> String {
+pub(crate) fn open(kind: &str, agent: &str) -> String {
     format!(
         "insert into phusa.incidents (kind, cause_key, agent, cause, opened_at, last_at, timeline) \
          values ('{kind}', '{kind} {agent}', nullif('{agent}', ''), 'lệch · differs', now(), now(), '[]')"
     )
 }
 
-async fn until(taken: &Taken, count: usize, what: &str) -> Vec<Value> {
+pub(crate) async fn until(taken: &Taken, count: usize, what: &str) -> Vec<Value> {
     let looked = async {
         while taken.lock().unwrap().len() < count {
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -48,6 +48,8 @@ pub(crate) fn report(agent: &str) -> Report {
         skew_ms: Some(12),
         datasets: vec![dataset],
         update: None,
+        orders: None,
+        diagnosis: None,
     }
 }
 

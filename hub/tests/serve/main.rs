@@ -10,12 +10,14 @@
 
 mod world;
 mod terms;
+mod mail;
 mod minutes;
 mod people;
 mod citus;
 mod fleet;
 mod hostile;
 mod rollout;
+mod record;
 mod releases;
 mod incidents;
 mod steering;

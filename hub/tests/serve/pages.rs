@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use phusa_protocol::batch::Phase;
+use phusa_protocol::change::Op;
 use serde_json::Value;
 
 use crate::chromium::Chromium;
@@ -16,11 +18,12 @@ use crate::world::World;
 const SIZES: [(u32, u32); 2] = [(1366, 768), (390, 844)];
 
 /// Name and path of each page.
-const PAGES: [(&str, &str); 19] = [
+const PAGES: [(&str, &str); 20] = [
     ("fleet", "/fleet"),
     ("agency", "/fleet/H57.007"),
     ("datasets", "/datasets"),
     ("dataset", "/datasets/cong_dan.citizens"),
+    ("record", "/datasets/cong_dan.citizens/record"),
     ("incidents", "/incidents"),
     ("incident", "/incidents/4"),
     ("incident-closed", "/incidents/3"),
@@ -41,6 +44,7 @@ const PAGES: [(&str, &str); 19] = [
 /// Looks at the page as somebody would who cannot see it well: what is wrong with it, in words.
 const LOOK: &str = r"(() => {
   const wrong = [];
+  document.querySelectorAll('details').forEach((e) => { e.open = true; });
   const root = document.documentElement;
   if (root.scrollWidth > window.innerWidth) {
     const wide = [...document.querySelectorAll('body *')].filter((e) => {
@@ -55,6 +59,7 @@ const LOOK: &str = r"(() => {
     const labels = e.labels ? [...e.labels].map((l) => l.textContent).join('') : '';
     const name = e.getAttribute('aria-label') || labels || e.textContent || e.title || '';
     if (!name.trim()) wrong.push('no name: ' + e.outerHTML.slice(0, 80));
+    if (e.tabIndex !== 0 && !e.disabled) wrong.push('out of the order of the page: ' + e.outerHTML.slice(0, 80));
   }
   const parts = (text) => text.match(/[\d.]+/g).map(Number);
   const light = ([r, g, b]) => {
@@ -74,7 +79,8 @@ const LOOK: &str = r"(() => {
     const e = walk.currentNode.parentElement;
     if (!walk.currentNode.data.trim() || !e.getClientRects().length || e.closest('.skip')) continue;
     const style = getComputedStyle(e);
-    const [a, b] = [light(parts(style.color)), light(ground(e))];
+    const ink = e instanceof SVGElement ? style.fill : style.color;
+    const [a, b] = [light(parts(ink)), light(ground(e))];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     const size = parseFloat(style.fontSize);
     const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
@@ -86,6 +92,27 @@ const LOOK: &str = r"(() => {
   }
   return wrong;
 })()";
+
+/// A record in two versions.
+async fn deliver(world: &World) {
+    let mut agent = world.sender("H57.12/may-1");
+    for batch in [
+        agent.seal(Phase::Read, false, &[(Op::Snapshot, 7, "Trần Thị Cũ")]),
+        agent.seal(Phase::ReadEnd, false, &[]),
+        agent.seal(Phase::Live, false, &[(Op::Update, 7, "Trần Thị Mới")]),
+    ] {
+        agent.send(&batch).await.unwrap();
+    }
+}
+
+/// As a person does it: the key in the form, and the button.
+fn a_record_is_asked_for(chromium: &mut Chromium, base: &str, size: (u32, u32)) {
+    chromium.visit(&format!("{base}/datasets/cong_dan.citizens/record"), size);
+    chromium.evaluate("(() => { const key = document.querySelector('#key0'); key.value = '7'; key.form.requestSubmit(); })()");
+    let shown =
+        "document.readyState === 'complete' && document.body.innerText.includes('Trần Thị Cũ')";
+    chromium.wait(shown, Duration::from_secs(20));
+}
 
 /// Incidents, announcements and a delivery, so that no page is empty.
 async fn furnish(world: &World) {
@@ -109,6 +136,16 @@ async fn furnish(world: &World) {
       insert into phusa.notices (title, agencies, from_at, until_at, made_by, made_at)
       values ('Nâng cấp máy chủ cơ sở dữ liệu', '{H57.012,H57.013}', now() - interval '1 h', now() + interval '2 h', 'an.nguyen', now() - interval '2 d'),
              ('Thay thiết bị mạng trung tâm', '{}', now() + interval '2 d', now() + interval '50 h', 'an.nguyen', now());
+      insert into phusa.fleet_orders (agent, dataset, kind, epoch, wanted_by, because, issued_at, until, changed_at, state, outcome)
+      select 'H57.007/may-1', case when kind = 'compare' then 'cong_dan.citizens' else '' end, kind, 1, 'an.nguyen',
+             'kiểm tra sau khi đổi máy chủ', now(), now() + interval '4 h', now(), state, outcome
+      from (values ('compare', 'open', 'source_unreachable'), ('rotate', 'done', null), ('diagnose', 'done', null),
+                   ('check_update', 'refused', null)) of (kind, state, outcome);
+      insert into phusa.fleet_diagnoses (agent, fleet_order, told_at, report)
+      select agent, 3, now(), jsonb_set(report::jsonb, '{diagnosis}', jsonb_build_object('order', 3, 'platform', 'linux x86_64 6.12.9',
+             'memory_kib', 20480, 'processors', 4, 'settings', (select jsonb_agg(jsonb_build_object('key', 'guard.snapshot_workers_' || n,
+             'value', '…')) from generate_series(1, 20) n), 'faults', jsonb_build_array(jsonb_build_object('code', 'source_unreachable',
+             'count', 1234, 'last', '2026-11-26T08:00:00Z'))))::text from phusa.fleet_agents where agent = 'H57.007/may-1';
       update phusa.fleet_agents set reported_at = now() - interval '400 s' where agent = 'H57.012/may-1';
       update phusa.streams set last_committed_at = now() - interval '400 s' where agent = 'H57.012/may-1';";
     world.database().await.batch_execute(sql).await.unwrap();
@@ -118,6 +155,7 @@ async fn furnish(world: &World) {
 async fn every_page_can_be_read_and_used_in_both_languages_on_a_desk_and_on_a_telephone() {
     let world = World::start().await;
     populate(&world).await;
+    deliver(&world).await;
     furnish(&world).await;
     publish(&world);
     world.run(&start("0.2.0"));
@@ -141,6 +179,11 @@ async fn every_page_can_be_read_and_used_in_both_languages_on_a_desk_and_on_a_te
                 wrong.extend(told.map(|told| format!("{path} {lang} {}: {told}", size.0)));
                 keep(&mut chromium, &format!("{name}.{lang}.{}.png", size.0));
             }
+            a_record_is_asked_for(&mut chromium, &base, size);
+            let found = chromium.evaluate(LOOK);
+            let told = found.as_array().into_iter().flatten().filter_map(Value::as_str);
+            wrong.extend(told.map(|told| format!("history {lang} {}: {told}", size.0)));
+            keep(&mut chromium, &format!("history.{lang}.{}.png", size.0));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -75,6 +75,74 @@ async fn chosen_agents_are_paused_and_resumed_by_right_after_being_asked_back_wi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_agent_is_asked_on_the_page_what_is_wrong_unless_its_program_does_not_know_that() {
+    let world = World::start().await;
+    let (an, _) = first(&world).await;
+    let (inspector, _) = hire(&world, &an, ("thanh.tra", "inspector", "")).await;
+    heard(&world, OWN, "5 s").await;
+    let order = "/fleet/orders";
+    let meant = |kind| [("do", kind), ("agent", OWN), ("meant", "1"), ("because", "kiểm tra")];
+    let asked = an.submit("/fleet", order, &meant("diagnose")[..2]).await;
+    for word in ["Lấy thông tin chẩn đoán?", "Không có bản ghi, tên, địa chỉ", OWN]
+    {
+        assert!(asked.text.contains(word), "{word} not in {}", asked.text);
+    }
+    let older = an.submit("/fleet", order, &meant("diagnose")).await;
+    assert!(older.text.contains("does not know `diagnose`"), "{}", older.text);
+    let database = world.database().await;
+    let newer = phusa_protocol::report::Report {
+        orders: Some(phusa_protocol::orders::OrdersReport::default()),
+        ..report(OWN)
+    };
+    let text = serde_json::to_string(&newer).unwrap();
+    let sql = "update phusa.fleet_agents set report = $2 where agent = $1";
+    database.execute(sql, &[&OWN, &text]).await.unwrap();
+    for kind in ["diagnose", "rotate", "check_update"] {
+        let done = an.submit("/fleet", order, &meant(kind)).await;
+        assert!(done.text.contains("1 / 1"), "{kind}: {}", done.text);
+    }
+    let all = listed(&world, &["fleet", "orders", "--json"]);
+    let numbers = [0, 2].map(|n: usize| all[n]["order"].to_string());
+    let [newest, asking] = &numbers;
+    let back = [("order", newest.as_str())];
+    assert_eq!(inspector.submit("/own", "/fleet/orders/cancel", &back).await.status, 403);
+    an.submit("/fleet/H57.12", "/fleet/orders/cancel", &back).await;
+    let said = phusa_protocol::report::Report {
+        diagnosis: Some(Box::new(phusa_protocol::diagnosis::Diagnosis {
+            order: asking.parse().unwrap(),
+            platform: "linux x86_64 6.12".to_owned(),
+            memory_kib: Some(20_480),
+            processors: 4,
+            settings: vec![phusa_protocol::diagnosis::Setting {
+                key: "guard.snapshot_workers".to_owned(),
+                value: "2".to_owned(),
+            }],
+            faults: vec![phusa_protocol::diagnosis::Lately {
+                code: "hub_unreachable".to_owned(),
+                count: 3,
+                last: Timestamp::now(),
+            }],
+        })),
+        ..newer
+    };
+    let sql = "insert into phusa.fleet_diagnoses (agent, fleet_order, told_at, report) \
+               values ($1, $2, now(), $3)";
+    let (number, text): (i64, _) = (asking.parse().unwrap(), serde_json::to_string(&said).unwrap());
+    database.execute(sql, &[&OWN, &number, &text]).await.unwrap();
+    let page = inspector.get("/fleet/H57.12").await;
+    let words =
+        ["Chẩn đoán của", "hub_unreachable", "guard.snapshot_workers", "Đã rút", "Đang chờ"];
+    for word in words {
+        assert!(page.text.contains(word), "{word} not in {}", page.text);
+    }
+    assert!(!page.text.contains("Rút lại"), "an inspector changes nothing");
+    let shown = world.say(&["fleet", "show", "H57.12"]).1;
+    assert!(shown.contains("hub_unreachable × 3"), "{shown}");
+    world.log_verify();
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn contacts_are_changed_by_right_each_change_an_entry_without_names() {
     let world = World::start().await;
     let (an, _) = first(&world).await;

@@ -51,6 +51,8 @@ fn report() -> Report {
         skew_ms: Some(0),
         datasets: vec![dataset],
         update: None,
+        orders: None,
+        diagnosis: None,
     }
 }
 

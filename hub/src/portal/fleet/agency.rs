@@ -25,7 +25,7 @@ use crate::transfers::minutes::page::count;
 pub(super) fn page(
     visitor: &Visitor,
     agency: &AgencyId,
-    (all, notices): (&[Day], &[Notice]),
+    (all, notices, wanted): (&[Day], &[Notice], &Markup),
 ) -> Response {
     let lang = visitor.lang;
     let now = Timestamp::now();
@@ -40,6 +40,7 @@ pub(super) fn page(
         (banner(visitor, notices, Some(agency.as_str())))
         (focal_point(lang, agency, contact))
         (region(&format!("/live/fleet/{agency}"), &agents(lang, all)))
+        (wanted)
         p { a href={ "/incidents?" (query(&[("agency", agency.as_str()), ("state", "all")])) } {
             (lang.say("Sự cố của cơ quan", "The agency's incidents")) } " · "
             a href={ "/transfers?" (query(&[("agency", agency.as_str())])) } {

@@ -8,13 +8,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 use phusa_protocol::deed::Action;
-use phusa_protocol::fault::Fault;
+use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::{AgencyId, AgentId, DatasetId};
 
 use super::{seen, tag, whom};
 use crate::accounts::right::Deciding;
 use crate::fleet::health::Health;
-use crate::fleet::orders::{self, Ending, Wanted};
+use crate::fleet::orders::{self, Ending, Kind, Wanted};
 use crate::incidents::closing::reason;
 use crate::portal::deciding::{check, decides};
 use crate::portal::form::Fields;
@@ -25,56 +25,61 @@ use crate::portal::{Portal, frame};
 /// Datasets that one form is for; more are done in several.
 const DATASETS_MAX: usize = 1_000;
 
-/// What may be wanted.
+/// What may be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Doing {
-    Pause,
+    Give(Kind),
     Resume,
-    Reread,
 }
 
 impl Doing {
-    const ALL: [Self; 3] = [Self::Pause, Self::Resume, Self::Reread];
+    /// In the order they are offered in.
+    const ALL: [Self; 7] = [
+        Self::Give(Kind::Pause),
+        Self::Resume,
+        Self::Give(Kind::Reread),
+        Self::Give(Kind::Compare),
+        Self::Give(Kind::Rotate),
+        Self::Give(Kind::Diagnose),
+        Self::Give(Kind::CheckUpdate),
+    ];
 
     fn name(self) -> &'static str {
         match self {
-            Self::Pause => "pause",
+            Self::Give(kind) => kind.name(),
             Self::Resume => "resume",
-            Self::Reread => "reread",
         }
     }
 
     fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Pause => ("Tạm dừng gửi", "Pause deliveries"),
+            Self::Give(kind) => kind.words(),
             Self::Resume => ("Cho gửi tiếp", "Resume deliveries"),
-            Self::Reread => ("Đọc lại từ đầu", "Read again"),
         }
     }
 
     /// What comes of it.
     fn consequence(self) -> (&'static str, &'static str) {
         match self {
-            Self::Pause => (
-                "Các bộ dữ liệu này ngừng được gửi về kho. Tác tử vẫn đọc vào hàng đợi; hàng đợi đầy thì ngừng đọc, không mất gì. Tự hết khi tới hạn.",
-                "These datasets are delivered no longer. The agents read on into their spools, and stop where those are full; nothing is lost. It is over by itself at its deadline.",
-            ),
+            Self::Give(kind) => kind.consequence(),
             Self::Resume => (
                 "Việc tạm dừng đang có hiệu lực của các bộ dữ liệu này được rút lại; những gì chờ được gửi tiếp.",
                 "Pauses of these datasets are taken back; what waits is delivered.",
-            ),
-            Self::Reread => (
-                "Mỗi bộ dữ liệu được đọc lại toàn bộ từ nguồn: tải thêm cho cơ sở dữ liệu của cơ quan và đường truyền. Bản ghi không còn ở nguồn bị xóa khỏi kho, lịch sử được giữ.",
-                "Each dataset is read again from its source as a whole: load for the agency's database and the line. Records that are no longer there leave the warehouse; their history stays.",
             ),
         }
     }
 
     fn action(self) -> Action {
         match self {
-            Self::Pause => Action::FleetPause,
+            Self::Give(kind) => kind.action(),
             Self::Resume => Action::FleetResume,
-            Self::Reread => Action::FleetReread,
+        }
+    }
+
+    fn is_of_dataset(self) -> bool {
+        match self {
+            Self::Give(kind) => kind.is_of_dataset(),
+            Self::Resume => true,
         }
     }
 }
@@ -115,8 +120,8 @@ pub(super) fn buttons(lang: Lang) -> Markup {
     }
 }
 
-/// Agent and dataset.
-type Pair = (AgentId, DatasetId);
+/// Agent and dataset; none where it is of the agent.
+type Pair = (AgentId, Option<DatasetId>);
 
 /// `POST /fleet/orders`: asks back, and does it when it is meant.
 pub(in crate::portal) async fn order(
@@ -128,7 +133,7 @@ pub(in crate::portal) async fn order(
     let Some(doing) = doing else { return Redirect::to("/fleet").into_response() };
     let done = async {
         let chosen = chosen(&portal, &visitor, (doing, &fields)).await?;
-        let pairs = pairs(&chosen);
+        let pairs = pairs(&chosen, doing);
         if pairs.is_empty() || pairs.len() > DATASETS_MAX {
             let text = lang.say(
                 "Hãy chọn ít nhất một tác tử đã gửi dữ liệu, và không quá 1.000 bộ dữ liệu một lần.",
@@ -170,11 +175,14 @@ async fn chosen(
     Ok(all)
 }
 
-fn pairs(chosen: &[Health]) -> Vec<Pair> {
+fn pairs(chosen: &[Health], doing: Doing) -> Vec<Pair> {
     let of = |one: &Health| {
-        let agent = AgentId::try_from(one.row.agent.clone()).ok();
-        let pair = |dataset: &str| Some((agent.clone()?, DatasetId::new(dataset).ok()?));
-        one.row.streams.iter().filter_map(|s| pair(&s.dataset)).collect::<Vec<_>>()
+        let Ok(agent) = AgentId::try_from(one.row.agent.clone()) else { return Vec::new() };
+        if !doing.is_of_dataset() {
+            return vec![(agent, None)];
+        }
+        let datasets = one.row.streams.iter().filter_map(|s| DatasetId::new(&*s.dataset).ok());
+        datasets.map(|dataset| (agent.clone(), Some(dataset))).collect()
     };
     chosen.iter().flat_map(of).collect()
 }
@@ -188,18 +196,24 @@ async fn give(
 ) -> Result<i64, Fault> {
     let (log, by) = (&portal.people.log, &visitor.account.name);
     let mut client = portal.people.warehouse.client().await?;
-    if doing == Doing::Resume {
-        let order = orders::pause_of(&client, agent, dataset).await?;
-        let ending = Ending { by, from: Some(&visitor.address), because: Some(because) };
-        orders::cancel(&mut client, log, order, ending).await?;
-        return Ok(order);
-    }
+    let kind = match (doing, dataset) {
+        (Doing::Give(kind), _) => kind,
+        (Doing::Resume, None) => {
+            return Err(Fault::new(Code::OrderRefused, "a pause is of a dataset"));
+        }
+        (Doing::Resume, Some(dataset)) => {
+            let order = orders::pause_of(&client, agent, dataset).await?;
+            let ending = Ending { by, from: Some(&visitor.address), because: Some(because) };
+            orders::cancel(&mut client, log, order, ending).await?;
+            return Ok(order);
+        }
+    };
     let hours = fields.get("hours").parse().ok();
     let hours = hours.filter(|hours| SPANS.iter().any(|(known, ..)| known == hours)).unwrap_or(4);
     let wanted = Wanted {
         agent: agent.clone(),
         dataset: dataset.clone(),
-        reread: doing == Doing::Reread,
+        kind,
         by: by.clone(),
         from: Some(visitor.address.clone()),
         because: because.to_owned(),
@@ -258,7 +272,9 @@ fn result(visitor: &Visitor, doing: Doing, outcomes: &[(Pair, Result<i64, Fault>
     let content = html! {
         h1 { (title) }
         p.notice.done[done == outcomes.len()] role="status" {
-            (done) " / " (outcomes.len()) (lang.say(" bộ dữ liệu.", " datasets."))
+            (done) " / " (outcomes.len())
+            @if doing.is_of_dataset() { (lang.say(" bộ dữ liệu.", " datasets.")) }
+            @else { (lang.say(" tác tử.", " agents.")) }
             " " (lang.say("Tác tử nhận yêu cầu khi đang kết nối, hoặc khi kết nối lại.",
                 "Agents take it at once, or when they are back."))
         }
@@ -270,7 +286,7 @@ fn result(visitor: &Visitor, doing: Doing, outcomes: &[(Pair, Result<i64, Fault>
             } }
             tbody { @for ((agent, dataset), told) in outcomes { tr {
                 td { (agent) }
-                td { code { (dataset) } }
+                td { @if let Some(dataset) = dataset { code { (dataset) } } @else { "–" } }
                 td { @match told {
                     Ok(order) => { span.tag.good { (lang.say("yêu cầu ", "order ")) (order) } }
                     Err(fault) => { span.tag.bad { (fault.code.name()) } " " (fault) }
