@@ -14,6 +14,7 @@ mod ours;
 mod proof;
 mod reconcile;
 mod report;
+mod safety;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -87,6 +88,8 @@ enum Work {
     Log,
     /// From an entry of the transfer log to its proof in the agent's hands
     Proof,
+    /// What the agent costs the source's own work, and which locks it holds
+    SourceSafety,
     /// What agents that report cost the hub, and how soon trouble is shown; alone, without databases
     Fleet,
 }
@@ -153,6 +156,11 @@ async fn bench(arguments: &Arguments) -> Outcome<()> {
     }
     if arguments.work.iter().all(|work| *work == Work::Mapping) {
         report.print();
+        return Ok(());
+    }
+    if arguments.work == [Work::SourceSafety] {
+        let mut lab = Lab::start(1).await?;
+        safety::take(&mut lab, (arguments.quick, arguments.rows, size.repeat), &mut report).await?;
         return Ok(());
     }
     eprintln!("loading {} citizens and {} dossiers", size.rows, size.rows);
@@ -225,7 +233,7 @@ impl Work {
             | Self::Footprint
             | Self::Reconcile
             | Self::Proof => 1,
-            Self::Mapping | Self::Log | Self::Fleet => 0,
+            Self::Mapping | Self::Log | Self::Fleet | Self::SourceSafety => 0,
         }
     }
 
@@ -243,6 +251,7 @@ impl Work {
             Self::Log => "log",
             Self::Proof => "proof",
             Self::Fleet => "fleet",
+            Self::SourceSafety => "source-safety",
         }
     }
 }
@@ -268,6 +277,7 @@ async fn take(
         | Work::Mapping
         | Work::Log
         | Work::Proof
+        | Work::SourceSafety
         | Work::Fleet => {}
     }
     mover.finish(lab, &target).await?;

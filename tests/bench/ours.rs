@@ -84,7 +84,18 @@ impl Ours {
         Ok(dataset)
     }
 
-    fn start_agent(&mut self) {
+    /// Makes ready for one dataset of the caller's; nothing is started.
+    pub(crate) fn prepare_one(
+        &mut self,
+        lab: &Lab,
+        target: &Target,
+        dataset: &Dataset,
+    ) -> Outcome<()> {
+        self.set_up(lab, target, std::slice::from_ref(dataset), self.settings)
+    }
+
+    /// Starts the agent.
+    pub(crate) fn start_agent(&mut self) {
         self.province().start_agent(AGENCY);
     }
 

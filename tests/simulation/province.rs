@@ -189,7 +189,7 @@ impl World {
         self.weather = Weather::default();
         for office in 0..self.offices.len() {
             self.offices[office].disk.set_full(false);
-            self.readmit(office);
+            self.let_in(office, true);
             if self.offices[office].version != self.hub.version {
                 self.offices[office].version = self.hub.version;
                 self.start(office)?;
@@ -260,13 +260,8 @@ impl World {
             T::RestoreHub => self.restore_hub(),
             T::Damage => self.damage(office),
             T::Upgrade => self.upgrade(office),
-            T::Suspend => {
-                let Office { id, key, .. } = &self.offices[office];
-                self.hub.enrol(id, key, true);
-                Ok(())
-            }
-            T::Readmit => {
-                self.readmit(office);
+            T::Suspend | T::Readmit => {
+                self.let_in(office, trouble == T::Readmit);
                 Ok(())
             }
             T::ClockJump => {
@@ -290,9 +285,9 @@ impl World {
         usize::try_from(self.random.below(count as u64)).unwrap_or(0)
     }
 
-    fn readmit(&mut self, office: usize) {
+    fn let_in(&mut self, office: usize, may: bool) {
         let Office { id, key, .. } = &self.offices[office];
-        self.hub.enrol(id, key, false);
+        self.hub.enrol(id, key, !may);
     }
 
     fn change_weather(&mut self) {

@@ -18,8 +18,9 @@ use phusa_protocol::time::Timestamp;
 static AUTHORITY: LazyLock<(Issuing, Trust)> = LazyLock::new(|| {
     let dir = std::env::temp_dir().join(format!("phusa-fuzz-ca-{}", std::process::id()));
     let hub_names = vec!["127.0.0.1".to_owned()];
-    identity::make(&Wanted { dir: dir.clone(), hub_names, agents: Vec::new(), days: 3_650 })
-        .expect("a CA");
+    let (broker_names, agents) = (Vec::new(), Vec::new());
+    let wanted = Wanted { dir: dir.clone(), hub_names, broker_names, agents, days: 3_650 };
+    identity::make(&wanted).expect("a CA");
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).expect("a file of the CA");
     let (certificate, key) = (read("hub/ca.pem"), read("ca.key"));
     let issuing = Issuing::read(&certificate, &key, Duration::from_secs(86_400)).expect("a CA");

@@ -1,0 +1,301 @@
+//! What the agent costs the source's own work: how many transactions a second the source does alone,
+//! beside an agent's full read, and beside its streaming; and which locks the agent holds meanwhile.
+//!
+//! The source and its own work share the first processor; agent, hub and warehouse have the second, so
+//! that what is seen is the work done at the source and not a machine that is too small for all.
+
+use std::fmt::Write as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use phusa_tests::database::Version;
+use phusa_tests::process::{run, wait_until};
+use phusa_tests::province::{Dataset, Readable as _};
+use phusa_tests::random::Random;
+use phusa_tests::workload::probe_contract;
+
+use crate::lab::{Engine, Lab, Outcome};
+use crate::movers::{Mover as _, Target, WITHIN};
+use crate::ours::{AGENCY, Ours};
+use crate::report::{Figure, Report};
+
+/// The table of the source's own work, as a dataset.
+const DATASET: &str = "danh_muc.accounts";
+
+/// Connections of the source's own work.
+const CLIENTS: usize = 4;
+
+/// What an agency may set where its server has nothing to spare.
+const CAP: &str = "[guard]\nrows_per_second_max = 20000\n";
+
+/// Between two looks at the locks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How much of everything.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    rows: u64,
+    seconds: u64,
+    rounds: usize,
+}
+
+/// What a source did within a stretch.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    per_second: f64,
+    /// Lock modes of the agent's login, or rows locked by it.
+    locks: Vec<String>,
+    /// How many looks found one of its statements under way.
+    looks_busy: usize,
+}
+
+/// Measures both engines in turn and prints the table.
+pub(crate) async fn take(
+    lab: &mut Lab,
+    (quick, rows, repeat): (bool, Option<u64>, usize),
+    report: &mut Report,
+) -> Outcome<()> {
+    let (usual, seconds) = if quick { (200_000, 4) } else { (3_000_000, 15) };
+    let rows = rows.unwrap_or(usual);
+    let size = Size { rows, seconds, rounds: repeat };
+    lab.add_maria()?;
+    println!(
+        "| source | its own work | transactions/s, medians of {repeat} | ratio to alone | locks of the agent beyond AccessShare | looks that found it reading |"
+    );
+    println!("|---|---|---|---|---|---|");
+    for engine in [Engine::PostgreSql, Engine::MariaDb] {
+        fill(lab, engine, rows)?;
+        pin(lab, engine)?;
+        let mut stretches: [Vec<Seen>; 4] = Default::default();
+        for round in 1..=size.rounds {
+            eprintln!("source-safety, {}, round {round}", engine.title());
+            for (all, seen) in stretches.iter_mut().zip(round_of(lab, engine, size).await?) {
+                all.push(seen);
+            }
+        }
+        let names =
+            ["alone", "beside a capped full read", "beside a full read", "beside its streaming"];
+        let rates = |all: &[Seen]| median(all.iter().map(|seen| seen.per_second).collect());
+        let alone = rates(&stretches[0]);
+        for (name, all) in names.into_iter().zip(&stretches) {
+            let rate = rates(all);
+            let mut locks: Vec<&str> =
+                all.iter().flat_map(|s| &s.locks).map(String::as_str).collect();
+            locks.sort_unstable();
+            locks.dedup();
+            let locks = if locks.is_empty() { "none".to_owned() } else { locks.join(", ") };
+            let busy: usize = all.iter().map(|seen| seen.looks_busy).sum();
+            println!(
+                "| {} | {name} | {rate:.0} | {:.3} | {locks} | {busy} |",
+                engine.title(),
+                rate / alone
+            );
+            report.add(Figure::plain("source-safety", name, rate / alone, "of alone"));
+        }
+    }
+    Ok(())
+}
+
+/// The table of the source's own work.
+fn fill(lab: &Lab, engine: Engine, rows: u64) -> Outcome<()> {
+    match engine {
+        Engine::PostgreSql => lab.source.psql(&format!(
+            "create table accounts (id int4 primary key, seq int8 not null, note text not null);
+             insert into accounts select n, 0, repeat('x', 84) from generate_series(1, {rows}) n;
+             analyze accounts"
+        )),
+        Engine::MariaDb => lab.maria()?.database().sql(&format!(
+            "create table accounts (id int primary key, seq bigint not null, note varchar(84) not null);
+             insert into accounts select seq, 0, repeat('x', 84) from seq_1_to_{rows}"
+        )),
+    };
+    Ok(())
+}
+
+/// The source keeps to the first processor, this program and all it starts to the second.
+fn pin(lab: &Lab, engine: Engine) -> Outcome<()> {
+    let to = |processor: &str, id: u32| {
+        let id = id.to_string();
+        run(Command::new("taskset").args(["--all-tasks", "--pid", "--cpu-list", processor, &id]));
+    };
+    to("1", std::process::id());
+    let [source, target] = lab.servers(engine);
+    crate::meter::family(source).into_iter().for_each(|id| to("0", id));
+    crate::meter::family(target).into_iter().for_each(|id| to("1", id));
+    Ok(())
+}
+
+/// Alone, beside a full read with a cap, beside one as it is by default, beside streaming.
+async fn round_of(lab: &Lab, engine: Engine, size: Size) -> Outcome<[Seen; 4]> {
+    let user = match engine {
+        Engine::PostgreSql => phusa_tests::province::login(&lab.source),
+        Engine::MariaDb => phusa_tests::province::login(lab.maria()?.database()),
+    };
+    let stretch = async |size: Size| stretch(lab, engine, &user, size).await;
+    lab.settle();
+    let alone = stretch(size).await?;
+    let capped = {
+        let target = lab.fresh_target();
+        let mut ours = Ours::by(engine, "log", CAP);
+        ours.prepare_one(lab, &target, &dataset(lab, engine)?)?;
+        ours.start_agent();
+        let capped = stretch(size).await?;
+        ours.finish(lab, &target).await?;
+        lab.drop_slots();
+        capped
+    };
+    lab.settle();
+    let target = lab.fresh_target();
+    let mut ours = Ours::new(engine);
+    ours.prepare_one(lab, &target, &dataset(lab, engine)?)?;
+    ours.start_agent();
+    let reading = stretch(size).await?;
+    wait_for_rows(&target, i64::try_from(size.rows)?).await;
+    lab.settle();
+    let streaming = stretch(size).await?;
+    ours.finish(lab, &target).await?;
+    lab.drop_slots();
+    Ok([alone, capped, reading, streaming])
+}
+
+async fn wait_for_rows(target: &Target, rows: i64) {
+    let client = target.connect().await;
+    let sql = "select 1 from phusa.streams where dataset = $1 and rows >= $2";
+    wait_until("the full read", WITHIN, async || {
+        client.query_opt(sql, &[&DATASET, &rows]).await.ok().flatten()
+    })
+    .await;
+}
+
+/// The table as a dataset; the contract is that of the small table for measuring latency.
+fn dataset(lab: &Lab, engine: Engine) -> Outcome<Dataset> {
+    let schema = match engine {
+        Engine::PostgreSql => "public",
+        Engine::MariaDb => lab.maria()?.database().schema(),
+    };
+    let field = |name| format!("\n[[field]]\nfrom = \"{name}\"\nto = \"{name}\"\nclass = \"P\"\n");
+    let head = format!(
+        "dataset = \"{DATASET}\"\ncontract = \"../contracts/{DATASET}.toml\"\ntable = \"{schema}.accounts\"\n"
+    );
+    Ok(Dataset {
+        id: DATASET.to_owned(),
+        contract: probe_contract(AGENCY).replace("danh_muc.probe", DATASET),
+        mapping: [head, field("id"), field("seq"), field("note")].concat(),
+    })
+}
+
+/// The source's own work for a while, with looks at what the agent holds.
+async fn stretch(lab: &Lab, engine: Engine, user: &str, size: Size) -> Outcome<Seen> {
+    let mut own = match engine {
+        Engine::PostgreSql => pgbench(lab, size)?,
+        Engine::MariaDb => loops(lab, size)?,
+    };
+    let before = done(lab, engine)?;
+    let began = Instant::now();
+    let mut seen = Seen::default();
+    let source = lab.source().await;
+    while began.elapsed() < Duration::from_secs(size.seconds) {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let found = match engine {
+            Engine::PostgreSql => {
+                let sql = "select coalesce(string_agg(distinct l.mode, ', ') filter (where \
+                           l.locktype in ('relation', 'tuple', 'page', 'extend') and l.mode <> \
+                           'AccessShareLock'), ''), count(distinct a.pid) filter (where a.state = \
+                           'active' and a.backend_type = 'client backend') from pg_stat_activity a left join pg_locks l using (pid) \
+                           where a.usename = $1";
+                let row = source.query_one(sql, &[&user]).await?;
+                let active: i64 = row.get(1);
+                (row.get::<_, String>(0), active > 0)
+            }
+            Engine::MariaDb => {
+                let sql = format!(
+                    "select coalesce(sum(t.trx_rows_locked + t.trx_tables_locked), 0), \
+                     coalesce(sum(p.command in ('Query', 'Execute', 'Fetch')), 0) from information_schema.processlist p \
+                     left join information_schema.innodb_trx t on t.trx_mysql_thread_id = p.id \
+                     where p.user = '{user}'"
+                );
+                let said = lab.maria()?.database().sql(&sql);
+                let mut parts = said.split_whitespace();
+                let locked = parts.next().filter(|count| *count != "0");
+                let locked = locked.map(|count| format!("{count} rows and tables"));
+                (locked.unwrap_or_default(), parts.next().is_some_and(|busy| busy != "0"))
+            }
+        };
+        seen.looks_busy += usize::from(found.1);
+        seen.locks.extend((!found.0.is_empty()).then_some(found.0));
+    }
+    let after = done(lab, engine)?;
+    seen.per_second = (after - before) / began.elapsed().as_secs_f64();
+    for process in &mut own {
+        process.kill()?;
+        process.wait()?;
+    }
+    Ok(seen)
+}
+
+/// How many of its own transactions the source has done: each raises one row's count by one.
+fn done(lab: &Lab, engine: Engine) -> Outcome<f64> {
+    // Statistics lag by up to a second in PostgreSQL 15 and cost nothing, which a sum would not.
+    let text = match engine {
+        Engine::PostgreSql => {
+            lab.source.psql("select n_tup_upd from pg_stat_user_tables where relname = 'accounts'")
+        }
+        Engine::MariaDb => lab.maria()?.database().sql(
+            "select variable_value from information_schema.global_status where variable_name = \
+             'HANDLER_UPDATE'",
+        ),
+    };
+    Ok(text.trim().parse()?)
+}
+
+/// pgbench with a short transaction of the usual kind, longer than it is needed.
+fn pgbench(lab: &Lab, size: Size) -> Outcome<Vec<std::process::Child>> {
+    let file = lab.source.server().data().join("own-work.sql");
+    let rows = size.rows;
+    std::fs::write(
+        &file,
+        format!(
+            "\\set a random(1, {rows})\n\\set b random(1, {rows})\nbegin;\n\
+             update accounts set seq = seq + 1 where id = :a;\n\
+             select seq from accounts where id = :b;\ncommit;\n"
+        ),
+    )?;
+    let seconds = (size.seconds + 60).to_string();
+    let mut command = Command::new("taskset");
+    command.args(["--cpu-list", "0"]).arg(Version::V15.programs().join("pgbench"));
+    command.args(["--no-vacuum", "--client", &CLIENTS.to_string(), "--time", &seconds]);
+    command.arg("--protocol=prepared").arg("--file").arg(&file).arg(lab.source.url());
+    Ok(vec![command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?])
+}
+
+/// The same by MariaDB's own client, from scripts that are longer than they are needed.
+fn loops(lab: &Lab, size: Size) -> Outcome<Vec<std::process::Child>> {
+    let database = lab.maria()?.database();
+    let mut children = Vec::new();
+    for stream in 0..CLIENTS as u64 {
+        let file = database.server().folder().join(format!("own-work-{stream}.sql"));
+        if !file.exists() {
+            let (mut random, mut script) = (Random::new(1, stream), String::new());
+            for _ in 0..200_000 {
+                let [a, b] = [random.between(1, size.rows), random.between(1, size.rows)];
+                writeln!(
+                    script,
+                    "begin; update accounts set seq = seq + 1 where id = {a}; \
+                     select seq from accounts where id = {b}; commit;"
+                )?;
+            }
+            std::fs::write(&file, script)?;
+        }
+        let client = database.server().client();
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", "0"]).arg(client.get_program()).args(client.get_args());
+        command.args(["--database", database.name()]).stdin(std::fs::File::open(&file)?);
+        children.push(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+    }
+    Ok(children)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
