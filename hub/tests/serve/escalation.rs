@@ -30,18 +30,20 @@ sys.stdin.read()
 
 pub(crate) type Taken = Arc<Mutex<Vec<Value>>>;
 
-struct MailServer {
+/// Servers in Python that print what they take as JSON, a line each, and end with their input.
+pub(crate) struct Servers {
     child: Child,
-    taken: Taken,
+    pub(crate) taken: Taken,
 }
 
-impl MailServer {
-    fn start(world: &World, port: u16) -> Self {
+impl Servers {
+    /// Runs `script` with these ports, and the hub's certificate and key, as its arguments.
+    pub(crate) fn start(world: &World, script: &str, ports: &[u16]) -> Self {
         let file = |name: &str| world.path(name).display().to_string();
-        let own = [file("hub/hub.pem"), file("hub/hub.key")];
         let mut child = Command::new("/usr/bin/python3")
-            .args(["-W", "ignore", "-c", SERVER, &port.to_string()])
-            .args(own)
+            .args(["-W", "ignore", "-c", script])
+            .args(ports.iter().map(u16::to_string))
+            .args([file("hub/hub.pem"), file("hub/hub.key")])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -57,7 +59,7 @@ impl MailServer {
     }
 }
 
-impl Drop for MailServer {
+impl Drop for Servers {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         let _ended = self.child.wait();
@@ -162,7 +164,7 @@ async fn people_are_told_step_by_step_by_mail_and_webhook_over_outages_and_a_kil
     let steps: Vec<_> = seen.iter().map(|call| call["step"].as_str().unwrap()).collect();
     assert_eq!(steps, ["focal", "head", "province"]);
     assert_eq!((&seen[0]["kind"], &seen[0]["agency"]), (&"proof".into(), &"H57.12".into()));
-    let server = MailServer::start(&world, mail_port);
+    let server = Servers::start(&world, SERVER, &[mail_port]);
     let mails = until(&server.taken, 3, "mails").await;
     let to: Vec<_> = mails.iter().map(|mail| mail["to"][0].as_str().unwrap()).collect();
     assert_eq!(to, ["focal@example.vn", "head@example.vn", "tinh@example.vn"]);

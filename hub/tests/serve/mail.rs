@@ -1,15 +1,12 @@
 //! Mail by STARTTLS with a login, the figures of week and month in it, and a webhook under TLS: against
 //! servers that are real, and refuse what they should.
 
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 
 use hmac::{Hmac, Mac as _};
 use serde_json::Value;
 
-use crate::escalation::{Taken, open, until};
+use crate::escalation::{Servers, open, until};
 use crate::world::{World, free_port};
 
 /// A mail server (aiosmtpd) that takes mail after STARTTLS and a login alone, where the first port is
@@ -51,40 +48,6 @@ import os
 os._exit(0)
 ";
 
-struct Servers {
-    child: Child,
-    taken: Taken,
-}
-
-impl Servers {
-    fn start(world: &World, [tls, bare, web]: [u16; 3]) -> Self {
-        let file = |name: &str| world.path(name).display().to_string();
-        let mut child = Command::new("/usr/bin/python3")
-            .args(["-W", "ignore", "-c", SERVER])
-            .args([tls, bare, web].map(|port| port.to_string()))
-            .args([file("hub/hub.pem"), file("hub/hub.key")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (taken, lines) = (Taken::default(), BufReader::new(child.stdout.take().unwrap()));
-        let into = Arc::clone(&taken);
-        std::thread::spawn(move || {
-            for line in lines.lines().map_while(Result::ok) {
-                into.lock().unwrap().push(serde_json::from_str(&line).unwrap());
-            }
-        });
-        Self { child, taken }
-    }
-}
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ended = self.child.wait();
-    }
-}
-
 fn secret(world: &World, name: &str, text: &str) {
     let path = world.path(name);
     std::fs::write(&path, text).unwrap();
@@ -95,7 +58,7 @@ fn secret(world: &World, name: &str, text: &str) {
 async fn mail_goes_by_starttls_with_a_login_and_a_call_under_tls_or_not_at_all() {
     let world = World::start().await;
     let ports = [free_port(), free_port(), free_port()];
-    let servers = Servers::start(&world, ports);
+    let servers = Servers::start(&world, SERVER, &ports);
     until(&servers.taken, 1, "the servers to be ready").await;
     secret(&world, "hub/smtp.password", "mật khẩu\n");
     secret(&world, "hub/hook.key", "khoa-bi-mat\n");
