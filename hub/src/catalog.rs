@@ -59,6 +59,8 @@ pub struct Contracts {
     datasets: BTreeMap<DatasetId, Versions>,
     /// Contracts and category lists it was made of, as the database has them.
     made_of: BTreeMap<String, String>,
+    /// Every contract that was ever in force, by its name in `made_of`.
+    read: BTreeMap<String, Arc<Agreed>>,
 }
 
 /// The contracts in force, kept fresh; a clone shares what it knows.
@@ -88,18 +90,18 @@ impl Agreed {
 
 impl Versions {
     /// `rows` are those that were ever in force, the newest last.
-    fn of(rows: Vec<(bool, Agreed)>) -> Option<Self> {
+    fn of(rows: Vec<(bool, Arc<Agreed>)>) -> Option<Self> {
         let ever = rows.iter().map(|(_, agreed)| agreed.fingerprint).collect();
         let (mut in_force, mut earlier) = (None, Vec::new());
         for (is_in_force, agreed) in rows {
             if is_in_force {
-                in_force = Some(Arc::new(agreed));
+                in_force = Some(agreed);
             } else {
                 earlier.push(agreed);
             }
         }
         let in_force = in_force?;
-        let fits = |old: &Agreed| {
+        let fits = |old: &Arc<Agreed>| {
             let (was, is) = (&old.contract, &in_force.contract);
             let same_kind = |name: &str, kind| {
                 is.fields.iter().any(|field| field.name == name && field.kind == kind)
@@ -110,7 +112,7 @@ impl Versions {
                 && was.fields.iter().all(|field| same_kind(&field.name, field.kind))
         };
         let still_fit = earlier.into_iter().filter(fits);
-        let still_fit = still_fit.map(|old| (old.fingerprint, Arc::new(old))).collect();
+        let still_fit = still_fit.map(|old| (old.fingerprint, old)).collect();
         Some(Self { in_force, still_fit, ever })
     }
 }
@@ -187,7 +189,8 @@ impl Catalog {
         Arc::clone(&self.current.borrow())
     }
 
-    /// Compares with the database and takes over what changed.
+    /// Compares with the database and takes over what changed. What did not change is not read again:
+    /// one contract more costs the same in a province of a thousand.
     ///
     /// # Errors
     /// As [`Catalog::open`]; what was known before stays.
@@ -195,28 +198,59 @@ impl Catalog {
         let client = self.warehouse.client().await?;
         // A name that begins with an underscore is a list's: no dataset's does.
         let sql = "select dataset || ' ' || fingerprint, in_force::text || ' ' || \
-                   (owner_consent is not null and hub_consent is not null)::text \
-                   from phusa.contracts where applied_at is not null \
-                   union all select '_' || list, digest from danh_muc._list where in_force";
+                   (owner_consent is not null and hub_consent is not null)::text, \
+                   in_force, applied_at from phusa.contracts where applied_at is not null \
+                   union all select '_' || list, digest, null, null from danh_muc._list \
+                   where in_force order by 4";
         let rows = client.query(sql, &[]).await.map_err(|error| not_read(&error))?;
-        let made_of: BTreeMap<_, _> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-        if made_of == self.current().made_of {
+        let made_of = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let known = self.current();
+        if made_of == known.made_of {
             return Ok(());
         }
-        let lists = category::in_force(&**client).await?;
-        let sql = "select body, owner_consent, hub_consent, in_force from phusa.contracts \
-                   where applied_at is not null order by applied_at";
+        let read = self.read(&client, &made_of, &known).await?;
         let mut all = BTreeMap::<DatasetId, Vec<_>>::new();
-        for row in client.query(sql, &[]).await.map_err(|error| not_read(&error))? {
-            let agreed = Agreed::of(read_body(&row)?, &lists);
-            let agreed = agreed.signed(read_agreement(&row)?, &self.hub_key);
+        for row in &rows {
+            let Some(agreed) = read.get(row.get::<_, &str>(0)) else { continue };
             let dataset = agreed.contract.dataset.clone();
-            all.entry(dataset).or_default().push((row.get(3), agreed));
+            all.entry(dataset).or_default().push((row.get(2), Arc::clone(agreed)));
         }
         let versions = all.into_iter().filter_map(|(name, rows)| Some((name, Versions::of(rows)?)));
         let datasets = versions.collect();
-        self.current.send_replace(Arc::new(Contracts { datasets, made_of }));
+        self.current.send_replace(Arc::new(Contracts { datasets, made_of, read }));
         Ok(())
+    }
+
+    /// The contracts named in `made_of`: those that are known as they are there, the others from the
+    /// database.
+    async fn read(
+        &self,
+        client: &deadpool_postgres::Object,
+        made_of: &BTreeMap<String, String>,
+        known: &Contracts,
+    ) -> Result<BTreeMap<String, Arc<Agreed>>, Fault> {
+        fn lists(all: &BTreeMap<String, String>) -> impl Iterator<Item = (&String, &String)> {
+            all.iter().filter(|(name, _)| name.starts_with('_'))
+        }
+        let mut read = BTreeMap::new();
+        // What bodies must be like depends on the lists, so that other lists make all of it anew.
+        if lists(made_of).eq(lists(&known.made_of)) {
+            read.clone_from(&known.read);
+            read.retain(|name, _| {
+                made_of.get(name).is_some_and(|is| known.made_of.get(name) == Some(is))
+            });
+        }
+        let names = made_of.keys().filter(|name| !name.starts_with('_'));
+        let new: Vec<&String> = names.filter(|name| !read.contains_key(*name)).collect();
+        let lists = category::in_force(&***client).await?;
+        let sql = "select body, owner_consent, hub_consent, dataset || ' ' || fingerprint \
+                   from phusa.contracts where dataset || ' ' || fingerprint = any($1)";
+        for row in client.query(sql, &[&new]).await.map_err(|error| not_read(&error))? {
+            let agreed = Agreed::of(read_body(&row)?, &lists);
+            let agreed = agreed.signed(read_agreement(&row)?, &self.hub_key);
+            read.insert(row.get(3), Arc::new(agreed));
+        }
+        Ok(read)
     }
 }
 

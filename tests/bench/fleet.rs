@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::lab::Outcome;
 use crate::meter::{family, own_cpu, private_bytes};
 use crate::report::{Figure, Report};
+use crate::visitor::{self, Visitor};
 
 /// How long every agent may take to begin its session.
 const BEGINS_WITHIN: Duration = Duration::from_secs(600);
@@ -24,6 +25,16 @@ const WARM: Duration = Duration::from_secs(40);
 
 /// How long the hub is watched.
 const WATCHED: Duration = Duration::from_secs(60);
+
+/// How often each page is asked for; the first of them is left out of account.
+const LOOKS: usize = 21;
+
+/// Pages that are timed, and as what.
+const PAGES: [(&str, [&str; 2]); 3] = [
+    ("/fleet", ["overview, median", "overview, slowest"]),
+    ("/datasets", ["datasets, median", "datasets, slowest"]),
+    ("/transfers", ["transfers, median", "transfers, slowest"]),
+];
 
 /// How long troubles are watched: two turns of three minutes.
 const TROUBLED: Duration = Duration::from_secs(420);
@@ -75,7 +86,28 @@ async fn cost(agents: u16, report: &mut Report) -> Outcome<()> {
     report.add(Figure::share("fleet", "hub, CPU", share(used)));
     report.add(Figure::share("fleet", "its database, CPU", share(database() - others)));
     report.add(Figure::bytes("fleet", "hub, memory", private_bytes(hub)));
+    pages(&fleet, report).await?;
     fleet.end();
+    Ok(())
+}
+
+/// How long a person waits for pages while every agent goes on.
+async fn pages(fleet: &Fleet, report: &mut Report) -> Outcome<()> {
+    let create = ["account", "create", "--first", visitor::NAME, "--title", "Người xem"];
+    let said = String::from_utf8(fleet.command(&create).stdout)?;
+    let (portal, ca) = fleet.portal()?;
+    let visitor = Visitor::sign_in(portal, &ca, &said).await?;
+    for (path, [median, slowest]) in PAGES {
+        let mut spans = Vec::new();
+        for _ in 0..LOOKS {
+            spans.push(visitor.time(path).await?.0);
+        }
+        let mut spans = spans.split_off(1);
+        spans.sort();
+        let ms = |span: Option<&Duration>| span.map_or(f64::NAN, |s| s.as_secs_f64() * 1e3);
+        report.add(Figure::plain("page", median, ms(spans.get(spans.len() / 2)), "ms"));
+        report.add(Figure::plain("page", slowest, ms(spans.last()), "ms"));
+    }
     Ok(())
 }
 
@@ -159,11 +191,24 @@ impl Fleet {
     }
 
     fn agents(&self) -> Outcome<Vec<Value>> {
+        Ok(serde_json::from_slice(&self.command(&["fleet", "ls", "--json"]).stdout)?)
+    }
+
+    /// What a command of its hub says.
+    fn command(&self, arguments: &[&str]) -> std::process::Output {
         let config = self.folder.path().join("sim/hub/hub.toml");
         let mut command = Command::new(program("phusa-hub"));
-        let said =
-            output(command.arg("--config").arg::<&Path>(&config).args(["fleet", "ls", "--json"]));
-        Ok(serde_json::from_slice(&said.stdout)?)
+        output(command.arg("--config").arg::<&Path>(&config).args(arguments))
+    }
+
+    /// Where people sign in, and who vouches for its certificate.
+    fn portal(&self) -> Outcome<(String, Vec<u8>)> {
+        let hub = self.folder.path().join("sim/hub");
+        let config = std::fs::read_to_string(hub.join("hub.toml"))?;
+        let after =
+            config.split_once("[portal]").and_then(|(_, rest)| rest.split_once("listen = \""));
+        let listen = after.and_then(|(_, rest)| rest.split_once('"')).ok_or("no portal")?.0;
+        Ok((format!("https://{listen}"), std::fs::read(hub.join("ca.pem"))?))
     }
 
     fn end(self) {

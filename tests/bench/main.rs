@@ -15,6 +15,7 @@ mod proof;
 mod reconcile;
 mod report;
 mod safety;
+mod visitor;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,6 +1,8 @@
 //! The long form: a random workload on every way of following an engine, with random `kill -9` of
 //! agent, hub and database; a short form of it runs always for engines that `points` does not kill.
 
+mod far;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -103,6 +105,14 @@ struct Day<O> {
 impl<O: Office + Send + Sync + 'static> Day<O> {
     /// Loads the tables and starts hub and agent.
     async fn begins(engine: &str, office: O) -> Self {
+        let mut day = Self::prepared(engine, office);
+        day.province.start_hub();
+        day.province.start_agent(AGENCY);
+        day
+    }
+
+    /// Loads the tables; neither hub nor agent runs.
+    fn prepared(engine: &str, office: O) -> Self {
         let seed = std::env::var("PHUSA_CRASH_SEED").ok().and_then(|text| text.parse().ok());
         let unlike_others = || u64::from(std::process::id()) ^ u64::from(office.port());
         let seed = seed.unwrap_or_else(unlike_others);
@@ -117,8 +127,6 @@ impl<O: Office + Send + Sync + 'static> Day<O> {
         for (way, why) in &shared.refused {
             println!("{engine}: {} is not possible: {why}", way.name());
         }
-        province.start_hub();
-        province.start_agent(AGENCY);
         Self {
             engine: engine.to_owned(),
             province,

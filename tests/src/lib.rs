@@ -11,6 +11,7 @@ pub mod terminal;
 pub mod process;
 pub mod province;
 pub mod mysql;
+pub mod wide;
 pub mod world;
 pub mod office;
 pub mod log_tools;

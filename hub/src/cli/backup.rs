@@ -204,8 +204,9 @@ fn told(done: &Restored) -> String {
         Some(lost) => lines.push(format!(
             "Mất nội dung các mục (texts of entries that are lost): {} – {}; lá của chúng còn trong \
              nhật ký, mục {} nói rõ (their leaves stay in the log, entry {} says so). Nội dung và \
-             bằng chứng nằm ở sổ của các tác tử (texts and proofs are in the agents' ledgers)",
-            lost.first, lost.last, lost.said_in, lost.said_in
+             bằng chứng nằm ở sổ của các tác tử (texts and proofs are in the agents' ledgers). {} mục \
+             được đánh số lại (entries are numbered anew)",
+            lost.first, lost.last, lost.said_in, lost.said_in, lost.again
         )),
         None => lines.push(
             "Không mục đã công bố nào bị mất (no published entry is lost); nếu tác tử báo \

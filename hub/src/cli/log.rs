@@ -314,7 +314,7 @@ async fn go_on(plan: &Plan, warehouse: &Warehouse, because: &str) -> Result<(), 
     print(&format!(
         "Nhật ký đi tiếp từ mục (the log goes on with entry) {}: các mục (entries) {} – {} không \
          còn trong cơ sở dữ liệu, lá của chúng vẫn trong tệp (are no longer in the database, their \
-         leaves stay in the files)",
-        done.number, done.first, done.last
+         leaves stay in the files); {} mục được đánh số lại (entries are numbered anew)",
+        done.number, done.first, done.last, done.again
     ))
 }

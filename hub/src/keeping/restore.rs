@@ -80,12 +80,15 @@ pub struct Lost {
     pub last: u64,
     /// The entry that says so.
     pub said_in: u64,
+    /// Entries of the backup that are numbered anew, because the published log gave their numbers to
+    /// others after it was made.
+    pub again: u64,
 }
 
 impl From<Continued> for Lost {
     fn from(continued: Continued) -> Self {
-        let Continued { first, last, number } = continued;
-        Self { first, last, said_in: number }
+        let Continued { first, last, number, again } = continued;
+        Self { first, last, said_in: number, again }
     }
 }
 

@@ -18,6 +18,7 @@ mod fleet;
 mod hostile;
 mod rollout;
 mod record;
+mod restored;
 mod releases;
 mod incidents;
 mod steering;

@@ -9,6 +9,7 @@ use phusa_hub::config::register::{Enrolled, Overlay, Register, Stopped};
 use phusa_hub::error::Refused;
 use phusa_hub::ingest::check;
 use phusa_hub::ingest::stream::{Standing, judge};
+use phusa_hub::transfers::audit::Leaves;
 use phusa_hub::transfers::folder::Folder;
 use phusa_hub::transfers::writer::Writer;
 use phusa_hub::transfers::{Arrived, Log};
@@ -21,8 +22,8 @@ use phusa_protocol::entry::{Entry, Kind, LogLine, Restored, link};
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::hello::Committed;
 use phusa_protocol::ids::{AgentId, Epoch, Seq};
-use phusa_protocol::keys::SigningKey;
-use phusa_protocol::leaf::Leaf;
+use phusa_protocol::keys::{Signature, SigningKey};
+use phusa_protocol::leaf::{Leaf, checksum};
 use phusa_protocol::receipt::SignedReceipt;
 use phusa_protocol::row::Tuple;
 use phusa_protocol::time::Timestamp;
@@ -263,7 +264,11 @@ impl Hub {
     }
 
     fn write_down(&mut self, entry: &Entry, gap: Option<Head>) {
-        let (text, hub_signature) = entry.seal(self.log.key());
+        self.number(entry.seal(self.log.key()), gap);
+    }
+
+    /// The next number and link for an entry, after `gap` where the database was restored.
+    fn number(&mut self, (text, hub_signature): (String, Signature), gap: Option<Head>) {
         let last = self.stored.lines.last().map(|line| (line.number, line.link));
         let (number, before) = gap.map_or(last.unwrap_or((0, Digest::ZERO)), |published| {
             (published.size, published.root)
@@ -282,20 +287,39 @@ impl Hub {
         self.restart();
         self.stored = old;
         self.stored.transfer += 1_000;
-        let last = self.stored.lines.last().map_or(0, |line| line.number);
         let Some(published) = self.folder.checkpoint()?.map(|checkpoint| checkpoint.head) else {
             return Ok(());
         };
-        if published.size <= last {
+        let held = self.held()?;
+        let last = held.checked_sub(1).map_or(0, |index| self.stored.lines[index].number);
+        if last >= published.size {
             return Ok(());
         }
+        // As `transfers::restore::go_on` does: their numbers were given to others since.
+        let again = self.stored.lines.split_off(held);
         let because = "simulation".to_owned();
         let (entries, root) = (published.size, published.root);
         let restored = Some(Restored { last, entries, root, because });
         let transfer = self.stored.transfer.unsigned_abs();
         let of_hub = Entry::of_hub(Kind::Restore, transfer, self.clock, phusa_hub::VERSION);
         self.write_down(&Entry { restored, ..of_hub }, Some(published));
+        again.into_iter().for_each(|line| self.number((line.entry, line.hub_signature), None));
         Ok(())
+    }
+
+    /// How many lines from the first lead to the last that is as it was published.
+    fn held(&self) -> Result<usize, Fault> {
+        let mut leaves = Leaves::open(&self.folder)?;
+        let lines = &self.stored.lines;
+        for (index, line) in lines.iter().enumerate().rev() {
+            let leaf = leaves.of(line.number)?;
+            if leaf.is_some_and(|leaf| leaf.checksum == checksum(line.entry.as_bytes())) {
+                // Whatever stands beyond the published log leads on from here.
+                let is_last = line.number == leaves.size();
+                return Ok(if is_last { lines.len() } else { index + 1 });
+            }
+        }
+        Ok(0)
     }
 
     /// Publishes what was written; the checkpoint must extend the last, and any before it.

@@ -1,0 +1,196 @@
+//! A day at the end of a bad line: the same random work while the line loses packets and is cut, hub,
+//! agent and database are killed, the agent's disk fills up and its power goes out, and another hub
+//! process takes the first one's place.
+//!
+//! `PHUSA_SOAK_MINUTES=60` makes the long form, of three engines at once; `PHUSA_CRASH_SEED` repeats one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use phusa_tests::power::PowerDisk;
+use phusa_tests::process::run;
+use phusa_tests::wide::{DISTRICT, Wide};
+use rustix::process::Signal;
+
+use super::*;
+
+/// Events of the short form.
+const SHORT_EVENTS: u64 = 7;
+
+/// Batches that pass between two events: on such a line they are few.
+const BATCHES_BETWEEN: u64 = 12;
+
+/// Size of the agent's disk, and what it leaves free.
+const DISK_MIB: u64 = 96;
+const RESERVE: &str = "[spool]\ndisk_reserve = \"4MiB\"";
+
+/// Open files that a hub or an agent of one agency needs at most.
+const FILES_MAX: usize = 120;
+
+/// What befalls those who are at work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Kill,
+    Cut,
+    PowerOut,
+    DiskFull,
+    HubReplaced,
+}
+
+/// Every event once, and then as it comes.
+const FIRST: [Event; 5] =
+    [Event::Cut, Event::HubReplaced, Event::DiskFull, Event::PowerOut, Event::Kill];
+
+/// The day's line and the disk of its agent.
+struct Far {
+    line: Wide,
+    disk: PowerDisk,
+    state: PathBuf,
+    cut_seconds: u64,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_at_the_end_of_a_bad_line_loses_nothing() {
+    if minutes().is_some() {
+        println!("the long form has every engine");
+        return;
+    }
+    let server = Arc::new(MySqlServer::start(Flavour::MariaDb, ""));
+    Day::prepared("mariadb", server.database()).far_away(Until::Kills(SHORT_EVENTS)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_days_of_three_engines_at_the_end_of_bad_lines_lose_nothing() {
+    let Some(minutes) = minutes() else {
+        println!("the long form needs PHUSA_SOAK_MINUTES");
+        return;
+    };
+    let until = Until::Minutes(minutes);
+    let postgres = Arc::new(Server::start(Version::V15.or_given(), "")).database();
+    let mariadb = Arc::new(MySqlServer::start(Flavour::MariaDb, "")).database();
+    let sqlserver = SqlServer::start("bi-mat");
+    tokio::join!(
+        Day::prepared("postgres", postgres).far_away(until),
+        Day::prepared("mariadb", mariadb).far_away(until),
+        Day::prepared("sqlserver", sqlserver).far_away(until),
+    );
+}
+
+fn minutes() -> Option<u64> {
+    std::env::var("PHUSA_SOAK_MINUTES").ok()?.parse().ok()
+}
+
+impl<O: Office + Send + Sync + 'static> Day<O> {
+    /// Goes on at the end of a bad line until the day is over.
+    async fn far_away(mut self, until: Until) {
+        let line = Wide::start(self.province.hub_port(), DISTRICT, self.seed).await;
+        let config = self.province.agent_config(AGENCY);
+        let text = fs::read_to_string(&config).unwrap();
+        let here = format!("127.0.0.1:{}", self.province.hub_port());
+        let text = text.replace(&here, &format!("127.0.0.1:{}", line.port()));
+        fs::write(&config, text.replace("[spool]", RESERVE)).unwrap();
+        let state = self.province.agent_folder(AGENCY).join("state");
+        let beside = self.province.path().to_owned();
+        let Some(disk) = PowerDisk::new(&state, &beside, DISK_MIB) else { return };
+        let cut_seconds = if matches!(until, Until::Kills(_)) { 6 } else { 120 };
+        let mut far = Far { line, disk, state, cut_seconds };
+        self.province.start_hub();
+        self.province.start_agent(AGENCY);
+        let clerk = Clerk::begins(Arc::clone(&self.office), self.followed.clone(), self.seed);
+        let mut count = 0;
+        while !self.is_over(until) {
+            wait_for_batches(&self.province, self.random.between(1, BATCHES_BETWEEN)).await;
+            let any = self.random.below(FIRST.len() as u64 + 2);
+            let any = usize::try_from(if count < FIRST.len() as u64 { count } else { any });
+            let event = any.ok().and_then(|any| FIRST.get(any)).unwrap_or(&Event::Kill);
+            self.befall(*event, &mut far).await;
+            count += 1;
+        }
+        let done = clerk.ends();
+        let same = self.wait_until_same().await;
+        self.province.verify_log();
+        let (agent, hub) =
+            (self.province.agent_process(AGENCY).id(), self.province.hub_process().id());
+        self.look_at("agent", agent);
+        self.look_at("hub", hub);
+        assert!(self.province.agent_process(AGENCY).stop().success());
+        let epochs = self.epochs().await;
+        assert!(self.province.hub_process().stop().success());
+        assert_eq!(half_written(&far.state), Vec::<PathBuf>::new());
+        assert_eq!(half_written(&self.province.hub_folder()), Vec::<PathBuf>::new());
+        self.tell(done, &same, 0);
+        let again: Vec<_> = epochs.iter().filter(|(_, epoch)| *epoch != 1).collect();
+        assert!(again.is_empty(), "nothing of this is a reason to read anew: {again:?}");
+    }
+
+    async fn befall(&mut self, event: Event, far: &mut Far) {
+        let seconds = self.random.between(far.cut_seconds / 3, far.cut_seconds);
+        if event != Event::Kill {
+            println!("{:6.1} s  {}: {event:?}", self.began.elapsed().as_secs_f64(), self.engine);
+        }
+        match event {
+            Event::Kill => return self.kill_someone(),
+            Event::Cut => {
+                *self.kills.entry("line cut").or_default() += 1;
+                far.line.cut(true);
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                far.line.cut(false);
+            }
+            Event::PowerOut => {
+                *self.kills.entry("power out").or_default() += 1;
+                self.province.agent_process(AGENCY).signal(Signal::STOP);
+                far.disk.copy();
+                self.province.agent_process(AGENCY).kill();
+                far.disk.fall_back_to_copy();
+                self.province.start_agent(AGENCY);
+            }
+            Event::DiskFull => {
+                *self.kills.entry("disk full").or_default() += 1;
+                let filling = far.state.join("filling");
+                // It ends with "no space left".
+                let _full = std::process::Command::new("dd")
+                    .args(["if=/dev/zero", "bs=1M", "status=none"])
+                    .arg(format!("of={}", filling.display()))
+                    .output();
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                run(std::process::Command::new("rm").arg(&filling));
+            }
+            Event::HubReplaced => {
+                *self.kills.entry("hub replaced").or_default() += 1;
+                let (mut second, [port, _]) = self.province.start_second_hub();
+                far.line.lead_to(port);
+                self.province.hub_process().kill();
+                wait_for_batches(&self.province, 3).await;
+                self.province.start_hub_with(&[]);
+                far.line.lead_to(self.province.hub_port());
+                assert!(second.stop().success(), "{}", second.log());
+            }
+        }
+    }
+
+    /// Memory and open files of a process, which must be those of one that just began.
+    fn look_at(&self, who: &str, id: u32) {
+        let files = fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count);
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let resident = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+        println!("{}: {who}: {files} open files, {resident}", self.engine);
+        assert!(files <= FILES_MAX, "{who} holds {files} files");
+    }
+}
+
+/// Files below a folder that a write left behind half done.
+fn half_written(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        match path.is_dir() {
+            // PostgreSQL looks after its own.
+            true if name != "postgresql" => found.extend(half_written(&path)),
+            false if name.ends_with(".tmp") || name == ".new" => found.push(path),
+            true | false => {}
+        }
+    }
+    found
+}
