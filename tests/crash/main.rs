@@ -4,7 +4,8 @@
 //!
 //! `PHUSA_CRASH=<n>` makes the long form of at least `n` kills at named points;
 //! `PHUSA_CRASH_MINUTES=30 PHUSA_CRASH_ENGINE=postgres|mariadb|mysql|sqlserver` that of a random
-//! workload, `-- --nocapture long`. `PHUSA_CRASH_SEED=<seed>` repeats one.
+//! workload, `-- --nocapture long`; `PHUSA_SOAK_MINUTES=60`, `-- --nocapture long_days`, three engines
+//! at once at the end of bad lines. `PHUSA_CRASH_SEED=<seed>` repeats one.
 
 mod clerk;
 mod day;

@@ -6,22 +6,13 @@ use std::process::{Command, Output};
 use phusa_tests::broker::Broker;
 use phusa_tests::process::{output, wait_until};
 
-use crate::fleet::{self, SHOWS_WITHIN, agent_of, becomes, linked_by};
-use crate::house::{AGENCY, AGENT, DATASET, House, edit, text};
+use crate::fleet::{self, SHOWS_WITHIN, agent_of, becomes, brokered};
+use crate::house::{AGENCY, AGENT, DATASET, House, text};
 
 /// A house whose agent and hub meet at a broker.
 fn met() -> (Broker, House) {
-    let house = linked_by(
-        House::new("", ""),
-        "broker_url = \"mqtts://127.0.0.1:1\"",
-        "link_url = \"mqtts://127.0.0.1:1\"",
-    );
-    let broker = Broker::start(&house.province.path().join("certs/broker"));
-    let hub = format!("\"mqtts://127.0.0.1:{}\"", broker.hubs_port());
-    edit(&house.province.hub_config(), "\"mqtts://127.0.0.1:1\"", &hub);
-    let agent = format!("\"mqtts://127.0.0.1:{}\"\nlink_is_broker = true", broker.agents_port());
-    edit(&house.province.agent_config(AGENCY), "\"mqtts://127.0.0.1:1\"", &agent);
-    (broker, house)
+    let mut house = brokered(House::new("", ""));
+    (house.broker.take().unwrap(), house)
 }
 
 /// One of mosquitto's programs with the agent's certificate.

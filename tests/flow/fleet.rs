@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use phusa_protocol::fault::Code;
+use phusa_tests::broker::Broker;
 use phusa_tests::database::free_port;
 use phusa_tests::process::wait_until;
 use serde_json::Value;
@@ -21,15 +22,33 @@ fn linked() -> House {
     linked_in(House::new("", ""))
 }
 
-/// This house with its agent reporting to the hub's own port.
+/// This house with its agent reporting to the hub's own port; with `PHUSA_LINK=broker`, through a broker
+/// beside them.
 pub(crate) fn linked_in(house: House) -> House {
+    if std::env::var("PHUSA_LINK").is_ok_and(|by| by == "broker") {
+        return brokered(house);
+    }
     let port = free_port();
     let hub = format!("listen = \"127.0.0.1:{port}\"");
     linked_by(house, &hub, &format!("link_url = \"mqtts://127.0.0.1:{port}\""))
 }
 
-/// Where the hub's link listens.
+/// This house with its agent and hub meeting at a broker, which ends with it.
+pub(crate) fn brokered(house: House) -> House {
+    let broker = Broker::start(&house.province.path().join("certs/broker"));
+    let hub = format!("broker_url = \"mqtts://127.0.0.1:{}\"", broker.hubs_port());
+    let agent =
+        format!("link_url = \"mqtts://127.0.0.1:{}\"\nlink_is_broker = true", broker.agents_port());
+    let mut house = linked_by(house, &hub, &agent);
+    house.broker = Some(broker);
+    house
+}
+
+/// Where agents reach the hub, or the broker between them.
 pub(crate) fn link_port(house: &House) -> u16 {
+    if let Some(broker) = &house.broker {
+        return broker.agents_port();
+    }
     let text = std::fs::read_to_string(house.province.hub_config()).unwrap();
     let link = text.split("[link]").nth(1).unwrap();
     let port = link.split("127.0.0.1:").nth(1).unwrap();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use phusa_protocol::fault::Code;
+use phusa_tests::broker::Broker;
 use phusa_tests::database::{Database, Server, Version};
 use phusa_tests::forger::Forger;
 use phusa_tests::process::{output, wait_until};
@@ -80,6 +81,8 @@ from generate_series(1, 200) i;
 pub(crate) struct House {
     pub(crate) database: Database,
     pub(crate) province: Province,
+    /// Between agent and hub, where the test has one.
+    pub(crate) broker: Option<Broker>,
 }
 
 impl House {
@@ -117,7 +120,7 @@ impl House {
         };
         let reader = Reader { agency: AGENCY, database: &database, settings };
         province.add_agent(reader, &[dataset]);
-        Self { database, province }
+        Self { database, province, broker: None }
     }
 
     /// As [`House::new`], with hub and agent running and the full read delivered.
