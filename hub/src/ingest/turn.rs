@@ -14,12 +14,17 @@ use phusa_protocol::fault::Fault;
 use phusa_protocol::ids::{AgentId, DatasetId};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use super::stream::{self, Standing};
 use crate::warehouse::Warehouse;
 
 /// A batch waits at most this long for those before it; then it is out of turn and sent again.
 const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// The same in a hub that is stopping: no batch arrives there any more, and only those that have already
+/// can be the ones waited for.
+const WAIT_WHEN_STOPPING_MAX: Duration = Duration::from_secs(2);
 
 /// How often a waiting batch looks whether another hub process committed its predecessor.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -34,12 +39,20 @@ pub(super) struct Known {
 }
 
 /// Every stream this process has met. One small record per agent and dataset.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Turns {
     streams: Mutex<BTreeMap<(AgentId, DatasetId), watch::Sender<Known>>>,
+    /// Batches under way; closed when the hub stops.
+    under_way: TaskTracker,
 }
 
 impl Turns {
+    /// Nothing was met yet.
+    #[must_use]
+    pub(super) fn new(under_way: TaskTracker) -> Self {
+        Self { streams: Mutex::default(), under_way }
+    }
+
     /// What is known of this batch's stream.
     #[must_use]
     pub(super) fn known(&self, header: &Header) -> Known {
@@ -75,7 +88,8 @@ impl Turns {
         begun: Known,
         warehouse: &Warehouse,
     ) -> Result<Judgement, Fault> {
-        let deadline = Instant::now() + WAIT_MAX;
+        let mut deadline = Instant::now() + WAIT_MAX;
+        let mut is_stopping = false;
         let mut changes = self.stream(header).subscribe();
         loop {
             let known = *changes.borrow_and_update();
@@ -87,6 +101,10 @@ impl Turns {
                 return Ok(out_of_turn(known.standing, header));
             }
             let changed = tokio::time::timeout(LOOK_EVERY, changes.changed()).await;
+            if !is_stopping && self.under_way.is_closed() {
+                is_stopping = true;
+                deadline = deadline.min(Instant::now() + WAIT_WHEN_STOPPING_MAX);
+            }
             if changed.is_err() {
                 let client = warehouse.client().await?;
                 let found = stream::load(&client, &header.agent, &header.dataset).await?;

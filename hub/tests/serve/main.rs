@@ -26,6 +26,8 @@ mod escalation;
 mod chromium;
 mod pages;
 
+use std::time::{Duration, Instant};
+
 use phusa_hub::failpoint::Point;
 use phusa_protocol::batch::Phase;
 use phusa_protocol::change::Op;
@@ -184,7 +186,7 @@ async fn send_backwards(agent: &Sender, batches: Vec<phusa_protocol::batch::Batc
     for batch in batches.into_iter().rev() {
         let agent = agent.clone();
         sending.spawn(async move { agent.send(&batch).await });
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     while let Some(answer) = sending.join_next().await {
         answer.unwrap().unwrap();
@@ -362,4 +364,25 @@ async fn a_batch_sent_twice_at_once_while_a_table_is_loaded_is_taken_once() {
     }
     assert_eq!(world.names().await.len(), 21);
     assert_eq!(world.log_verify()["refused"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_waits_for_one_before_it_does_not_hold_up_the_end_of_its_hub() {
+    let world = World::start().await;
+    let mut agent = world.sender("H57.12/may-1");
+    let first = agent.seal(Phase::Read, false, &[(Op::Snapshot, 1, "An")]);
+    agent.send(&first).await.unwrap();
+    // As when the one before it went to another hub process.
+    let _elsewhere = agent.seal(Phase::Read, false, &[(Op::Snapshot, 2, "Bình")]);
+    let early = agent.seal(Phase::Read, false, &[(Op::Snapshot, 3, "Cúc")]);
+    let sender = agent.clone();
+    let waiting = tokio::spawn(async move { sender.send(&early).await });
+    let held = "select exists (select from pg_stat_activity where state = 'idle in transaction')";
+    while !world.ask(held).await {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let asked = Instant::now();
+    world.stop().await;
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
+    assert_eq!(code(&waiting.await.unwrap()), Some(Code::BatchOutOfTurn));
 }
