@@ -62,6 +62,9 @@ async fn enrolled(validity: &str) -> House {
 /// This house likewise.
 pub(crate) async fn enrolled_in(mut house: House, validity: &str) -> House {
     enrols(&house, validity);
+    if house.broker.is_some() {
+        certify_broker(&mut house);
+    }
     house.province.start_hub_with(&[]);
     let code = code_for(&house, AGENT, &[]);
     enrol(&house, &code);
@@ -69,6 +72,15 @@ pub(crate) async fn enrolled_in(mut house: House, validity: &str) -> House {
     house.province.start_agent(AGENCY);
     assert_eq!(house.settle().await, 200);
     house
+}
+
+/// Gives the house's broker a certificate of the hub's own CA, which it then trusts.
+fn certify_broker(house: &mut House) {
+    let (hub, out) = (house.province.hub_folder(), house.province.path().join("certs/broker"));
+    let [hub, out] = [hub, out].map(|folder| folder.display().to_string());
+    let names = ["--dir", &hub, "--out", &out, "--broker-name", "127.0.0.1"];
+    hub_says(house, &[["ca", "broker"].as_slice(), &names].concat());
+    house.broker.as_mut().unwrap().restart();
 }
 
 fn root_dir(house: &House, name: &str) -> String {

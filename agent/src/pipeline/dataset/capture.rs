@@ -25,8 +25,9 @@ use crate::spool::{BatchIdentity, Packed, Recovery, Writer};
 use crate::status::State;
 use crate::transport::{Spooled, Standing, entropy};
 
-/// Blocks that wait between two stages. Together with the one each stage holds this bounds memory
-/// to some ten blocks of `batch_bytes_max`.
+/// Blocks that wait between two stages. A stage takes the next only when it has room to hand it on, so
+/// that memory is bounded to some eight blocks of `batch_bytes_max`: one that each reader fills, one
+/// between each two stages, and two that are mapped and packed at once.
 const STAGE_BLOCKS: usize = 1;
 
 /// While this many batches have no receipt, a small block waits a moment so that the next one
@@ -281,7 +282,10 @@ async fn map_blocks(
     finished: mpsc::Sender<JoinHandle<Result<Finished, Fault>>>,
 ) -> Result<(), Fault> {
     let mut bound: Option<(Arc<[Column]>, Arc<Bound>)> = None;
-    while let Some(block) = blocks.recv().await {
+    loop {
+        // Room first: a block that waits here would be one more in memory.
+        let Ok(room) = finished.reserve().await else { return Ok(()) };
+        let Some(block) = blocks.recv().await else { return Ok(()) };
         let current = match &bound {
             Some((columns, bound)) if Arc::ptr_eq(columns, &block.columns) => Arc::clone(bound),
             Some(_) | None => {
@@ -290,12 +294,8 @@ async fn map_blocks(
                 fresh
             }
         };
-        let work = tasks.spawn_blocking(move || finish(&current, block, compression_level));
-        if finished.send(work).await.is_err() {
-            return Ok(());
-        }
+        room.send(tasks.spawn_blocking(move || finish(&current, block, compression_level)));
     }
-    Ok(())
 }
 
 fn finish(bound: &Bound, block: Block, compression_level: i32) -> Result<Finished, Fault> {

@@ -68,16 +68,17 @@ impl<S: Source> Weaving<'_, S> {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sent = 0;
         loop {
+            // Room first: a block that waits here would be one more in memory.
+            let Ok(room) = self.onward.clone().reserve_owned().await else { return Ok(()) };
             tokio::select! {
                 block = captured.recv() => {
                     let Some(block) = block else { return Ok(()) };
                     self.standing.follow(&block);
                     sent += 1;
-                    if self.onward.send(block).await.is_err() {
-                        return Ok(());
-                    }
+                    room.send(block);
                 }
                 _ = look.tick(), if self.standing.may_mend() => {
+                    drop(room);
                     let state_dir = &self.owner.plan.state_dir;
                     if repair::is_asked_for_records(state_dir, self.dataset.dataset()) {
                         sent += self.mend(sent).await?;

@@ -93,7 +93,7 @@ impl FullRead {
     async fn run_within_hours(&mut self, outbox: &mut Outbox<Lsn>) -> Result<(), Fault> {
         let worker_count = self.settings.guard.snapshot_workers.max(1);
         let work = self.work();
-        let (found, mut founds) = mpsc::channel(worker_count);
+        let (found, mut founds) = mpsc::channel(1);
         let mut workers = JoinSet::new();
         for _ in 0..worker_count {
             workers.spawn(read_ranges(Arc::clone(&work), found.clone()));
