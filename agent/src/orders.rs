@@ -160,6 +160,7 @@ mod tests {
     use std::time::Duration;
 
     use phusa_protocol::keys::SigningKey;
+    use phusa_protocol::orders::Told;
 
     use super::*;
 
@@ -235,12 +236,15 @@ mod tests {
         book.ended(2, Ok(()));
         book.cannot(4);
         let told = book.report();
-        let fault = |order, fault: Option<&str>| phusa_protocol::orders::Told {
-            order,
-            fault: fault.map(ToOwned::to_owned),
-        };
         assert_eq!((told.number, told.refused), (7, vec![3, 4]));
-        assert_eq!(told.told, [fault(2, None), fault(1, Some("source_unreachable"))]);
+        let hindered = Told::hindered(1, Code::SourceUnreachable);
+        assert_eq!(told.told, [Told::done(2), hindered]);
+        book.waits_for(1, "22:00–05:00");
+        let waits = Told {
+            hours: Some("22:00–05:00".to_owned()),
+            ..Told::hindered(1, Code::OutsideHours)
+        };
+        assert_eq!(book.report().told, [Told::done(2), waits]);
         let again = open();
         assert_eq!(again.errand(Want::Rotate, None, now), None, "done is done");
         assert_eq!(again.errand(Want::Compare, Some(&id("a.b")), now), Some(1), "tried again");

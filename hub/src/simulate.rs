@@ -4,11 +4,12 @@
 //!
 //! The hub beside them is the real one, in a process of its own; it is told nothing but what agents tell
 //! it. What is made up: the rows, and what reports say of source, disk, clock and certificate. [`fate`]
-//! says what befalls whom, [`agency`] delivers, [`line`] reports.
+//! says what befalls whom, [`agency`] delivers, [`line`] reports, [`orders`] holds what the hub wants.
 
 mod agency;
 pub mod fate;
 mod line;
+mod orders;
 
 use std::fs;
 use std::io::Write as _;
@@ -42,6 +43,9 @@ const STARTS_EVERY: Duration = Duration::from_millis(15);
 
 /// How often an agent looks what befell it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long after an errand failed it is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// How long the hub may take to start.
 const STARTS_WITHIN: Duration = Duration::from_secs(120);
@@ -191,7 +195,7 @@ impl Province {
         let lives = TaskTracker::new();
         for (number, agency) in self.agencies.into_iter().enumerate() {
             let number = u32::try_from(number).unwrap_or(u32::MAX);
-            let line = Line::new(agency.agent(), &self.dir, self.link)?;
+            let line = Line::new(&agency, &self.dir, self.link)?;
             let life = Life {
                 agency,
                 line,
@@ -200,6 +204,8 @@ impl Province {
                 number,
                 schedule: self.schedule,
                 delivers_every: self.delivers_every,
+                delivers_at: began,
+                errands_at: began,
                 fate: Fate::Well,
             };
             lives.spawn(life.run(stop.clone()));
@@ -233,6 +239,8 @@ struct Life {
     number: u32,
     schedule: Schedule,
     delivers_every: Duration,
+    delivers_at: Instant,
+    errands_at: Instant,
     fate: Fate,
 }
 
@@ -242,19 +250,30 @@ impl Life {
         if stop.run_until_cancelled(tokio::time::sleep(waits)).await.is_none() {
             return;
         }
-        let mut delivers_at = Instant::now();
         loop {
             self.look();
-            if self.fate.delivers() && Instant::now() >= delivers_at {
-                self.agency.deliver().await;
-                if self.agency.follows() {
-                    delivers_at = Instant::now() + self.delivers_every;
-                }
-            }
+            self.work().await;
             self.line.keep(self.fate, &self.agency);
             if stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
                 return self.line.leave().await;
             }
+        }
+    }
+
+    /// Delivers what is due, unless something or somebody holds it up, and does what the hub wants.
+    async fn work(&mut self) {
+        let now = Instant::now();
+        if self.fate.delivers() {
+            self.agency.begin_again();
+            let is_due = now >= self.delivers_at || !self.agency.follows();
+            if is_due && !self.agency.orders().is_paused() {
+                self.agency.deliver().await;
+                self.delivers_at = now + self.delivers_every;
+            }
+        }
+        if self.fate.hears() && now >= self.errands_at {
+            let is_done = self.agency.run_errands(self.fate.fault()).await;
+            self.errands_at = if is_done { now } else { now + AGAIN_AFTER };
         }
     }
 

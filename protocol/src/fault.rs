@@ -177,6 +177,8 @@ pub enum Code {
     ContactInvalid,
     /// An order for an agent is not one, not the hub's, or not possible.
     OrderRefused,
+    /// What was ordered reads all rows, and the agency's hours for that have not begun.
+    OutsideHours,
     /// A broker between agent and hub does not answer.
     LinkUnreachable,
     /// A broker between agent and hub does not let one in, or not say it.
@@ -322,7 +324,7 @@ impl Error for Fault {
 
 /// What is said of every code, in the order of [`Code`].
 #[rustfmt::skip] // one code a line, so that the catalogue reads as a table
-pub const CATALOGUE: [Words; 95] = [
+pub const CATALOGUE: [Words; 96] = [
     Words { code: Code::ConfigInvalid, name: "config_invalid", class: Class::Operator, meaning_vi: "Tệp cấu hình sai.", meaning_en: "A configuration file is wrong.", remedy_vi: "Sửa dòng được nêu rồi chạy lại `check`.", remedy_en: "Correct the line that is named and run `check` again." },
     Words { code: Code::SecretUnreadable, name: "secret_unreadable", class: Class::Operator, meaning_vi: "Không đọc được tệp mật khẩu, khóa hoặc chứng thư.", meaning_en: "A password, key or certificate file cannot be read.", remedy_vi: "Kiểm tra tệp có tồn tại, thuộc người dùng của dịch vụ và có quyền 0600.", remedy_en: "Check that the file exists, belongs to the service's user and has mode 0600." },
     Words { code: Code::ContractInvalid, name: "contract_invalid", class: Class::Operator, meaning_vi: "Tệp hợp đồng dữ liệu sai hoặc tự mâu thuẫn.", meaning_en: "A contract file is wrong or contradicts itself.", remedy_vi: "Sửa quy tắc được nêu; cơ quan và trung tâm phải giữ cùng một tệp.", remedy_en: "Correct the rule that is named; agency and hub must hold the same file." },
@@ -400,6 +402,7 @@ pub const CATALOGUE: [Words; 95] = [
     Words { code: Code::FleetUnwell, name: "fleet_unwell", class: Class::Operator, meaning_vi: "Có tác tử cần người xử lý.", meaning_en: "There are agents that need a person.", remedy_vi: "Xem từng tác tử bằng `phusa-hub fleet show <cơ quan>`: lý do, cách xử lý, hạn và đầu mối.", remedy_en: "Look at each with `phusa-hub fleet show <agency>`: reason, remedy, deadline and focal point." },
     Words { code: Code::ContactInvalid, name: "contact_invalid", class: Class::Operator, meaning_vi: "Thiếu hoặc sai một mục của đầu mối (CT-14).", meaning_en: "An item of a focal point is missing or not one (CT-14).", remedy_vi: "Ghi đủ họ tên, chức vụ, nhiệm vụ, điện thoại và thư điện tử trong `phusa-hub fleet contact set`.", remedy_en: "Give name, position, duty, phone and e-mail in `phusa-hub fleet contact set`." },
     Words { code: Code::OrderRefused, name: "order_refused", class: Class::Operator, meaning_vi: "Yêu cầu gửi tới tác tử không hợp lệ, không phải của trung tâm, hoặc không làm được.", meaning_en: "An order for an agent is not one, not the hub's, or not possible.", remedy_vi: "Xem các yêu cầu bằng `phusa-hub fleet orders`; sửa điều được nêu.", remedy_en: "See the orders with `phusa-hub fleet orders`; correct what is named." },
+    Words { code: Code::OutsideHours, name: "outside_hours", class: Class::Retry, meaning_vi: "Yêu cầu đọc toàn bộ dữ liệu, và chưa tới giờ cơ quan cho phép (`allowed_hours`).", meaning_en: "The order reads all rows, and the hours the agency allows for that (`allowed_hours`) have not begun.", remedy_vi: "Chờ: việc tự bắt đầu khi tới giờ. Nếu gấp, thỏa thuận với cơ quan để đổi `allowed_hours`.", remedy_en: "Wait: it begins by itself at that hour. If it is urgent, agree with the agency to change `allowed_hours`." },
     Words { code: Code::LinkUnreachable, name: "link_unreachable", class: Class::Retry, meaning_vi: "Máy chủ trung gian (broker) của liên lạc không trả lời; dữ liệu vẫn được gửi.", meaning_en: "The link's broker does not answer; data is delivered all the same.", remedy_vi: "Không cần làm gì nếu sắp có lại; nếu kéo dài, kiểm tra broker và tường lửa.", remedy_en: "Nothing to do if it comes back soon; if it lasts, check the broker and the firewall." },
     Words { code: Code::LinkDenied, name: "link_denied", class: Class::Operator, meaning_vi: "Máy chủ trung gian (broker) không cho phép; báo cáo bị bỏ, dữ liệu vẫn được gửi.", meaning_en: "The link's broker does not allow it; reports are dropped, data is delivered all the same.", remedy_vi: "Đặt quyền theo chủ đề của broker như mẫu trong configs/mosquitto: mỗi tác tử chỉ dùng chủ đề mang tên trong chứng thư của mình.", remedy_en: "Set the broker's rules as in configs/mosquitto: each agent uses the topics of the name in its certificate." },
     Words { code: Code::ReasonMissing, name: "reason_missing", class: Class::Operator, meaning_vi: "Việc này phải ghi lý do, từ 3 đến 500 ký tự.", meaning_en: "This needs a reason of 3 to 500 characters.", remedy_vi: "Ghi lý do rồi làm lại; chưa có gì được thay đổi.", remedy_en: "Give a reason and do it again; nothing was changed." },

@@ -6,12 +6,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::fault::Code;
 use crate::ids::{AgentId, DatasetId};
 use crate::keys::{PublicKey, Signature, SigningKey};
 use crate::time::Timestamp;
 
 /// Orders for one agent at once.
 pub const ORDERS_MAX: usize = 100;
+
+/// Characters of the hours an order waits for.
+pub const HOURS_CHARACTERS_MAX: usize = 60;
 
 /// The largest message of orders, in bytes.
 pub const ORDERS_BYTES_MAX: usize = 60 * 1024;
@@ -80,6 +84,29 @@ pub struct Told {
     /// The name of the fault that stands in its way, where one does; it is tried again until the order
     /// is over. None when it is done.
     pub fault: Option<String>,
+    /// The hours of the day it waits for, by Vietnam's clock, where that is what stands in its way; at
+    /// most [`HOURS_CHARACTERS_MAX`] characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<String>,
+}
+
+impl Told {
+    /// Done.
+    #[must_use]
+    pub fn done(order: u64) -> Self {
+        Self { order, fault: None, hours: None }
+    }
+
+    /// Tried again until the order is over.
+    #[must_use]
+    pub fn hindered(order: u64, fault: Code) -> Self {
+        Self { order, fault: Some(fault.name().to_owned()), hours: None }
+    }
+
+    /// Its texts.
+    pub fn texts(&self) -> impl Iterator<Item = &String> {
+        self.fault.iter().chain(&self.hours)
+    }
 }
 
 /// How an agent stands to what is wanted of it.
@@ -94,10 +121,13 @@ pub struct OrdersReport {
 }
 
 impl OrdersReport {
-    /// Whether it keeps to its bounds: as many as there can be orders.
+    /// Whether it keeps to its bounds: as many as there can be orders, and short hours.
     #[must_use]
     pub fn is_bounded(&self) -> bool {
-        self.refused.len() <= ORDERS_MAX && self.told.len() <= ORDERS_MAX
+        let is_short = |hours: &String| hours.chars().count() <= HOURS_CHARACTERS_MAX;
+        self.told.iter().flat_map(|told| &told.hours).all(is_short)
+            && self.refused.len() <= ORDERS_MAX
+            && self.told.len() <= ORDERS_MAX
     }
 }
 

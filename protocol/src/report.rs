@@ -9,7 +9,7 @@ use crate::diagnosis::Diagnosis;
 use crate::digest::Digest;
 use crate::fault::Code;
 use crate::ids::{AgentId, DatasetId};
-use crate::orders::OrdersReport;
+use crate::orders::{OrdersReport, Told};
 pub use crate::plain::plain;
 use crate::plain::{TEXT_CHARACTERS_MAX, is_plain};
 use crate::release::UpdateReport;
@@ -278,7 +278,7 @@ impl Report {
         let of_update =
             |u: &UpdateReport| u.why.iter().chain(&u.obstacle).all(|text| is_plain(text));
         let of_orders = |o: &OrdersReport| {
-            o.is_bounded() && o.told.iter().flat_map(|told| &told.fault).all(|text| is_plain(text))
+            o.is_bounded() && o.told.iter().flat_map(Told::texts).all(|text| is_plain(text))
         };
         let is_good = report.update.iter().all(of_update)
             && report.datasets.iter().all(of_dataset)
@@ -309,7 +309,7 @@ impl Life {
 mod tests {
     use super::*;
     use crate::diagnosis::{FAULTS_MAX, Lately, SETTINGS_MAX, Setting};
-    use crate::orders::Told;
+    use crate::orders::HOURS_CHARACTERS_MAX;
     use proptest::prelude::*;
 
     fn agent() -> AgentId {
@@ -396,7 +396,9 @@ mod tests {
                 ..dataset(&format!("{}.{}{n:03}", "a".repeat(48), "b".repeat(45)))
             })
             .collect();
-        let told = Told { order: u64::MAX, fault: Some("\"".repeat(TEXT_CHARACTERS_MAX)) };
+        let text = |characters| Some("\"".repeat(characters));
+        let (fault, hours) = (text(TEXT_CHARACTERS_MAX), text(HOURS_CHARACTERS_MAX));
+        let told = Told { order: u64::MAX, fault, hours };
         let orders = crate::orders::ORDERS_MAX;
         report.orders = Some(OrdersReport {
             number: u64::MAX,

@@ -29,7 +29,8 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(90);
 /// cut and dialled again is no news.
 pub const RETURN_WITHIN: Duration = Duration::from_secs(15);
 
-/// How long a fault that goes away by itself may last before it is shown.
+/// How long a fault that goes away by itself may last before it is shown, where no contract asks for
+/// fresher data.
 const RETRY_MAX: Duration = Duration::from_secs(300);
 
 /// How an agent or a dataset is, from good to bad.

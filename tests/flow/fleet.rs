@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use phusa_protocol::fault::Code;
+use phusa_protocol::time::Timestamp;
 use phusa_tests::broker::Broker;
 use phusa_tests::database::free_port;
 use phusa_tests::process::wait_until;
@@ -265,6 +266,47 @@ async fn an_agent_compares_renews_and_tells_of_itself_once_when_it_is_asked_to()
     assert_eq!(newest_order(&house, "refused").await["kind"], "check_update");
     let unheard = house.province.hub(&["fleet", "diagnose", "H57.99/x", "--because", "thử"]);
     assert!(text(&unheard).contains("order_refused"), "{}", text(&unheard));
+    house.nothing_is_lost(200).await;
+}
+
+/// An hour of the day that begins in so many hours, by Vietnam's clock.
+fn hours_after(after: u64) -> [String; 2] {
+    let now = Timestamp::now().micros().rem_euclid(86_400_000_000) / 3_600_000_000;
+    let hour = now.unsigned_abs() + 7 + after;
+    [hour, hour + 1].map(|hour| format!("{:02}:00", hour % 24))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_outside_the_agencys_hours_says_what_it_waits_for_and_is_made_when_they_begin()
+{
+    let mut house = linked();
+    house.province.start_hub();
+    house.province.start_agent(AGENCY);
+    assert_eq!(house.settle().await, 200);
+    becomes(&house, "healthy", SHOWS_WITHIN).await;
+    // What is read before counts for the first read; now the agency allows one hour in half a day.
+    let [from, until] = hours_after(12);
+    let config = house.province.agent_config(AGENCY);
+    let closed = format!("[guard]\nallowed_hours = [\"{from}-{until}\"]\n\n[spool]");
+    edit(&config, "[spool]", &closed);
+    house.restart_agent();
+    let ordered = ["fleet", "reconcile", AGENT, DATASET, "--because", "thử"];
+    assert!(house.province.hub(&ordered).status.success());
+    let hours = format!("{from}–{until}");
+    let waits = wait_until("the order to say what it waits for", SHOWS_WITHIN * 2, async || {
+        let all = house.province.hub(&["fleet", "orders", "--json"]);
+        let all: Value = serde_json::from_slice(&all.stdout).unwrap_or_default();
+        (all[0]["hours"] == hours.as_str()).then(|| all[0].clone())
+    })
+    .await;
+    assert_eq!((&waits["state"], &waits["outcome"]), (&"open".into(), &"outside_hours".into()));
+    let shown = text(&house.province.hub(&["fleet", "orders"]));
+    for words in ["chờ giờ được phép", "waits for the allowed hours"] {
+        assert!(shown.contains(&format!("{words} {hours}")), "{words} not in {shown}");
+    }
+    edit(&config, &closed, "[spool]");
+    house.restart_agent();
+    assert_eq!(newest_order(&house, "done").await["hours"], Value::Null);
     house.nothing_is_lost(200).await;
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use phusa_hub::identity::issue::Issuing;
 use phusa_protocol::ids::AgentId;
 use phusa_protocol::time::Timestamp;
-use phusa_protocol::verdict::Reason;
+use phusa_protocol::verdict::{Reason, Verdict};
 use phusa_tests::database::connect_with;
 use phusa_tests::process::wait_until;
 use phusa_tests::relay::Relay;
@@ -31,7 +31,7 @@ async fn shows(house: &House, (state, reason): (&str, Reason), within: Duration)
     })
     .await;
     let shown = text(&house.province.hub(&["fleet", "show", AGENCY]));
-    let words = reason.words();
+    let words = serde_json::from_value::<Verdict>(found["verdict"].clone()).unwrap().words();
     for part in [words.reason_vi, words.reason_en, words.remedy_vi, words.remedy_en] {
         assert!(shown.contains(part), "{part:?} is not in\n{shown}");
     }
@@ -80,6 +80,28 @@ async fn a_line_that_is_cut_on_its_way_and_a_warehouse_that_does_not_answer() {
     becomes(&house, "healthy", SHOWS_WITHIN * 2).await;
     assert_eq!(house.settle().await, 202);
     house.nothing_is_lost(202).await;
+}
+
+/// Where a contract asks for data every minute, a source that is away for longer makes it late.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_away_and_comes_back() {
+    let mut house = linked_in(House::agreed(&CONTRACT.replace("15m", "1m"), "", ""));
+    house.province.start_hub();
+    house.province.start_agent(AGENCY);
+    assert_eq!(house.settle().await, 200);
+    becomes(&house, "healthy", SHOWS_WITHIN).await;
+
+    let server = std::sync::Arc::clone(house.database.server());
+    server.stop();
+    let found =
+        shows(&house, ("late", Reason::Obstacle), Duration::from_secs(60) + SHOWS_WITHIN).await;
+    assert_eq!(found["verdict"]["fault"], "source_unreachable", "{found}");
+    let own = own_verdict(&house);
+    assert_eq!((&own["state"], &own["reason"]), (&"late".into(), &"obstacle".into()), "{own}");
+    server.resume();
+    house.database.psql("insert into people values (201, 'Lê', '1', 'x')");
+    becomes(&house, "healthy", SHOWS_WITHIN * 2).await;
+    house.nothing_is_lost(201).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use phusa_protocol::fault::Code;
 use phusa_protocol::ids::DatasetId;
-use phusa_protocol::orders::{ORDERS_MAX, Order, OrdersReport, Told, Want};
+use phusa_protocol::orders::{HOURS_CHARACTERS_MAX, ORDERS_MAX, Order, OrdersReport, Told, Want};
 use phusa_protocol::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -32,6 +32,8 @@ pub(super) struct Errands {
 struct Ends {
     done: BTreeSet<u64>,
     faults: BTreeMap<u64, Code>,
+    /// What waits, for which hours.
+    waits: BTreeMap<u64, String>,
     impossible: BTreeSet<u64>,
 }
 
@@ -54,6 +56,7 @@ impl Errands {
         let mut ends = self.ends();
         ends.done.retain(is_held);
         ends.faults.retain(|order, _| is_held(order));
+        ends.waits.retain(|order, _| is_held(order));
         ends.impossible.retain(is_held);
     }
 }
@@ -91,6 +94,7 @@ impl Book {
     /// Notes how an errand ended: done, or tried again later.
     pub fn ended(&self, order: u64, ended: Result<(), Code>) {
         let mut ends = self.errands.ends();
+        ends.waits.remove(&order);
         if let Err(code) = ended {
             ends.faults.insert(order, code);
             return;
@@ -101,6 +105,16 @@ impl Book {
         info!(order, "Done what the hub wanted: order {order}");
         if let Err(fault) = keep(&self.errands.state_dir, FILE, &bytes) {
             warn!(code = %fault.code, "An order may be followed once more: {}", fault.chain());
+        }
+    }
+
+    /// Notes that an errand waits until the agency's own hours begin.
+    pub fn waits_for(&self, order: u64, hours: &str) {
+        let mut ends = self.errands.ends();
+        ends.faults.remove(&order);
+        let bounded = hours.chars().take(HOURS_CHARACTERS_MAX).collect();
+        if ends.waits.insert(order, bounded).is_none() {
+            info!(order, "Order {order} waits for the allowed hours {hours}");
         }
     }
 
@@ -124,10 +138,13 @@ impl Book {
         let held = self.held.borrow();
         let ends = self.errands.ends();
         let refused = held.refused.iter().chain(&ends.impossible).take(ORDERS_MAX);
-        let done = ends.done.iter().map(|order| Told { order: *order, fault: None });
-        let faults = ends.faults.iter();
-        let faults =
-            faults.map(|(order, code)| Told { order: *order, fault: Some(code.name().to_owned()) });
+        let done = ends.done.iter().map(|order| Told::done(*order));
+        let faults = ends.faults.iter().map(|(order, code)| Told::hindered(*order, *code));
+        let waits = |(order, hours): (&u64, &String)| Told {
+            hours: Some(hours.clone()),
+            ..Told::hindered(*order, Code::OutsideHours)
+        };
+        let faults = faults.chain(ends.waits.iter().map(waits));
         OrdersReport {
             number: held.number,
             refused: refused.copied().collect(),

@@ -73,7 +73,7 @@ impl<S: Source> Rounds<S> {
                     let order = self.orders.errand(Want::Compare, Some(id), Timestamp::now());
                     let rests =
                         failed.get(&index).is_some_and(|(_, until)| Instant::now() < *until);
-                    if rests || (order.is_none() && !is_round) || !self.may_be_read(index) {
+                    if rests || (order.is_none() && !is_round) || !self.may_be_read(index, order) {
                         continue;
                     }
                     if order.is_none() && !self.is_due(dataset, begun) {
@@ -101,13 +101,21 @@ impl<S: Source> Rounds<S> {
         }
     }
 
-    /// Whether all of a dataset may be read now: its agency's hours, and nothing in the way.
-    fn may_be_read(&self, index: usize) -> bool {
-        let following = self.shown.get(index).is_some_and(|seen| {
-            let status = seen.borrow().status();
-            status.state == State::Following && status.reading_trouble.is_none()
-        });
-        following && self.plan.guard.allowed_hours.closed_for(Timestamp::now()).is_zero()
+    /// Whether all of a dataset may be read now: its agency's hours, and nothing in the way. What an
+    /// order waits for is told.
+    fn may_be_read(&self, index: usize, order: Option<u64>) -> bool {
+        let Some(status) = self.shown.get(index).map(|seen| seen.borrow().status()) else {
+            return false;
+        };
+        let hours = &self.plan.guard.allowed_hours;
+        let is_open = hours.closed_for(Timestamp::now()).is_zero();
+        match (order, status.reading_trouble) {
+            (Some(order), Some(trouble)) => self.orders.ended(order, Err(trouble.code)),
+            (Some(order), None) if !is_open => self.orders.waits_for(order, &hours.to_string()),
+            (None, Some(_)) => return false,
+            (_, None) => return is_open && status.state == State::Following,
+        }
+        false
     }
 
     fn is_due(&self, dataset: &DatasetPlan, begun: Instant) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! Time comes in as an argument, so that a test can set it.
 
+use std::fmt;
 use std::time::Duration;
 
 use phusa_protocol::time::Timestamp;
@@ -71,6 +72,21 @@ pub struct BadHours;
 const MINUTE_MICROS: i64 = 60_000_000;
 const DAY_MICROS: i64 = 24 * 60 * MINUTE_MICROS;
 const VIETNAM_MICROS: i64 = 7 * 60 * MINUTE_MICROS;
+
+/// As people write them: `22:00–05:00, 12:00–13:00`; nothing where it is always.
+impl fmt::Display for Hours {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let minute = |micros: i64| {
+            let minutes = micros / MINUTE_MICROS;
+            format!("{:02}:{:02}", minutes / 60, minutes % 60)
+        };
+        for (place, stretch) in self.0.iter().enumerate() {
+            let gap = if place > 0 { ", " } else { "" };
+            write!(to, "{gap}{}–{}", minute(stretch.from), minute(stretch.until))?;
+        }
+        Ok(())
+    }
+}
 
 impl Hours {
     /// Reads stretches such as `22:00-05:00`.

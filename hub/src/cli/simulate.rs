@@ -9,6 +9,7 @@ use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::units::Span;
 use phusa_protocol::verdict::State;
 use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{one, print};
@@ -20,7 +21,8 @@ const SAID_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct Simulate {
-    /// A folder for everything; it must be empty or not there, and is left behind.
+    /// A folder for everything; it must be empty or not there, and is left behind. The hub around which
+    /// the agencies are made up is a new one in it: what is made up never stands in a real log.
     #[arg(long)]
     dir: PathBuf,
     /// How many agencies, with one agent each.
@@ -73,6 +75,8 @@ async fn watched(province: Province, asked: &Simulate) -> Result<(), Fault> {
     if !asked.no_account {
         invite(&province).await?;
     }
+    let failed = |error| Fault::because(Code::Bug, "cannot listen for signals", error);
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let (stop, figures) = (CancellationToken::new(), province.reader());
     let telling = async {
         loop {
@@ -91,6 +95,7 @@ async fn watched(province: Province, asked: &Simulate) -> Result<(), Fault> {
         };
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
             () = lasts => {}
             () = telling => {}
             _ = hub.wait() => {}

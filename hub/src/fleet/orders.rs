@@ -53,6 +53,8 @@ pub struct Listed {
     pub state: String,
     /// The fault that stands in its way, as the agent tells it.
     pub outcome: Option<String>,
+    /// The hours of the day it waits for, where that is what stands in its way.
+    pub hours: Option<String>,
 }
 
 /// What somebody wants.
@@ -235,6 +237,12 @@ const LIST: &str = "select fleet_order, agent, dataset, kind, wanted_by, because
                     state, outcome from phusa.fleet_orders";
 
 fn listed(row: &Row) -> Result<Listed, tokio_postgres::Error> {
+    // A name has no space; what stands after one are hours.
+    let outcome: Option<String> = row.try_get(9)?;
+    let (outcome, hours) = match outcome.as_deref().and_then(|text| text.split_once(' ')) {
+        Some((name, hours)) => (Some(name.to_owned()), Some(hours.to_owned())),
+        None => (outcome, None),
+    };
     Ok(Listed {
         order: row.try_get(0)?,
         agent: row.try_get(1)?,
@@ -245,7 +253,8 @@ fn listed(row: &Row) -> Result<Listed, tokio_postgres::Error> {
         issued_at: from_system_time(row.try_get(6)?),
         until: from_system_time(row.try_get(7)?),
         state: row.try_get(8)?,
-        outcome: row.try_get(9)?,
+        outcome,
+        hours,
     })
 }
 

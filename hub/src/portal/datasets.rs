@@ -3,7 +3,7 @@
 
 mod chart;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
@@ -14,7 +14,7 @@ use phusa_protocol::verdict::{State as Condition, Verdict};
 
 use super::deciding::sees;
 use super::fleet::{seen, span_of, tag, whom, why};
-use super::form::query;
+use super::form::{Fields, query};
 use super::guard::{Visitor, failed};
 use super::own::fact;
 use super::record::reads;
@@ -25,6 +25,9 @@ use crate::fleet::flow::{self, Flow, Hour};
 use crate::fleet::health::Health;
 use crate::fleet::proofs::{self, Proven};
 use crate::transfers::minutes::page::count;
+
+/// Agents of a dataset that are shown at once, each with its charts.
+const SENDERS: usize = 10;
 
 /// `GET /datasets`.
 pub(super) async fn list(State(portal): State<Portal>, visitor: Visitor) -> Response {
@@ -79,6 +82,9 @@ struct Sender<'a> {
     arrived: Option<Timestamp>,
     rows: i64,
 }
+
+/// How a dataset flowed from one of its agents: of late, and by hour over a day.
+type Day = (Flow, Vec<Hour>);
 
 fn senders<'a>(agents: &'a [Health], dataset: &DatasetId) -> Vec<Sender<'a>> {
     let name = dataset.to_string();
@@ -141,8 +147,10 @@ fn proof(lang: Lang, proven: Option<&Proven>) -> Markup {
 pub(super) async fn one(
     State(portal): State<Portal>,
     Path(dataset): Path<String>,
+    RawQuery(asked): RawQuery,
     visitor: Visitor,
 ) -> Response {
+    let from: usize = Fields::of_query(asked.as_deref()).get("from").parse().unwrap_or(0);
     let contracts = portal.catalog.current();
     let agreed = DatasetId::new(dataset).ok().and_then(|id| contracts.get(&id));
     let agreed = agreed.filter(|agreed| sees(&visitor, Some(agreed.contract.owner.as_str())));
@@ -155,7 +163,9 @@ pub(super) async fn one(
         let client = portal.people.warehouse.client().await?;
         let proven = proofs::last(&client).await?;
         let (mut flows, name) = (Vec::new(), agreed.contract.dataset.to_string());
-        for sender in senders(&agents, &agreed.contract.dataset) {
+        for sender in
+            worst_first(senders(&agents, &agreed.contract.dataset)).iter().skip(from).take(SENDERS)
+        {
             let stream = (sender.one.row.agent.as_str(), name.as_str());
             let now = Timestamp::now();
             let flow = flow::of(&client, stream, now).await?;
@@ -165,8 +175,8 @@ pub(super) async fn one(
     };
     match found.await {
         Ok((agents, proven, flows)) => {
-            let senders = senders(&agents, &agreed.contract.dataset);
-            page(&visitor, agreed, (&senders, &flows), proof_of(&proven, agreed))
+            let senders = worst_first(senders(&agents, &agreed.contract.dataset));
+            page(&visitor, agreed, (&senders, from, &flows), proof_of(&proven, agreed))
         }
         Err(fault) => failed(visitor.lang, &fault),
     }
@@ -175,7 +185,7 @@ pub(super) async fn one(
 fn page(
     visitor: &Visitor,
     agreed: &Agreed,
-    (senders, flows): (&[Sender<'_>], &[(Flow, Vec<Hour>)]),
+    (senders, from, flows): (&[Sender<'_>], usize, &[Day]),
     proven: Option<&Proven>,
 ) -> Response {
     let (lang, contract) = (visitor.lang, &agreed.contract);
@@ -195,7 +205,9 @@ fn page(
         @if senders.is_empty() {
             p.notice { (lang.say("Chưa có tác tử nào gửi bộ dữ liệu này.", "No agent delivers this dataset yet.")) }
         }
-        @for (sender, (flow, hours)) in senders.iter().zip(flows) { (stream(lang, sender, (flow, hours))) }
+        @if senders.len() > SENDERS { (states(lang, senders)) }
+        @for (sender, (flow, hours)) in senders.iter().skip(from).zip(flows) { (stream(lang, sender, (flow, hours))) }
+        @if senders.len() > SENDERS { (places(lang, dataset, (from, flows.len(), senders.len()))) }
         @if reads(visitor, agreed) {
             p { a.button href={ "/datasets/" (dataset) "/record" } { (lang.say("Lịch sử của một bản ghi", "History of a record")) } }
         }
@@ -207,6 +219,37 @@ fn page(
             (lang.say("Các lần đối chiếu", "Its comparisons")) } }
     };
     frame::page(visitor, &contract.title_vi, &content)
+}
+
+/// The worst first; the order of agents decides among equals.
+fn worst_first(mut senders: Vec<Sender<'_>>) -> Vec<Sender<'_>> {
+    senders.sort_by_key(|one| std::cmp::Reverse(one.verdict.state));
+    senders
+}
+
+/// How many of those who deliver are in which state.
+fn states(lang: Lang, senders: &[Sender<'_>]) -> Markup {
+    let of = |state| senders.iter().filter(|one| one.verdict.state == state).count();
+    html! { p {
+        (senders.len()) (lang.say(" tác tử gửi bộ dữ liệu này, nặng nhất trước: ", " agents deliver this dataset, the worst first: "))
+        @for state in Condition::ALL.into_iter().rev() {
+            @let count = of(state);
+            @if count > 0 { (tag(lang, state)) " " (count) " " }
+        }
+    } }
+}
+
+/// Where in the list this page stands, and the ways to its neighbours.
+fn places(lang: Lang, dataset: &str, (from, shown, all): (usize, usize, usize)) -> Markup {
+    let to = |from: usize| format!("/datasets/{dataset}?{}", query(&[("from", &from.to_string())]));
+    let last = from.saturating_add(shown);
+    html! { p.pages {
+        @if from > 0 {
+            a href=(to(from.saturating_sub(SENDERS))) { (lang.say("← Nặng hơn", "← Worse")) }
+        } @else { span {} }
+        span { @if shown > 0 { (from + 1) "–" (last) " / " (all) } }
+        @if last < all { a href=(to(last)) { (lang.say("Tiếp theo →", "Next →")) } } @else { span {} }
+    } }
 }
 
 fn stream(lang: Lang, sender: &Sender<'_>, (flow, hours): (&Flow, &[Hour])) -> Markup {

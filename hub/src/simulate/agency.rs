@@ -1,9 +1,12 @@
 //! One agency: its keys, its contract, and the rows it delivers.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use phusa_protocol::PROTOCOL_VERSION;
 use phusa_protocol::batch::{
     Batch, HEADER_VERSION, Header, Phase, SALT_BYTES, SignedHeader, commitment,
 };
@@ -13,11 +16,16 @@ use phusa_protocol::digest::Digest;
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::frame;
 use phusa_protocol::ids::{AgentId, DatasetId, Epoch, Seq};
-use phusa_protocol::keys::SigningKey;
-use phusa_protocol::row::put_tuple;
+use phusa_protocol::keys::{PublicKey, SigningKey};
+use phusa_protocol::orders::Want;
+use phusa_protocol::proof::{Answer, BITS_MAX, Print, Proof, Question, Summary};
+use phusa_protocol::row::{Tuple, put_tuple};
 use phusa_protocol::time::Timestamp;
 use phusa_protocol::value::Field;
+use serde::Serialize;
 use tracing::warn;
+
+use super::orders::Book;
 
 use crate::identity::files::not_made_for;
 
@@ -39,9 +47,22 @@ pub(super) struct Agency {
     key: SigningKey,
     url: String,
     client: reqwest::Client,
+    epoch: Epoch,
     seq: Seq,
     newest: Digest,
     rows: u64,
+    /// What its table holds as far as that was delivered: a tuple for each key.
+    table: BTreeMap<u64, Vec<u8>>,
+    /// What was sealed and has no receipt yet: it is sent again as it is.
+    sealed: Option<Sealed>,
+    orders: Arc<Book>,
+}
+
+/// A batch that was sealed, with the rows it brings.
+#[derive(Debug)]
+struct Sealed {
+    batch: Batch,
+    rows: BTreeMap<u64, Vec<u8>>,
 }
 
 /// The agent of agency `number`.
@@ -83,16 +104,23 @@ impl Agency {
             .map_err(|error| Fault::because(Code::SecretUnreadable, "a made-up key", error))?;
         let contract = Contract::from_toml(&contract(&agent))
             .map_err(|error| Fault::because(Code::Bug, "a made-up contract", error))?;
+        let hub = PublicKey::try_from(text_of(&folder, "hub.pub")?.trim().to_owned())
+            .map_err(|error| Fault::because(Code::SecretUnreadable, "the hub's key", error))?;
+        let orders = Arc::new(Book::new(&agent, hub, &contract.dataset));
         Ok(Self {
             agent,
             mapping: Digest::of(b"phusa simulate"),
             contract,
             key,
-            url: format!("https://127.0.0.1:{port}/v1/batch"),
+            url: format!("https://127.0.0.1:{port}"),
             client,
+            epoch: Epoch(1),
             seq: Seq::NONE,
             newest: Digest::ZERO,
             rows: 0,
+            table: BTreeMap::new(),
+            sealed: None,
+            orders,
         })
     }
 
@@ -116,6 +144,16 @@ impl Agency {
         &self.contract.dataset
     }
 
+    /// What the hub wants of it.
+    pub(super) fn orders(&self) -> &Arc<Book> {
+        &self.orders
+    }
+
+    /// The epoch it is in.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.0
+    }
+
     /// Whether the full read is delivered, with its end.
     pub(super) fn follows(&self) -> bool {
         self.seq.0 >= 2
@@ -131,42 +169,135 @@ impl Agency {
         self.rows
     }
 
+    /// Begins the next epoch where the hub wants the dataset read again.
+    pub(super) fn begin_again(&mut self) {
+        if self.orders.is_to_be_read_again(self.epoch.0) {
+            (self.epoch, self.seq, self.newest) = (self.epoch.next(), Seq::NONE, Digest::ZERO);
+            self.table.clear();
+            self.sealed = None;
+        }
+    }
+
     /// Delivers the first read, or some changes after it; what is not taken is sent again the next time.
     pub(super) async fn deliver(&mut self) {
-        let (batch, rows) = match self.seal() {
+        let sealed = match self.sealed.take().map_or_else(|| self.seal(), Ok) {
             Ok(sealed) => sealed,
             Err(fault) => return warn!(code = %fault.code, "{}", fault.chain()),
         };
-        let (seq, digest) = (batch.signed.header.seq, batch.signed.digest());
-        let sent = self.client.post(&self.url).body(frame::encode(&batch)).send().await;
-        match sent {
-            Ok(answer) if answer.status().is_success() => {
-                (self.seq, self.newest) = (seq, digest);
-                self.rows = self.rows.saturating_add(rows);
-            }
+        let url = format!("{}/v1/batch", self.url);
+        match self.client.post(url).body(frame::encode(&sealed.batch)).send().await {
+            Ok(answer) if answer.status().is_success() => return self.took(sealed),
             Ok(answer) => {
                 let (agent, status) = (&self.agent, answer.status());
                 warn!(%agent, %status, "A batch of {agent} was not taken: {status}");
             }
             Err(error) => warn!(%error, "A batch of {} did not arrive: {error}", self.agent),
         }
+        self.sealed = Some(sealed);
     }
 
-    fn seal(&self) -> Result<(Batch, u64), Fault> {
+    fn took(&mut self, Sealed { batch, rows }: Sealed) {
+        (self.seq, self.newest) = (batch.signed.header.seq, batch.signed.digest());
+        self.rows = self.rows.saturating_add(u64::try_from(rows.len()).unwrap_or(0));
+        self.table.extend(rows);
+    }
+
+    /// Does what the hub wants once, as far as that can be done where everything is made up: a comparison
+    /// and a look for an update are real; what has a trouble at its source tells that. Whether nothing
+    /// is left to be tried again.
+    pub(super) async fn run_errands(&self, trouble: Option<Code>) -> bool {
+        let mut is_done = true;
+        let mut end = |order, ended: Result<(), Code>| {
+            is_done &= ended.is_ok();
+            self.orders.ended(order, ended);
+        };
+        if let Some(order) = self.orders.errand(Want::Compare).filter(|_| self.follows()) {
+            let compared = async { self.compare().await.map_err(|fault| fault.code) };
+            end(order, if let Some(code) = trouble { Err(code) } else { compared.await });
+        }
+        if let Some(order) = self.orders.errand(Want::CheckUpdate) {
+            end(order, self.look_for_an_update().await.map_err(|fault| fault.code));
+        }
+        // Its certificate is a file that nobody enrolled, as that of a real agent set up by hand.
+        if let Some(order) = self.orders.errand(Want::Rotate) {
+            self.orders.cannot(order);
+        }
+        is_done
+    }
+
+    /// Compares its table with the warehouse, part by part, and reports what came of it.
+    async fn compare(&self) -> Result<(), Fault> {
+        let key = self.contract.key_indexes();
+        let mut summary = Summary::new(BITS_MAX);
+        for tuple in self.table.values() {
+            if let Some(print) = Print::of(Tuple::known(tuple), &key) {
+                summary.add(&print);
+            }
+        }
+        let (agent, dataset) = (self.agent.clone(), self.contract.dataset.clone());
+        let question = Question {
+            protocol: PROTOCOL_VERSION,
+            agent: agent.clone(),
+            dataset: dataset.clone(),
+            contract: self.contract.fingerprint(),
+            bits: BITS_MAX,
+            named: Vec::new(),
+        };
+        let answer = self.post("/v1/digest", &question).await?;
+        let answer = answer.bytes().await.map_err(unanswered)?;
+        let answer: Answer = serde_json::from_slice(&answer).map_err(unanswered)?;
+        let warehouse = Summary::from_parts(BITS_MAX, &answer.parts);
+        let differing = summary.differing(&warehouse).iter().map(|(_, rows)| rows).sum();
+        let proof = Proof {
+            protocol: PROTOCOL_VERSION,
+            agent,
+            dataset,
+            contract: self.contract.fingerprint(),
+            source: summary.total(),
+            warehouse: warehouse.total(),
+            differing,
+            compared_at: Timestamp::now(),
+        };
+        self.post("/v1/proof", &proof).await.map(drop)
+    }
+
+    /// Asks which program the hub assigns to it; what is made up runs none and stays as it is.
+    async fn look_for_an_update(&self) -> Result<(), Fault> {
+        let asked = self.client.get(format!("{}/release/assignment", self.url)).send().await;
+        asked.and_then(reqwest::Response::error_for_status).map(drop).map_err(unanswered)
+    }
+
+    async fn post(&self, path: &str, body: &impl Serialize) -> Result<reqwest::Response, Fault> {
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        let sent = self.client.post(format!("{}{path}", self.url)).body(body).send().await;
+        sent.and_then(reqwest::Response::error_for_status).map_err(unanswered)
+    }
+
+    fn seal(&self) -> Result<Sealed, Fault> {
         // The full read, its end, and then changes.
         let (phase, op, count) = match self.seq.0 {
             0 => (Phase::Read, Op::Snapshot, ROWS),
             1 => (Phase::ReadEnd, Op::Snapshot, 0),
             _ => (Phase::Live, Op::Update, CHANGES),
         };
-        let mut body = BodyWriter::default();
+        let mut rows = BTreeMap::new();
         for row in 0..count {
             // Another stretch of rows each time.
             let id = (self.seq.0.wrapping_mul(CHANGES).wrapping_add(row)) % ROWS;
-            let id = i64::try_from(id).unwrap_or(0).to_be_bytes();
+            let key = i64::try_from(id).unwrap_or(0).to_be_bytes();
             let said = format!("Dòng mô phỏng {} lần {}", row, self.seq.0);
-            put_tuple(body.begin_row(op), &[Field::Value(&id), Field::Value(said.as_bytes())]);
+            let mut tuple = Vec::new();
+            put_tuple(&mut tuple, &[Field::Value(&key), Field::Value(said.as_bytes())]);
+            rows.insert(id, tuple);
         }
+        let mut body = BodyWriter::default();
+        for tuple in rows.values() {
+            body.begin_row(op).extend_from_slice(tuple);
+        }
+        Ok(Sealed { batch: self.batch(phase, body)?, rows })
+    }
+
+    fn batch(&self, phase: Phase, body: BodyWriter) -> Result<Batch, Fault> {
         let (body, counts) = body.finish();
         let body_bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
         let (encoding, body) = frame::pack(body, 1);
@@ -177,7 +308,7 @@ impl Agency {
             v: HEADER_VERSION,
             agent: self.agent.clone(),
             dataset: self.contract.dataset.clone(),
-            epoch: Epoch(1),
+            epoch: self.epoch,
             seq,
             previous: self.newest,
             contract: self.contract.fingerprint(),
@@ -187,7 +318,7 @@ impl Agency {
             position_from: format!("sim:{}", self.seq.0),
             position_to: format!("sim:{}", seq.0),
             counts,
-            quality: std::collections::BTreeMap::new(),
+            quality: BTreeMap::new(),
             body_bytes,
             encoding,
             commitment: commitment(&salt, &body),
@@ -195,8 +326,12 @@ impl Agency {
             source_time: Timestamp::now(),
             agent_version: crate::VERSION.to_owned(),
         };
-        Ok((Batch { signed: SignedHeader::sign(header, &self.key), salt, body }, count))
+        Ok(Batch { signed: SignedHeader::sign(header, &self.key), salt, body })
     }
+}
+
+fn unanswered(error: impl std::error::Error + Send + Sync + 'static) -> Fault {
+    Fault::because(Code::HubUnreachable, "the hub did not answer a made-up agency", error)
 }
 
 fn contract(agent: &AgentId) -> String {
@@ -205,7 +340,7 @@ fn contract(agent: &AgentId) -> String {
         "dataset = \"mo_phong.bang_{number}\"\nversion = 1\ntitle_vi = \"Bảng mô phỏng {number}\"\n\
          title_en = \"Simulated table {number}\"\nowner = \"{}\"\n\
          legal_basis = \"Mô phỏng, không phải dữ liệu thật\"\nsharing = \"default\"\n\
-         frequency = \"5m\"\nretention = \"30d\"\nkey = [\"id\"]\n\n\
+         frequency = \"1m\"\nretention = \"30d\"\nkey = [\"id\"]\n\n\
          [[field]]\nname = \"id\"\ntype = \"int8\"\nclass = \"P\"\nrequired = true\nname_vi = \"Số\"\n\n\
          [[field]]\nname = \"noi_dung\"\ntype = \"text\"\nclass = \"P\"\nname_vi = \"Nội dung\"\n",
         agent.agency()

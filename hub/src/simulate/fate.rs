@@ -52,6 +52,11 @@ impl Fate {
         matches!(self, Self::Well | Self::DiskLow | Self::ClockWrong | Self::CertificateEnds)
     }
 
+    /// Whether what the hub wants reaches its agent, and is answered.
+    pub(super) fn hears(self) -> bool {
+        !matches!(self, Self::Cut | Self::Silent | Self::Stopped)
+    }
+
     /// The fault that its report names.
     pub(super) fn fault(self) -> Option<Code> {
         match self {

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use phusa_protocol::diagnosis::{Diagnosis, Lately, Setting};
 use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::AgentId;
+use phusa_protocol::orders::Want;
 use phusa_protocol::report::{
     Alive, Birth, CertificateReport, Channel, DatasetReport, Life, Obstacle, Phase,
     REPORT_BYTES_MAX, Report, SpoolReport,
@@ -26,6 +28,7 @@ use tracing::debug;
 
 use super::agency::{Agency, folder, text_of};
 use super::fate::Fate;
+use super::orders::Book;
 
 /// How long after a session broke off the next is begun.
 const AGAIN_AFTER: Duration = Duration::from_secs(3);
@@ -46,8 +49,9 @@ pub(super) struct Line {
     session: Option<Session>,
     /// No session before.
     rests_until: Instant,
-    /// What befell it when it last reported, and when the next report is due.
-    told: Option<(Fate, Instant)>,
+    /// What befell it and how it stood to its orders when it last reported, and when the next is due.
+    told: Option<((Fate, u64), Instant)>,
+    orders: Arc<Book>,
     started_at: Timestamp,
     troubled_since: Option<Timestamp>,
 }
@@ -61,9 +65,11 @@ struct Session {
 }
 
 impl Line {
-    pub(super) fn new(agent: &AgentId, dir: &Path, port: u16) -> Result<Self, Fault> {
+    pub(super) fn new(agency: &Agency, dir: &Path, port: u16) -> Result<Self, Fault> {
+        let agent = agency.agent();
         Ok(Self {
             agent: agent.clone(),
+            orders: Arc::clone(agency.orders()),
             port,
             tls: Arc::new(tls(&folder(dir, agent))?),
             session: None,
@@ -143,11 +149,19 @@ impl Line {
             .set_last_will(LastWill::new(topic, life(birth, Alive::Lost), QoS::AtLeastOnce, false));
         let (client, mut events) = AsyncClient::new(options, 4);
         let (born, lives) = watch::channel(false);
-        let agent = self.agent.clone();
+        let (agent, orders) = (self.agent.clone(), Arc::clone(&self.orders));
+        let wanted = Channel::Command.topic(&agent);
+        // There is room in a session that has not begun.
+        let _full = client.try_subscribe(&wanted, QoS::AtLeastOnce);
         let driven = TaskTracker::new().spawn(async move {
             loop {
                 match events.poll().await {
                     Ok(Event::Incoming(Packet::ConnAck(_))) => drop(born.send_replace(true)),
+                    Ok(Event::Incoming(Packet::Publish(told))) if told.topic == wanted => {
+                        if let Err(fault) = orders.take(&told.payload) {
+                            debug!(code = %fault.code, "{agent}: {}", fault.chain());
+                        }
+                    }
                     Ok(_) => {}
                     Err(error) => return debug!(%error, "The link of {agent} ended: {error}"),
                 }
@@ -160,14 +174,14 @@ impl Line {
         let Some(session) = self.session.as_ref().filter(|session| *session.lives.borrow()) else {
             return;
         };
-        let now = Instant::now();
+        let (now, gist) = (Instant::now(), (fate, self.orders.changes()));
         match self.told {
-            Some((told, next)) if told == fate && now < next => return,
+            Some((told, next)) if told == gist && now < next => return,
             Some(_) => {}
             None => self.say(session, Channel::Life, life(session.birth, Alive::Born)),
         }
         self.say(session, Channel::Report, self.compose(session.birth, fate, agency).to_bytes());
-        self.told = Some((fate, now + REPORT_EVERY));
+        self.told = Some((gist, now + REPORT_EVERY));
     }
 
     fn say(&self, session: &Session, channel: Channel, bytes: Vec<u8>) {
@@ -204,8 +218,12 @@ impl Line {
             skew_ms: Some(if fate == Fate::ClockWrong { 120_000 } else { 12 }),
             datasets: vec![DatasetReport {
                 dataset: agency.dataset().clone(),
-                phase: if agency.follows() { Phase::Following } else { Phase::Reading },
-                epoch: 1,
+                phase: match agency.follows() {
+                    _ if self.orders.is_paused() => Phase::Paused,
+                    true => Phase::Following,
+                    false => Phase::Reading,
+                },
+                epoch: agency.epoch(),
                 position: format!("sim:{delivered}"),
                 spooled_seq: delivered + u64::from(behind),
                 released_seq: delivered,
@@ -217,9 +235,29 @@ impl Line {
                 mapping: agency.mapping(),
             }],
             update: None,
-            orders: None,
-            diagnosis: None,
+            orders: Some(self.orders.report()),
+            diagnosis: self.orders.errand(Want::Diagnose).map(|order| self.diagnosis(order, fate)),
         }
+    }
+
+    /// What it says when it is asked what may be wrong: the machine it is made up on, and what befell it.
+    fn diagnosis(&self, order: u64, fate: Fate) -> Box<Diagnosis> {
+        let processors = std::thread::available_parallelism().map_or(0, usize::from);
+        let last = self.troubled_since.unwrap_or_else(Timestamp::now);
+        let lately = |code: Code| Lately { code: code.name().to_owned(), count: 1, last };
+        let said = Diagnosis {
+            order,
+            platform: format!(
+                "mô phỏng (simulated) {} {}",
+                std::env::consts::OS,
+                std::env::consts::ARCH
+            ),
+            memory_kib: None,
+            processors: u64::try_from(processors).unwrap_or(u64::MAX),
+            settings: vec![Setting { key: "simulated".to_owned(), value: "true".to_owned() }],
+            faults: fate.fault().map(lately).into_iter().collect(),
+        };
+        Box::new(said.bounded())
     }
 }
 

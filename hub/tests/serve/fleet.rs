@@ -1,57 +1,16 @@
 //! Reports over the link by stock clients of MQTT, and the pages that tell how five hundred agents are.
 
 use std::process::{Command, Output};
-use std::time::Duration;
 
-use phusa_protocol::digest::Digest;
-use phusa_protocol::ids::{AgentId, DatasetId};
-use phusa_protocol::report::{
-    Alive, Birth, CertificateReport, DatasetReport, Life, Obstacle, Phase, Report, SpoolReport,
-};
+use phusa_protocol::ids::AgentId;
+use phusa_protocol::orders::{OrdersReport, SignedOrders, Told, Want};
+use phusa_protocol::report::{Alive, Birth, Channel, Life, Report};
 use phusa_protocol::time::Timestamp;
 use serde_json::Value;
 
+use crate::five_hundred::{populate, report};
 use crate::people::{Browser, first};
 use crate::world::World;
-
-const GIB: u64 = 1 << 30;
-
-/// A report of an agent that follows one dataset; nothing has arrived of it.
-pub(crate) fn report(agent: &str) -> Report {
-    let now = Timestamp::now();
-    let day = Duration::from_secs(86_400);
-    let dataset = DatasetReport {
-        dataset: DatasetId::new("cong_dan.citizens").unwrap(),
-        phase: Phase::Following,
-        epoch: 1,
-        position: "0/16B3748".to_owned(),
-        spooled_seq: 42,
-        released_seq: 42,
-        lag_seconds: 0,
-        rows: 120_345,
-        rejects: 3,
-        obstacle: None,
-        contract: Digest::of(b"contract"),
-        mapping: Digest::of(b"mapping"),
-    };
-    Report {
-        v: Report::FORM,
-        agent: AgentId::try_from(agent.to_owned()).unwrap(),
-        version: "0.1.0".to_owned(),
-        birth: Birth(now),
-        started_at: now,
-        at: now,
-        spool: SpoolReport { bytes: 5 << 20, bytes_max: 10 * GIB, oldest: None },
-        disk_free_bytes: Some(80 * GIB),
-        disk_reserve_bytes: GIB,
-        certificate: Some(CertificateReport { from: now, until: now.after(day * 7) }),
-        skew_ms: Some(12),
-        datasets: vec![dataset],
-        update: None,
-        orders: None,
-        diagnosis: None,
-    }
-}
 
 /// One of mosquitto's programs with the certificate of agent `H57.12/may-1`.
 fn mosquitto(world: &World, program: &str, more: &[&str]) -> Output {
@@ -116,6 +75,57 @@ async fn a_stock_client_reports_for_its_own_agent_alone_and_hears_its_own_comman
     world.stop().await;
 }
 
+/// What a client of Eclipse Paho with the certificate of agent `H57.12/may-1` says came of it.
+fn paho(world: &World, more: &[&str]) -> String {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/serve/paho_client.py");
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(script).arg(world.path("agents/H57.12__may-1"));
+    let done = command.arg(world.link_port().to_string()).args(more).output().unwrap();
+    assert!(done.status.success(), "python3-paho-mqtt is needed: {}", said(&done));
+    said(&done).trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paho_client_reports_hears_its_orders_answers_them_and_is_cut_off_elsewhere() {
+    let world = World::start().await;
+    let own = AgentId::try_from("H57.12/may-1".to_owned()).unwrap();
+    let own_text = own.to_string();
+    let topic = Channel::Report.topic(&own);
+    let mut report = Report { orders: Some(OrdersReport::default()), ..report(&own_text) };
+    let text = |report: &Report| String::from_utf8(report.to_bytes()).unwrap();
+    let publish = |topic: &str, report: &Report, quality: &str| {
+        paho(&world, &[&own_text, "publish", topic, &text(report), quality])
+    };
+    assert_eq!(publish(&topic, &report, "1"), "acknowledged");
+    assert_eq!(shown(&world, "H57.12")[0]["report"]["datasets"][0]["rows"], 120_345);
+
+    world.run(&["fleet", "check-update", &own_text, "--because", "thử"]);
+    let heard = paho(&world, &[&own_text, "listen", &Channel::Command.topic(&own)]);
+    let orders = heard.strip_prefix("granted 1\n").unwrap_or_else(|| panic!("{heard}"));
+    let orders = SignedOrders::read(orders.as_bytes()).unwrap();
+    let orders = orders.open(&world.hub_key(), &own).unwrap();
+    assert_eq!(orders.orders[0].want, Want::CheckUpdate);
+    let told = vec![Told::done(orders.orders[0].order)];
+    report.orders = Some(OrdersReport { number: orders.number, told, ..OrdersReport::default() });
+    assert_eq!(publish(&topic, &report, "1"), "acknowledged");
+    let all: Value =
+        serde_json::from_str(&world.run(&["fleet", "orders", "--all", "--json"])).unwrap();
+    assert_eq!((&all[0]["kind"], &all[0]["state"]), (&"check_update".into(), &"done".into()));
+
+    for (topic, quality) in [
+        ("phusa/H57.13/may-2/report", "1"),
+        ("phusa/H57.12/may-1/command", "1"),
+        (topic.as_str(), "2"),
+    ] {
+        assert_eq!(publish(topic, &report, quality), "cut", "{topic} {quality}");
+    }
+    for topic in ["phusa/H57.13/may-2/command", "phusa/+/+/command", "#"] {
+        assert_eq!(paho(&world, &[&own_text, "listen", topic]), "granted 128\ndenied", "{topic}");
+    }
+    assert!(world.ask("select count(*) = 1 from phusa.fleet_agents").await, "of no other agent");
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_will_counts_for_its_own_session_and_a_suspended_agent_has_none() {
     let world = World::start().await;
@@ -144,57 +154,10 @@ async fn a_will_counts_for_its_own_session_and_a_suspended_agent_has_none() {
     world.stop().await;
 }
 
-/// How the agents of the picture are, in turn.
-fn mood(index: usize, report: &mut Report) -> u64 {
-    let trouble =
-        |code: &str| Some(Obstacle { code: code.to_owned(), since: Timestamp::UNIX_EPOCH });
-    let dataset = report.datasets.first_mut().unwrap();
-    match index {
-        3 | 250 => return 400,
-        7 => dataset.obstacle = trouble("source_schema"),
-        8 => dataset.obstacle = trouble("source_login"),
-        20..24 => dataset.lag_seconds = 4_000,
-        40 => report.spool.bytes = 9 * GIB,
-        41 => report.disk_free_bytes = Some(GIB + (GIB >> 1)),
-        42 => report.skew_ms = Some(-95_000),
-        60..64 => dataset.phase = Phase::Reading,
-        _ => {}
-    }
-    10
-}
-
-/// Five hundred agents as they would have been left by the link: their reports, what arrived, a day
-/// of figures, and whom to call.
-pub(crate) async fn populate(world: &World) {
-    let client = world.database().await;
-    let columns = "insert into phusa.fleet_agents (agent, report, reported_at, birth) values \
-                   ($1, $2, now() - $3::text::interval, '')";
-    for index in 0..500 {
-        let agent = format!("H57.{index:03}/may-1");
-        let mut report = report(&agent);
-        let ago = format!("{} s", mood(index, &mut report));
-        let text = serde_json::to_string(&report).unwrap();
-        client.execute(columns, &[&agent, &text, &ago]).await.unwrap();
-    }
-    let sql = "
-      insert into phusa.streams (agent, dataset, epoch, seq, rows, consistent_at, last_committed_at)
-      select agent, 'cong_dan.citizens', 1, 42, 120345, now(), reported_at from phusa.fleet_agents;
-      insert into phusa.fleet_history
-      select 'H57.007/may-1', date_bin('5 minutes', now(), 'epoch') - n * interval '5 minutes',
-             case when n < 12 then (12 - n) * 60 else n * 7 % 13 end,
-             1000000 - n * 700 - (n * 7919 % 600), 0, 1000 from generate_series(0, 287) n;
-      insert into phusa.contacts (agency, name, position, duty, phone, email, set_by, set_at)
-      select split_part(agent, '/', 1), 'Trần Thị Bình', 'Chuyên viên CNTT',
-             'Đầu mối kết nối dữ liệu', '0234 3821 ' || right(split_part(agent, '/', 1), 3),
-             'binh.tran@example.vn', 'an', now()
-      from phusa.fleet_agents where agent <> 'H57.008/may-1';";
-    client.batch_execute(sql).await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_agents_stand_on_one_page_the_worst_first_with_whom_to_call() {
     let world = World::start().await;
-    populate(&world).await;
+    populate(&world.database().await, "cong_dan.citizens").await;
     let (an, _) = first(&world).await;
     assert_eq!(an.get("/").await.to, "/fleet");
     let page = an.get("/fleet").await;

@@ -15,7 +15,7 @@ use phusa_protocol::keys::SigningKey;
 use phusa_protocol::report::Report;
 use phusa_protocol::time::Timestamp;
 
-use crate::fleet::report;
+use crate::five_hundred::report;
 use crate::people::{first, hire};
 use crate::world::World;
 

@@ -15,6 +15,7 @@ mod minutes;
 mod people;
 mod citus;
 mod fleet;
+mod five_hundred;
 mod hostile;
 mod rollout;
 mod record;
@@ -23,8 +24,6 @@ mod releases;
 mod incidents;
 mod steering;
 mod escalation;
-mod chromium;
-mod pages;
 
 use std::time::{Duration, Instant};
 

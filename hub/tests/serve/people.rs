@@ -61,11 +61,6 @@ impl Browser {
         }
     }
 
-    /// The session's cookie, for another browser.
-    pub(crate) fn session(&self) -> &str {
-        &self.cookie
-    }
-
     /// A page that goes on.
     pub(crate) async fn stream(&self, path: &str) -> reqwest::Response {
         let request = self.client.get(format!("{}{path}", self.base));

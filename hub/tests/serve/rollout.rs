@@ -11,7 +11,7 @@ use phusa_protocol::release::{Stage, UpdateReport, Version};
 use phusa_protocol::time::Timestamp;
 use serde_json::Value;
 
-use crate::fleet::report;
+use crate::five_hundred::report;
 use crate::world::World;
 
 const WITHIN: Duration = Duration::from_secs(90);

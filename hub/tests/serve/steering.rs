@@ -8,7 +8,7 @@ use phusa_protocol::change::Op;
 use phusa_protocol::time::Timestamp;
 use serde_json::Value;
 
-use crate::fleet::report;
+use crate::five_hundred::report;
 use crate::people::{first, hire};
 use crate::world::World;
 

@@ -12,7 +12,7 @@ const LATE_AFTER: Duration = Duration::from_secs(60);
 /// What is found about one dataset.
 pub(super) fn find(one: &DatasetReport, report: &Report, seen: &Seen<'_>) -> Finding {
     let arrived = seen.arrived.iter().find(|arrived| arrived.dataset == one.dataset);
-    let finding = obstacle(one, report).unwrap_or_else(|| match one.phase {
+    let finding = obstacle(one, report, arrived).unwrap_or_else(|| match one.phase {
         Phase::Faulted => Finding::new(State::Faulted, Reason::Fault),
         Phase::Paused => Finding::new(State::Attention, Reason::Paused),
         Phase::Starting => Finding::new(State::Working, Reason::Starting),
@@ -22,8 +22,9 @@ pub(super) fn find(one: &DatasetReport, report: &Report, seen: &Seen<'_>) -> Fin
     Finding { dataset: Some(one.dataset.clone()), ..finding }
 }
 
-/// A fault that needs a person counts at once, one that goes away by itself when it has lasted.
-fn obstacle(one: &DatasetReport, report: &Report) -> Option<Finding> {
+/// A fault that needs a person counts at once, one that goes away by itself when it has lasted: longer
+/// than the contract's frequency, and at most five minutes.
+fn obstacle(one: &DatasetReport, report: &Report, arrived: Option<&Arrived>) -> Option<Finding> {
     let obstacle = one.obstacle.as_ref()?;
     if obstacle.known() == Some(Code::ClockSkew) && one.phase != Phase::Faulted {
         // It is told of the machine, and stops nothing.
@@ -31,7 +32,8 @@ fn obstacle(one: &DatasetReport, report: &Report) -> Option<Finding> {
     }
     // What a later version calls a fault and this one does not know is for a person to look at.
     let class = obstacle.known().map_or(Class::Operator, Code::class);
-    let lasts = report.at.since(obstacle.since) > RETRY_MAX;
+    let agreed = arrived.and_then(|arrived| arrived.frequency).unwrap_or(RETRY_MAX);
+    let lasts = report.at.since(obstacle.since) > agreed.clamp(LATE_AFTER, RETRY_MAX);
     let finding = match class {
         Class::Operator | Class::Bug => Finding::new(State::Faulted, Reason::Fault),
         Class::Retry if lasts || one.phase == Phase::Faulted => {

@@ -115,7 +115,13 @@ pub(super) fn listed(found: &[Listed]) -> String {
             "cancelled" => "đã rút · cancelled",
             _ => "hết hạn · over",
         };
-        let outcome = one.outcome.as_ref().map(|code| format!(" [{code}]")).unwrap_or_default();
+        let outcome = match (&one.hours, &one.outcome) {
+            (Some(hours), _) => {
+                format!(" [chờ giờ được phép {hours} · waits for the allowed hours {hours}]")
+            }
+            (None, Some(code)) => format!(" [{code}]"),
+            (None, None) => String::new(),
+        };
         let on = format!("{} {}", one.agent, one.dataset);
         format!(
             "{:>4}  {state}{outcome}  {vi} · {en}  {}  {}  hạn · until {}  {}",

@@ -52,12 +52,6 @@ pub async fn hear(tx: &Transaction<'_>, report: &Report, now: Timestamp) -> Resu
 }
 
 async fn settle(tx: &Transaction<'_>, agent: &str, orders: &OrdersReport) -> Result<(), Fault> {
-    let refused: Vec<i64> = orders.refused.iter().copied().map(number).collect();
-    if !refused.is_empty() {
-        let sql = "update phusa.fleet_orders set state = 'refused', changed_at = clock_timestamp() \
-                   where agent = $1 and fleet_order = any($2) and state = 'open'";
-        tx.execute(sql, &[&agent, &refused]).await.map_err(not_read)?;
-    }
     let done = orders.told.iter().filter(|told| told.fault.is_none());
     let done: Vec<i64> = done.map(|told| number(told.order)).collect();
     if !done.is_empty() {
@@ -68,10 +62,19 @@ async fn settle(tx: &Transaction<'_>, agent: &str, orders: &OrdersReport) -> Res
     }
     for told in &orders.told {
         let (Some(fault), order) = (&told.fault, number(told.order)) else { continue };
+        let hours = told.hours.iter().flat_map(|hours| [" ", hours]);
+        let outcome: String = std::iter::once(fault.as_str()).chain(hours).collect();
         // Nothing else is wanted of the agent by that: `changed_at` stays.
         let sql = "update phusa.fleet_orders set outcome = $3 where agent = $1 \
                    and fleet_order = $2 and state = 'open' and outcome is distinct from $3";
-        tx.execute(sql, &[&agent, &order, fault]).await.map_err(not_read)?;
+        tx.execute(sql, &[&agent, &order, &outcome]).await.map_err(not_read)?;
+    }
+    // Last, so that a refusal keeps the reason that came with it.
+    let refused: Vec<i64> = orders.refused.iter().copied().map(number).collect();
+    if !refused.is_empty() {
+        let sql = "update phusa.fleet_orders set state = 'refused', changed_at = clock_timestamp() \
+                   where agent = $1 and fleet_order = any($2) and state = 'open'";
+        tx.execute(sql, &[&agent, &refused]).await.map_err(not_read)?;
     }
     Ok(())
 }

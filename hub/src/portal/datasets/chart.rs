@@ -34,8 +34,8 @@ pub(super) fn day(lang: Lang, hours: &[Hour], now: Timestamp) -> Markup {
         } @else {
             figure.chart { figcaption { (lag) ": "
                 span.l0 { "p50" } " · " span.l1 { "p95" } " · " span.l2 { (lang.say("lớn nhất", "longest")) } }
-                (lines(lag, hours, begin)) }
-            figure.chart { figcaption { (rows) } (bars(rows, hours, begin)) }
+                div.wide { (lines(lag, hours, begin)) } }
+            figure.chart { figcaption { (rows) } div.wide { (bars(rows, hours, begin)) } }
             details { summary { (lang.say("Bảng số liệu theo giờ", "The figures by hour")) }
                 (table(lang, hours)) }
         }
@@ -43,7 +43,7 @@ pub(super) fn day(lang: Lang, hours: &[Hour], now: Timestamp) -> Markup {
 }
 
 fn table(lang: Lang, hours: &[Hour]) -> Markup {
-    html! { div.scroll { table.stack {
+    html! { div.scroll { table {
         thead { tr {
             th scope="col" { (lang.say("Từ", "From")) }
             th.n scope="col" { "p50" }

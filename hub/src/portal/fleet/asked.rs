@@ -90,7 +90,9 @@ fn line(visitor: &Visitor, one: &Listed, steers: bool) -> Markup {
             td { (one.agent) @if !one.dataset.is_empty() { " " code { (one.dataset) } } }
             td {
                 span class={ "tag " (class) } { (lang.of_pair(state)) }
-                @if let Some(code) = &one.outcome { " " (fault(lang, code)) }
+                @if let Some(hours) = &one.hours {
+                    " " (lang.say("chờ giờ được phép ", "waits for the allowed hours ")) (hours)
+                } @else if let Some(code) = &one.outcome { " " (fault(lang, code)) }
                 @if steers && one.state == "open" {
                     form method="post" action="/fleet/orders/cancel" {
                         (frame::form_token(visitor))

@@ -11,6 +11,13 @@ use serde_json::{Value, json};
 /// How long a page may take to be there on a busy machine.
 const LOADS_WITHIN: Duration = Duration::from_secs(30);
 
+/// A key that does something.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Key {
+    Tab,
+    Enter,
+}
+
 /// One window of a headless Chromium.
 pub(crate) struct Chromium {
     child: Child,
@@ -94,6 +101,28 @@ impl Chromium {
         self.wait(&there, LOADS_WITHIN);
     }
 
+    /// Presses a key as a hand does.
+    pub(crate) fn press(&mut self, key: Key) {
+        let (name, code, text) = match key {
+            Key::Tab => ("Tab", 9, ""),
+            Key::Enter => ("Enter", 13, "\r"),
+        };
+        for kind in ["keyDown", "keyUp"] {
+            let mut event = json!({
+                "type": kind, "key": name, "code": name, "windowsVirtualKeyCode": code,
+            });
+            if kind == "keyDown" && !text.is_empty() {
+                event["text"] = text.into();
+            }
+            self.call("Input.dispatchKeyEvent", &event);
+        }
+    }
+
+    /// Types into what has the focus.
+    pub(crate) fn type_in(&mut self, text: &str) {
+        self.call("Input.insertText", &json!({ "text": text }));
+    }
+
     /// What an expression is worth in the page.
     pub(crate) fn evaluate(&mut self, expression: &str) -> Value {
         let wanted = json!({ "expression": expression, "returnByValue": true });
@@ -112,12 +141,24 @@ impl Chromium {
         begun.elapsed()
     }
 
-    /// What is seen, as a PNG.
+    /// The page from top to end, as a PNG.
     pub(crate) fn picture(&mut self) -> Vec<u8> {
-        let found = self.call("Page.captureScreenshot", &json!({ "format": "png" }));
-        let text = found["data"].as_str().unwrap();
-        base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+        let wanted = json!({ "format": "png", "captureBeyondViewport": true });
+        let found = self.call("Page.captureScreenshot", &wanted);
+        bytes(&found)
     }
+
+    /// The page as it is printed, as a PDF.
+    pub(crate) fn print(&mut self) -> Vec<u8> {
+        let found =
+            self.call("Page.printToPDF", &json!({ "paperWidth": 8.27, "paperHeight": 11.69 }));
+        bytes(&found)
+    }
+}
+
+fn bytes(found: &Value) -> Vec<u8> {
+    let text = found["data"].as_str().unwrap();
+    base64::engine::general_purpose::STANDARD.decode(text).unwrap()
 }
 
 impl Drop for Chromium {
