@@ -22,7 +22,7 @@ async fn a_made_up_province_is_well_and_its_log_verifies() {
     };
     let mut command = Command::new(program("phusa-hub"));
     command.args(["simulate", "--agents", "8", "--troubles", "0", "--no-account", "--dir"]);
-    let mut simulator = Process::start(&folder, "simulator", command.arg(&dir));
+    let mut simulator = Process::start(&folder, "simulator", command.arg(&dir)).leading();
     wait_until("eight healthy agents", WELL_WITHIN, async || {
         let said = output(&mut hub(&["fleet", "ls", "--json"]));
         let all: Vec<Value> = serde_json::from_slice(&said.stdout).ok()?;

@@ -32,7 +32,7 @@ impl Hall {
         let mut command = Command::new(program("phusa-hub"));
         command.args(["simulate", "--agents", &AGENTS.to_string(), "--troubles", "0"]);
         command.args(["--delivers", "2s", "--no-account", "--dir"]).arg(&dir);
-        let simulator = Process::start(&folder, "simulator", &mut command);
+        let simulator = Process::start(&folder, "simulator", &mut command).leading();
         let hall = Self { dir, simulator };
         wait_until("the made-up agencies to be well", WELL_WITHIN, async || {
             let said = output(&mut hall.command(&["fleet", "ls", "--json"]));

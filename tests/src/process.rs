@@ -146,6 +146,8 @@ pub struct Process {
     child: Child,
     folder: Arc<Folder>,
     log: PathBuf,
+    /// Whether it has processes of its own to end.
+    leads: bool,
 }
 
 impl Process {
@@ -164,7 +166,15 @@ impl Process {
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         folder.adopt(name, child.id());
-        Self { name: name.to_owned(), child, folder: Arc::clone(folder), log }
+        Self { name: name.to_owned(), child, folder: Arc::clone(folder), log, leads: false }
+    }
+
+    /// The same, asked to end (SIGTERM) before it is killed, because it ends others first: where a test
+    /// fails, none of those is left.
+    #[must_use]
+    pub fn leading(mut self) -> Self {
+        self.leads = true;
+        self
     }
 
     /// Its process id.
@@ -250,6 +260,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        let asked = Instant::now();
+        if self.leads && self.is_running() {
+            self.signal(rustix::process::Signal::TERM);
+            while self.is_running() && asked.elapsed() < STOP_WITHIN {
+                std::thread::sleep(LOOK_EVERY);
+            }
+        }
         self.kill();
         if std::thread::panicking() {
             use std::io::Write as _;
