@@ -160,7 +160,7 @@ async fn read(lab: &Lab, units: u64, tables: Vec<Table>) -> Outcome<Point> {
     ours.start_agent();
     let rows: u64 = tables.iter().map(|(_, rows, _)| rows).sum();
     let (client, rows) = (target.connect().await, i64::try_from(rows)?);
-    let sql = "select 1 from phusa.streams having sum(rows) >= $1";
+    let sql = "select 1 from phusa.streams having sum(rows)::int8 >= $1";
     wait_until("every row", WITHIN, async || client.query_opt(sql, &[&rows]).await.ok().flatten())
         .await;
     let seconds = began.elapsed().as_secs_f64();

@@ -6,6 +6,8 @@
 
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use phusa_tests::database::Version;
@@ -159,7 +161,9 @@ fn pin(lab: &Lab, engine: Engine) -> Outcome<()> {
     let [source, target] = lab.servers(engine);
     for id in crate::meter::family(source) {
         to("0", id);
-        for thread in std::fs::read_dir(format!("/proc/{id}/task"))?.flatten() {
+        // A process may have ended meanwhile.
+        let threads = std::fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten();
+        for thread in threads.flatten() {
             let mut first = Command::new("renice");
             first.args(["--priority", PRIORITY, "--pid"]).arg(thread.file_name());
             output(&mut first);
@@ -178,12 +182,13 @@ async fn round_of(lab: &Lab, engine: Engine, size: Size) -> Outcome<Vec<Seen>> {
     let stretch = async |size: Size| stretch(lab, engine, &user, size).await;
     lab.settle();
     let mut seen = vec![stretch(size).await?];
-    let mut idle = Command::new("taskset");
-    idle.args(["--cpu-list", "1", "sh", "-c", "while :; do :; done"]);
-    let mut idle = idle.stdin(Stdio::null()).spawn()?;
+    // A thread of this program, which keeps to the second processor and ends with it.
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    let idle = std::thread::spawn(move || while !asked.load(Ordering::Relaxed) {});
     seen.push(stretch(size).await?);
-    idle.kill()?;
-    idle.wait()?;
+    stop.store(true, Ordering::Relaxed);
+    idle.join().map_err(|_| "the idle thread broke off")?;
     let mut reader = log_reader(lab, engine)?;
     seen.push(stretch(size).await?);
     reader.kill()?;
