@@ -285,9 +285,13 @@ pub struct GuardFile {
     /// Stretches of the day, by Vietnam's clock, in which a full read may run; changes are followed
     /// at any hour. Default `[]`, always. Example `["22:00-05:00"]`.
     pub allowed_hours: Vec<Spanned<String>>,
-    /// How long the source may take for a trivial answer before a full read slows down; `"0s"`
-    /// never slows it. Default `"250ms"`.
+    /// How long the source may take for a trivial answer before a full read slows down, at most:
+    /// eight times what it took before, and 50 ms, are enough; `"0s"` never slows it. Default
+    /// `"250ms"`.
     pub latency_max: Span,
+    /// How many percent of its own work the source may lose to whoever reads many rows, 1 to 100;
+    /// 100 never rests. Default `5`.
+    pub work_loss_max_percent: Spanned<u32>,
     /// How long to wait between two comparisons of all rows, for `capture` `"reconcile"` and
     /// `"watermark"`; `100ms` to `30d`. Default `"15m"`.
     pub reconcile_interval: Spanned<Span>,
@@ -309,6 +313,7 @@ impl Default for GuardFile {
             lock_timeout: seconds(5),
             allowed_hours: Vec::new(),
             latency_max: Span(std::time::Duration::from_millis(250)),
+            work_loss_max_percent: Spanned::new(0..0, 5),
             reconcile_interval: seconds(900),
             watermark_interval: seconds(10),
             watermark_overlap: seconds(600),

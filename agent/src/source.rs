@@ -8,7 +8,8 @@
 pub mod guard;
 pub mod settings;
 mod outbox;
-mod throttle;
+pub mod sharing;
+pub mod throttle;
 mod scanned;
 pub mod snapshot;
 mod reconcile;

@@ -66,7 +66,8 @@ async fn change_every_row(lab: &Lab, target: &Target, mark: &str) -> Outcome<()>
     Ok(())
 }
 
-fn watch_agents() -> Watch {
+/// Begins to look at the agents that this program started.
+pub(crate) fn watch_agents() -> Watch {
     Watch::start(Box::new(|| {
         let own = std::process::id();
         let is_agent = |id: &u32| {

@@ -3,6 +3,7 @@
 //! MariaDB comes as a second source with the same rows, and changes in the same way: what stands in
 //! the first says what must arrive from either.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use phusa_tests::database::{Database, Server, Version};
@@ -81,11 +82,31 @@ pub(crate) struct Lab {
 impl Lab {
     /// Starts both and fills the source.
     pub(crate) async fn start(rows: u64) -> Outcome<Self> {
-        let start = |settings: &str| Server::start(Version::V15, &format!("{BOTH}{settings}"));
-        let source = Arc::new(start(SOURCE)).database();
-        let target = Arc::new(start(TARGET));
+        let source = Self::start_source(rows).await?;
+        Ok(Self { rows, source, maria: None, target: Self::start_target() })
+    }
+
+    /// Starts both sources, and everything else in `elsewhere`: a folder on another disk, so that
+    /// warehouse, hub and agent do not take the sources' away.
+    pub(crate) async fn start_apart(elsewhere: Option<&Path>) -> Outcome<Self> {
+        let source = Self::start_source(1).await?;
+        let maria = Some(Maria::start(&source)?);
+        if let Some(folder) = elsewhere {
+            tempfile::env::override_temp_dir(folder)
+                .map_err(|before| format!("temporary files are already in {}", before.display()))?;
+        }
+        Ok(Self { rows: 1, source, maria, target: Self::start_target() })
+    }
+
+    async fn start_source(rows: u64) -> Outcome<Database> {
+        let server = Server::start(Version::V15, &format!("{BOTH}{SOURCE}"));
+        let source = Arc::new(server).database();
         workload::load(&source.connect().await, rows, rows, SEED).await?;
-        Ok(Self { rows, source, maria: None, target })
+        Ok(source)
+    }
+
+    fn start_target() -> Arc<Server> {
+        Arc::new(Server::start(Version::V15, &format!("{BOTH}{TARGET}")))
     }
 
     /// Starts MariaDB with what the source holds now; does nothing the second time.

@@ -13,6 +13,7 @@ use phusa_protocol::leaf::{Leaf, checksum};
 use phusa_protocol::policy::Policy;
 use serde_json::json;
 
+use crate::curves::Point;
 use crate::lab::Outcome;
 
 /// Entries taken in at once, as the hub does.
@@ -75,6 +76,43 @@ pub(crate) fn take(quick: bool, json: &Path) -> Outcome<()> {
         writeln!(file, "{line}")?;
     }
     Ok(())
+}
+
+/// What an entry costs in a log of this length: leaf checked, appended, published and synced.
+pub(crate) fn point(length: u64) -> Outcome<Point> {
+    let folder = tempfile::tempdir()?;
+    let (log_key, hub_key) = (SigningKey::generate()?, SigningKey::generate()?);
+    let log = Folder::new(folder.path(), log_key.public());
+    let fault = |fault: phusa_protocol::fault::Fault| fault.chain();
+    let mut writer = Writer::open(&log).map_err(fault)?.ok_or("another process writes")?;
+    fill(&mut writer, length, &log_key)?;
+    let mut span = Duration::ZERO;
+    for batch in 0..BATCHES {
+        let first = length + batch * BATCH;
+        let entries: Vec<Vec<u8>> = (first..first + BATCH).map(entry).collect();
+        let leaves: Vec<Leaf> = entries.iter().map(|e| Leaf::sign(e, &hub_key)).collect();
+        let (began, hub) = (Instant::now(), hub_key.public());
+        if !leaves.iter().zip(&entries).all(|(leaf, entry)| leaf.covers(entry, &hub)) {
+            return Err("a leaf does not cover its entry".into());
+        }
+        writer.append(&leaves).map_err(fault)?;
+        writer.publish(&log_key).map_err(fault)?;
+        span += began.elapsed();
+    }
+    let micros = span.as_secs_f64() * 1e6 / (BATCHES * BATCH) as f64;
+    let memory = bytes_below(folder.path())? as f64 / (length + BATCHES * BATCH) as f64;
+    Ok(Point { count: length, micros, cpu_micros: micros, memory })
+}
+
+/// Bytes of all files in a folder and below.
+fn bytes_below(folder: &Path) -> Outcome<u64> {
+    let mut bytes = 0;
+    for file in std::fs::read_dir(folder)? {
+        let file = file?;
+        let about = file.metadata()?;
+        bytes += if about.is_dir() { bytes_below(&file.path())? } else { about.len() };
+    }
+    Ok(bytes)
 }
 
 fn entry(number: u64) -> Vec<u8> {

@@ -2,6 +2,7 @@
 //! movers that others wrote, and by Phù Sa, on the same servers in the same run; medians and ratios
 //! as a table.
 
+mod curves;
 mod fleet;
 mod footprint;
 mod lab;
@@ -48,6 +49,19 @@ struct Arguments {
     /// Agents of the work `fleet`
     #[arg(long, default_value_t = 1_000)]
     agents: u16,
+    /// Of the work `source-safety`: a folder on another disk than the sources', such as `/dev/shm`,
+    /// for agent, hub and warehouse
+    #[arg(long)]
+    elsewhere: Option<PathBuf>,
+    /// Of the work `curves`: what grows
+    #[arg(long, value_delimiter = ',', default_value = "rows,columns,datasets,log")]
+    axes: Vec<curves::Axis>,
+    /// Of the work `curves`: rows and entries at the end; datasets are a ten-thousandth of it
+    #[arg(long, default_value_t = 1_000_000)]
+    max: u64,
+    /// Of the work `curves`: where the drawings go
+    #[arg(long, default_value = "docs/images")]
+    drawings: PathBuf,
     /// What to measure
     #[arg(
         long,
@@ -91,6 +105,8 @@ enum Work {
     Proof,
     /// What the agent costs the source's own work, and which locks it holds
     SourceSafety,
+    /// What a row, a column, a dataset and an entry cost as their number grows, as drawings too; alone
+    Curves,
     /// What agents that report cost the hub, and how soon trouble is shown; alone, without databases
     Fleet,
 }
@@ -159,9 +175,12 @@ async fn bench(arguments: &Arguments) -> Outcome<()> {
         report.print();
         return Ok(());
     }
+    if arguments.work == [Work::Curves] {
+        return curves::take(&arguments.axes, arguments.max, &arguments.drawings).await;
+    }
     if arguments.work == [Work::SourceSafety] {
-        let mut lab = Lab::start(1).await?;
-        safety::take(&mut lab, (arguments.quick, arguments.rows, size.repeat), &mut report).await?;
+        let lab = Lab::start_apart(arguments.elsewhere.as_deref()).await?;
+        safety::take(&lab, (arguments.quick, arguments.rows, size.repeat), &mut report).await?;
         return Ok(());
     }
     eprintln!("loading {} citizens and {} dossiers", size.rows, size.rows);
@@ -234,7 +253,7 @@ impl Work {
             | Self::Footprint
             | Self::Reconcile
             | Self::Proof => 1,
-            Self::Mapping | Self::Log | Self::Fleet | Self::SourceSafety => 0,
+            Self::Mapping | Self::Log | Self::Fleet | Self::SourceSafety | Self::Curves => 0,
         }
     }
 
@@ -253,6 +272,7 @@ impl Work {
             Self::Proof => "proof",
             Self::Fleet => "fleet",
             Self::SourceSafety => "source-safety",
+            Self::Curves => "curves",
         }
     }
 }
@@ -279,6 +299,7 @@ async fn take(
         | Work::Log
         | Work::Proof
         | Work::SourceSafety
+        | Work::Curves
         | Work::Fleet => {}
     }
     mover.finish(lab, &target).await?;

@@ -91,7 +91,17 @@ impl Ours {
         target: &Target,
         dataset: &Dataset,
     ) -> Outcome<()> {
-        self.set_up(lab, target, std::slice::from_ref(dataset), self.settings)
+        self.prepare_those(lab, target, std::slice::from_ref(dataset))
+    }
+
+    /// The same for several.
+    pub(crate) fn prepare_those(
+        &mut self,
+        lab: &Lab,
+        target: &Target,
+        datasets: &[Dataset],
+    ) -> Outcome<()> {
+        self.set_up(lab, target, datasets, self.settings)
     }
 
     /// Starts the agent.

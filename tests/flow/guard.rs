@@ -1,11 +1,14 @@
 //! The load guard at work on every engine: outside the allowed hours no table is read, whichever way
 //! it is followed, and whoever reads all rows takes no more a second than is allowed.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use phusa_protocol::time::Timestamp;
 use phusa_tests::database::Version;
-use phusa_tests::mysql::MySqlServer;
+use phusa_tests::mysql::{Flavour, MySqlServer};
 use phusa_tests::process::wait_until;
 use phusa_tests::province::{ARRIVES_WITHIN, Readable};
 
@@ -51,6 +54,83 @@ async fn outside_the_allowed_hours_no_engine_reads_a_table_whichever_way_it_is_f
             "create table dan (id int primary key, ten text); insert into dan values {ROWS}"
         ));
         is_not_read(world, capture).await;
+    }
+}
+
+/// A session of somebody else that is at work until this is dropped.
+struct Other {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Other {
+    /// Two of them, so that one is always there.
+    fn working(work: impl Fn() + Clone + Send + 'static) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let one = || {
+            let (stop, work) = (Arc::clone(&stop), work.clone());
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    work();
+                }
+            })
+        };
+        let threads = vec![one(), one()];
+        Self { stop, threads }
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+const GIVES_WAY: &str = "Others have the source work; reading";
+
+/// Reads the three rows, and whether the agent said that it gives way meanwhile.
+async fn gave_way<S: Readable>(world: &mut World<S>, settings: &str, capture: &str) -> bool {
+    world.share(settings, &[people(capture)]);
+    world.start();
+    wait_until("the rows", ARRIVES_WITHIN, async || {
+        (world.carried("dan", "snapshot") == 3).then_some(())
+    })
+    .await;
+    let process = world.province.agent_process(AGENCY);
+    let gave_way = process.log().contains(GIVES_WAY);
+    assert!(process.stop().success());
+    gave_way
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_gives_way_where_others_are_at_work_and_only_there() {
+    let rows = format!(
+        "create table dan (id int primary key, ten varchar(9)); insert into dan values {ROWS}"
+    );
+    let (log, never) = ("capture = \"log\"", "[guard]\nwork_loss_max_percent = 100\n");
+    for (others, settings, capture) in [
+        (true, "", log),
+        (true, "", "capture = \"reconcile\""),
+        (false, "", log),
+        (true, never, log),
+    ] {
+        let expected = others && settings.is_empty();
+        let mut world = World::new(Version::V15);
+        world.source.psql(&rows);
+        let server = Arc::clone(world.source.server());
+        let work = move || drop(server.psql("postgres", "select pg_sleep(2)"));
+        let other = others.then(|| Other::working(work));
+        assert_eq!(gave_way(&mut world, settings, capture).await, expected, "{capture}");
+        drop(other);
+
+        let server = Arc::new(MySqlServer::start(Flavour::MariaDb, ""));
+        let mut world = World::around(server.database());
+        world.source.sql(&rows);
+        let work = move || drop(server.sql("", "select sleep(2)"));
+        let other = others.then(|| Other::working(work));
+        assert_eq!(gave_way(&mut world, settings, capture).await, expected, "{capture}");
+        drop(other);
     }
 }
 

@@ -167,6 +167,8 @@ pub struct GuardPlan {
     pub allowed_hours: Hours,
     /// How long a trivial answer may take before a full read slows down; zero is any time.
     pub latency_max: Duration,
+    /// How many percent of its own work the source may lose to whoever reads many rows.
+    pub work_loss_max_percent: u32,
     /// How long to wait between two comparisons of all rows.
     pub reconcile_interval: Duration,
     /// How long to wait between two looks for what was written.
@@ -469,6 +471,7 @@ impl Check<'_> {
 
     fn guard(&mut self, file: &GuardFile) -> GuardPlan {
         let workers_rule = "`snapshot_workers` is 1 to 16";
+        let loss_rule = "`work_loss_max_percent` is 1 to 100";
         let chunk_rule = "`chunk_rows` is 100 to 10000000";
         let timeouts = (Span(Duration::from_millis(100)), seconds(86_400));
         let statement_rule = "`statement_timeout` is 100ms to 1d";
@@ -486,6 +489,7 @@ impl Check<'_> {
             lock_timeout: self.within(&file.lock_timeout, timeouts, lock_rule).0,
             allowed_hours: self.hours(&file.allowed_hours),
             latency_max: file.latency_max.0,
+            work_loss_max_percent: self.within(&file.work_loss_max_percent, (1, 100), loss_rule),
             reconcile_interval: self.within(&file.reconcile_interval, months, reconcile_rule).0,
             watermark_interval: self.within(&file.watermark_interval, timeouts, watermark_rule).0,
             watermark_overlap: self.within(&file.watermark_overlap, weeks, overlap_rule).0,

@@ -18,6 +18,7 @@ use crate::source::mysql::{self, MySqlSource};
 use crate::source::postgres::{self, PostgresSource};
 use crate::source::settings::{Keep, Limits, Password, Tls};
 use crate::source::sqlserver::{self, SqlServerSource};
+use crate::source::throttle::Turns;
 use crate::spool::record::SealKey;
 use crate::transport::https::Hub;
 use crate::transport::identity::{Files, Identity};
@@ -249,6 +250,7 @@ fn guard(plan: &Plan) -> Guard {
         lock_timeout: plan.guard.lock_timeout,
         allowed_hours: plan.guard.allowed_hours.clone(),
         latency_max: plan.guard.latency_max,
+        turns: Turns::new(plan.guard.work_loss_max_percent),
         reconcile_interval: plan.guard.reconcile_interval,
         watermark_interval: plan.guard.watermark_interval,
         watermark_overlap: plan.guard.watermark_overlap,

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use phusa_protocol::time::Timestamp;
 
+use super::throttle::Turns;
+
 /// How hard one agency's database may be worked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Guard {
     /// Rows a full read may take per second, all its workers together; 0 = no cap. Default 0.
     pub rows_per_second_max: u64,
@@ -23,9 +25,12 @@ pub struct Guard {
     pub lock_timeout: Duration,
     /// When a full read may run. Default always.
     pub allowed_hours: Hours,
-    /// How long the server may take to answer that it is there before a full read slows down; zero
-    /// never slows it. Default 250 ms.
+    /// How long the server may take to answer that it is there before a full read slows down, at
+    /// most; zero never slows it. See [`latency_limit`]. Default 250 ms.
     pub latency_max: Duration,
+    /// How readers of many rows share the server with the work of others. Those that are told of the
+    /// same turns take them together. By default others lose 5 % at most.
+    pub turns: Turns,
     /// How long to wait between two comparisons of all rows. Default 15 min.
     pub reconcile_interval: Duration,
     /// How long to wait between two looks for what was written. Default 10 s.
@@ -45,6 +50,7 @@ impl Default for Guard {
             lock_timeout: Duration::from_secs(5),
             allowed_hours: Hours::default(),
             latency_max: Duration::from_millis(250),
+            turns: Turns::new(5),
             reconcile_interval: Duration::from_secs(900),
             watermark_interval: Duration::from_secs(10),
             watermark_overlap: Duration::from_secs(600),
@@ -145,6 +151,17 @@ fn minute(text: &str) -> Result<i64, BadHours> {
 #[derive(Debug, Clone, Default)]
 pub struct Pace {
     pause: Duration,
+}
+
+/// How many times as long as before the read an answer may take, and what is never too long.
+const LATENCY_FACTOR: u32 = 8;
+const LATENCY_LEAST: Duration = Duration::from_millis(50);
+
+/// How long an answer may take, where it took `unburdened` before anything was read: eight times as
+/// long, at least 50 ms, and `latency_max` at most; zero where that is zero, which is no limit.
+#[must_use]
+pub fn latency_limit(unburdened: Duration, latency_max: Duration) -> Duration {
+    unburdened.saturating_mul(LATENCY_FACTOR).max(LATENCY_LEAST).min(latency_max)
 }
 
 /// The first pause, and the longest: the read goes on however slow the server stays.
@@ -261,6 +278,20 @@ mod tests {
         check(251, &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]);
         check(3, &[30.0, 15.0, 7.5, 3.75, 1.875, 0.9375, 0.0]);
         assert_eq!(Pace::default().after(Duration::MAX, Duration::ZERO), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_answer_may_take_some_times_as_long_as_before_and_never_longer_than_is_allowed() {
+        for (before, most, limit) in
+            [(1, 250, 50), (10, 250, 80), (100, 250, 250), (1, 20, 20), (300, 250, 250), (9, 0, 0)]
+        {
+            let millis = Duration::from_millis;
+            assert_eq!(
+                latency_limit(millis(before), millis(most)),
+                millis(limit),
+                "{before} {most}"
+            );
+        }
     }
 
     #[test]

@@ -26,8 +26,9 @@ use self::book::{Book, Gathered};
 use super::guard::Guard;
 use super::outbox::Outbox;
 use super::settings::{Keep, Limits};
+use super::sharing::Work;
 use super::snapshot::KeyText;
-use super::throttle::{Answers, Throttle};
+use super::throttle::{Answers, Throttle, Turn};
 use super::{Intake, Progress, Start};
 
 /// Rows that wait between engine and comparison.
@@ -77,6 +78,9 @@ pub(super) trait KeyOrder: Send {
     /// Returns when the server has answered a statement that costs it nothing.
     fn answers(&mut self) -> impl Future<Output = Result<(), Fault>> + Send;
 
+    /// What others have the server do; `None` where it does not tell.
+    fn work(&mut self) -> impl Future<Output = Result<Option<Work>, Fault>> + Send;
+
     /// The text of a key whose parts have these bytes.
     fn text_of(&mut self, key: &[Vec<u8>]) -> impl Future<Output = Result<KeyText, Fault>> + Send;
 
@@ -122,7 +126,8 @@ pub(super) async fn follow<E: KeyOrder>(
     let (guard, watermark) = (job.guard.clone(), job.watermark);
     let book = Book::open(job, start, identity, outbox)?;
     let progress = intake.progress;
-    Follower { engine, book, guard, watermark, throttle, progress }.run().await
+    let turn = Turn::default();
+    Follower { engine, book, guard, watermark, throttle, turn, progress }.run().await
 }
 
 /// The engine as one that answers.
@@ -132,6 +137,10 @@ impl<E: KeyOrder> Answers for Asking<'_, E> {
     async fn answer(&mut self) -> Result<(), Fault> {
         self.0.answers().await
     }
+
+    async fn work(&mut self) -> Result<Option<Work>, Fault> {
+        self.0.work().await
+    }
 }
 
 struct Follower<E> {
@@ -140,6 +149,7 @@ struct Follower<E> {
     guard: Guard,
     watermark: bool,
     throttle: Throttle,
+    turn: Turn,
     progress: watch::Sender<Progress>,
 }
 
@@ -174,12 +184,15 @@ impl<E: KeyOrder> Follower<E> {
     async fn compare_all(&mut self, looks: bool) -> Result<bool, Fault> {
         let mut read = 0;
         while self.book.has_ranges_left() {
+            if !self.throttle.is_open() {
+                self.turn.end();
+            }
             if looks && !self.book.is_reading() && !self.throttle.is_open() {
                 self.book.leave_pass();
                 return Ok(false);
             }
             self.throttle.wait_for_hours().await;
-            self.throttle.give_way(&mut Asking(&mut self.engine)).await?;
+            self.give_way().await?;
             let rows = self.compare_next().await?;
             read += rows;
             let estimated = self.book.rows_estimated().max(read);
@@ -188,6 +201,7 @@ impl<E: KeyOrder> Follower<E> {
             });
             self.throttle.spend(rows).await;
         }
+        self.turn.end();
         self.book.end_pass().await?;
         self.progress.send_modify(|progress| {
             progress.snapshot_done = true;
@@ -220,8 +234,12 @@ impl<E: KeyOrder> Follower<E> {
             Some(key) => Some(self.engine.text_of(key).await?),
             None => None,
         };
-        self.book.settle_range(compared, cut).await?;
+        self.throttle.aside(self.book.settle_range(compared, cut)).await?;
         Ok(count)
+    }
+
+    async fn give_way(&mut self) -> Result<(), Fault> {
+        self.throttle.give_way(&mut self.turn, &mut Asking(&mut self.engine)).await
     }
 
     async fn mark(&mut self) -> Result<Option<String>, Fault> {
@@ -239,9 +257,11 @@ impl<E: KeyOrder> Follower<E> {
             if Instant::now() >= until {
                 return Ok(());
             }
-            self.throttle.give_way(&mut Asking(&mut self.engine)).await?;
+            self.give_way().await?;
             let begun = Instant::now();
-            match self.look(&mark).await? {
+            let looked = self.look(&mark).await?;
+            self.turn.end();
+            match looked {
                 Some(next) => mark = next,
                 None => return Ok(()),
             }

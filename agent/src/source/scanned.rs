@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::guard::Guard;
 use super::outbox::{Filler, nobody_takes_blocks};
 use super::settings::Limits;
-use super::throttle::{Answers, Throttle};
+use super::throttle::{Answers, Throttle, Turn};
 use super::{Block, Column, Resume, Selection};
 
 /// The end of a scan that hands blocks on; `W` is a second connection that is asked how slow the
@@ -26,6 +26,7 @@ pub(super) struct Scanned<W> {
     number: u64,
     filler: Filler,
     held: Option<(Throttle, W)>,
+    turn: Turn,
 }
 
 impl<W: Answers> Scanned<W> {
@@ -37,7 +38,7 @@ impl<W: Answers> Scanned<W> {
         held: Option<(Throttle, W)>,
     ) -> Self {
         let (columns, filler) = (Arc::clone(columns), Filler::new(limits));
-        Self { blocks, columns, number: 0, filler, held }
+        Self { blocks, columns, number: 0, filler, held, turn: Turn::default() }
     }
 
     /// Puts what was found under a key, whole: the row as it is now, or that there is none.
@@ -81,10 +82,13 @@ impl<W: Answers> Scanned<W> {
             read_at: now,
             source_time: now,
         };
-        self.blocks.send(block).await.map_err(|_| nobody_takes_blocks())?;
-        let Some((throttle, witness)) = &mut self.held else { return Ok(()) };
+        let sends = self.blocks.send(block);
+        let Some((throttle, witness)) = &mut self.held else {
+            return sends.await.map_err(|_| nobody_takes_blocks());
+        };
+        throttle.aside(sends).await.map_err(|_| nobody_takes_blocks())?;
         throttle.spend(rows).await;
-        throttle.give_way(witness).await
+        throttle.give_way(&mut self.turn, witness).await
     }
 }
 

@@ -17,6 +17,7 @@ use super::target::Target;
 use super::watermark::Mark;
 use super::{key, probe, read};
 use crate::source::reconcile::{Job, KeyOrder, Range, Rows};
+use crate::source::sharing::Work;
 use crate::source::snapshot::KeyText;
 use crate::source::throttle::Answers as _;
 
@@ -140,6 +141,10 @@ impl KeyOrder for InKeyOrder {
 
     async fn answers(&mut self) -> Result<(), Fault> {
         self.session().await?.answer().await
+    }
+
+    async fn work(&mut self) -> Result<Option<Work>, Fault> {
+        self.session().await?.work().await
     }
 
     async fn text_of(&mut self, key: &[Vec<u8>]) -> Result<KeyText, Fault> {

@@ -25,7 +25,7 @@ use super::{Settings, key};
 use crate::source::Progress;
 use crate::source::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
 use crate::source::snapshot::{After, Chunk, KeyText, Reading};
-use crate::source::throttle::Throttle;
+use crate::source::throttle::{Throttle, Turn};
 
 /// What the workers of one read share.
 struct Work {
@@ -153,8 +153,9 @@ fn joined(ended: Result<Result<(), Fault>, tokio::task::JoinError>) -> Result<()
 async fn read_ranges(work: Arc<Work>, found: mpsc::Sender<Found>) -> Result<(), Fault> {
     let mut session = Session::open(&work.settings).await?;
     let (flavour, limit) = (work.server.flavour, work.settings.guard.statement_timeout);
+    let mut turn = Turn::default();
     while let Some((number, after, upto)) = work.next_range(&mut session, &found).await? {
-        work.throttle.give_way(&mut session).await?;
+        work.throttle.give_way(&mut turn, &mut session).await?;
         // The server's limit on a statement would also count the time for which the spool, not the
         // server, is slow; for rows the agent's own limit on silence takes its place.
         let unlimited = statement_timeout(flavour, Duration::ZERO);
@@ -256,7 +257,7 @@ impl Work {
         let rows = filler.rows();
         let last = self.target.key_of(last).ok_or_else(|| bad_row(&self.target.doing()))?;
         let message = Found::Rows { number, body: filler.take(), rows, last };
-        found.send(message).await.map_err(|_| nobody_takes_blocks())?;
+        self.throttle.aside(found.send(message)).await.map_err(|_| nobody_takes_blocks())?;
         self.throttle.spend(rows).await;
         Ok(())
     }

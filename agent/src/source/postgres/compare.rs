@@ -14,6 +14,7 @@ use super::session::{CopiedRows, Session, get};
 use super::target::Target;
 use super::{Settings, keys, oversize, probe};
 use crate::source::reconcile::{KeyOrder, Range, Rows};
+use crate::source::sharing::Work;
 use crate::source::snapshot::KeyText;
 use crate::source::throttle::Answers as _;
 
@@ -66,6 +67,10 @@ impl KeyOrder for InKeyOrder {
 
     async fn answers(&mut self) -> Result<(), Fault> {
         self.session.answer().await
+    }
+
+    async fn work(&mut self) -> Result<Option<Work>, Fault> {
+        self.session.work().await
     }
 
     async fn text_of(&mut self, key: &[Vec<u8>]) -> Result<KeyText, Fault> {

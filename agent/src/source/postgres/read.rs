@@ -24,7 +24,7 @@ use super::{Settings, slot};
 use crate::source::Progress;
 use crate::source::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
 use crate::source::snapshot::{After, Chunk, KeyText, Reading};
-use crate::source::throttle::Throttle;
+use crate::source::throttle::{Throttle, Turn};
 
 /// What the workers of one read share.
 struct Work {
@@ -170,23 +170,22 @@ const ALONG_THE_INDEX: &str = "set enable_sort = off; set enable_bitmapscan = of
 
 /// One worker: takes range after range until none is left.
 async fn read_ranges(work: Arc<Work>, found: mpsc::Sender<Found>) -> Result<(), Fault> {
-    let mut session = Session::open(&work.settings).await?;
+    let session = Session::open(&work.settings).await?;
     session.run("cannot prepare for reading", ALONG_THE_INDEX).await?;
     work.enter_snapshot(&session).await?;
-    let witness = match work.snapshot {
-        Some(_) => None,
-        None => Some(Session::open(&work.settings).await?),
-    };
+    // Outside the snapshot, in which the server's figures would stand still.
+    let mut witness = Session::open(&work.settings).await?;
+    let mut turn = Turn::default();
     while let Some((number, after, upto)) = work.next_range(&session, &found).await? {
-        work.throttle.give_way(&mut session).await?;
+        work.throttle.give_way(&mut turn, &mut witness).await?;
         // The server's statement time-out would also count the time for which the spool, not the
         // server, is slow; for rows the agent's own limit on silence takes its place.
         session.run("cannot prepare for reading", "set statement_timeout = 0").await?;
         let query = work.chunk_query(&session, after.as_ref(), upto.as_ref()).await?;
         let rows = session.copy(&work.target.doing(), &query).await?;
-        if let Some(witness) = &witness {
+        if work.snapshot.is_none() {
             // The copy has its snapshot, and none of its rows was handed on yet.
-            slot::wait_until_on_disk(witness, work.standby).await?;
+            slot::wait_until_on_disk(&witness, work.standby).await?;
         }
         work.copy_range(rows, number, &found).await?;
         session.run("cannot end reading", "reset statement_timeout").await?;
@@ -311,7 +310,7 @@ impl Work {
         let rows = filler.rows();
         let last = self.walk_key(last)?;
         let message = Found::Rows { number, body: filler.take(), rows, last };
-        found.send(message).await.map_err(|_| nobody_takes_blocks())?;
+        self.throttle.aside(found.send(message)).await.map_err(|_| nobody_takes_blocks())?;
         self.throttle.spend(rows).await;
         Ok(())
     }

@@ -18,6 +18,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use super::Settings;
 use super::said;
 use crate::source::settings::Tls;
+use crate::source::sharing::Work;
 use crate::source::throttle::Answers;
 
 /// The name under which the agency's database administrator sees the agent.
@@ -111,7 +112,27 @@ impl Answers for Session {
     async fn answer(&mut self) -> Result<(), Fault> {
         self.run("cannot ask how fast the server is", "select 1").await
     }
+
+    async fn work(&mut self) -> Result<Option<Work>, Fault> {
+        let row = self.row("cannot ask what the server does", WORK_SQL, &[&APPLICATION_NAME]);
+        let row = row.await?;
+        let (busy, begun): (i64, Option<i64>) = (get(&row, 0)?, get(&row, 1)?);
+        let busy = u32::try_from(busy).unwrap_or(u32::MAX);
+        Ok(Some(Work { busy, done: begun.and_then(|begun| u64::try_from(begun).ok()) }))
+    }
 }
+
+/// Any login sees of each session who it is, whether it reads in a snapshot and whether it has written;
+/// what it does is not shown. A sender of the log may hold a snapshot for its standby. Transactions that
+/// write are numbered, so their numbers count them; a standby's are its primary's.
+const WORK_SQL: &str = "\
+    select (select count(*) from pg_stat_activity a \
+            where a.pid <> pg_backend_pid() and a.usesysid is not null \
+              and a.application_name <> $1 \
+              and (a.backend_xmin is not null or a.backend_xid is not null) \
+              and not exists (select from pg_stat_replication r where r.pid = a.pid)), \
+           case when pg_is_in_recovery() then null \
+                else txid_snapshot_xmax(txid_current_snapshot()) end";
 
 /// A value of the catalogue row, or the fault that this server has another catalogue.
 pub(super) fn get<'a, T: tokio_postgres::types::FromSql<'a>>(
@@ -154,7 +175,7 @@ pub(super) fn pinned(settings: &Settings) -> String {
         "-c default_transaction_read_only=on -c statement_timeout={} -c lock_timeout={} \
          -c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=iso_8601 -c extra_float_digits=3 \
          -c bytea_output=hex -c xmloption=content -c standard_conforming_strings=on \
-         -c client_encoding=UTF8",
+         -c client_encoding=UTF8 -c max_parallel_workers_per_gather=0",
         settings.guard.statement_timeout.as_millis(),
         settings.guard.lock_timeout.as_millis(),
     )

@@ -14,6 +14,7 @@ use super::session::Session;
 use super::target::Target;
 use super::{Settings, probe};
 use crate::source::reconcile::{Job, KeyOrder, ROWS_WAITING, Range, Rows};
+use crate::source::sharing::Work;
 use crate::source::snapshot::KeyText;
 use crate::source::throttle::Answers as _;
 
@@ -128,6 +129,10 @@ impl KeyOrder for InKeyOrder {
         session.answer().await?;
         self.session = Some(session);
         Ok(())
+    }
+
+    async fn work(&mut self) -> Result<Option<Work>, Fault> {
+        Ok(None)
     }
 
     async fn text_of(&mut self, key: &[Vec<u8>]) -> Result<KeyText, Fault> {

@@ -19,7 +19,7 @@ use super::target::Target;
 use crate::source::Progress;
 use crate::source::outbox::{Filler, Outbox, Sealed, nobody_takes_blocks};
 use crate::source::snapshot::{After, Chunk, KeyText, Reading};
-use crate::source::throttle::Throttle;
+use crate::source::throttle::{Throttle, Turn};
 
 /// What the workers of one read share.
 struct Work {
@@ -151,8 +151,9 @@ impl FullRead {
 async fn read_ranges(work: Arc<Work>, found: mpsc::Sender<Found>) -> Result<(), Fault> {
     let mut session = Session::open(&work.settings).await?;
     session.isolate(work.snapshots).await?;
+    let mut turn = Turn::default();
     while let Some(range) = work.next_range(&mut session, &found).await? {
-        work.throttle.give_way(&mut session).await?;
+        work.throttle.give_way(&mut turn, &mut session).await?;
         work.read_range(&mut session, &range, &found).await?;
         found.send(Found::End(range.number)).await.map_err(|_| nobody_takes_blocks())?;
     }
@@ -238,7 +239,7 @@ impl Work {
     ) -> Result<(), Fault> {
         let rows = filler.rows();
         let message = Found::Rows { number, body: filler.take(), rows, last };
-        found.send(message).await.map_err(|_| nobody_takes_blocks())?;
+        self.throttle.aside(found.send(message)).await.map_err(|_| nobody_takes_blocks())?;
         self.throttle.spend(rows).await;
         Ok(())
     }
