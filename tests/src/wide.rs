@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use crate::random::Random;
 
@@ -80,12 +81,12 @@ impl Wide {
             random: Mutex::new(Random::new(seed, 9)),
             busy_until: [Mutex::new(Instant::now()), Mutex::new(Instant::now())],
         });
-        let stop = CancellationToken::new();
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (own, until) = (Arc::clone(&shared), stop.clone());
-        tokio::spawn(async move {
+        tasks.clone().spawn(async move {
             while let Some(Ok((client, _))) = until.run_until_cancelled(listener.accept()).await {
                 let (shared, until) = (Arc::clone(&own), until.clone());
-                tokio::spawn(async move {
+                tasks.spawn(async move {
                     until.run_until_cancelled(shared.connect(client)).await;
                 });
             }
