@@ -374,14 +374,16 @@ async fn a_batch_that_waits_for_one_before_it_does_not_hold_up_the_end_of_its_hu
     // As when the one before it went to another hub process.
     let _elsewhere = agent.seal(Phase::Read, false, &[(Op::Snapshot, 2, "Bình")]);
     let early = agent.seal(Phase::Read, false, &[(Op::Snapshot, 3, "Cúc")]);
-    let sender = agent.clone();
-    let waiting = tokio::spawn(async move { sender.send(&early).await });
     let held = "select exists (select from pg_stat_activity where state = 'idle in transaction')";
-    while !world.ask(held).await {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let asked = Instant::now();
-    world.stop().await;
-    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
-    assert_eq!(code(&waiting.await.unwrap()), Some(Code::BatchOutOfTurn));
+    let ends = async {
+        while !world.ask(held).await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let asked = Instant::now();
+        world.stop().await;
+        asked.elapsed()
+    };
+    let (answer, took) = tokio::join!(agent.send(&early), ends);
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert_eq!(code(&answer), Some(Code::BatchOutOfTurn));
 }

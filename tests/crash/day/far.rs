@@ -130,7 +130,7 @@ impl<O: Office + Send + Sync + 'static> Day<O> {
             println!("{:6.1} s  {}: {event:?}", self.began.elapsed().as_secs_f64(), self.engine);
         }
         match event {
-            Event::Kill => return self.kill_someone(),
+            Event::Kill => self.kill_someone(),
             Event::Cut => {
                 *self.kills.entry("line cut").or_default() += 1;
                 far.line.cut(true);
