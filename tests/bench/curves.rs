@@ -117,7 +117,7 @@ impl Axis {
 
     /// Title, what is counted, and what the two lines are, each in both languages.
     fn titles(self) -> [&'static str; 4] {
-        let memory = "bộ nhớ cao nhất của tác nhân, MiB · peak memory of the agent, MiB";
+        let memory = "bộ nhớ cao nhất của tác tử, MiB · peak memory of the agent, MiB";
         match self {
             Self::Rows => [
                 "Đọc toàn bộ theo số dòng · A full read by rows",
@@ -132,7 +132,7 @@ impl Axis {
                 memory,
             ],
             Self::Datasets => [
-                "Nhiều bộ dữ liệu ở một tác nhân · Datasets of one agent",
+                "Nhiều bộ dữ liệu ở một tác tử · Datasets of one agent",
                 "bộ dữ liệu · datasets",
                 "µs mỗi bộ · µs per dataset",
                 memory,
