@@ -25,6 +25,9 @@ const BATCHES_BETWEEN: u64 = 12;
 const DISK_MIB: u64 = 96;
 const RESERVE: &str = "[spool]\ndisk_reserve = \"4MiB\"";
 
+/// How long a backlog may take: each of its small batches waits for a round trip of the line.
+const BACKLOG_MAX: Duration = Duration::from_secs(900);
+
 /// Open files that a hub or an agent of one agency needs at most.
 const FILES_MAX: usize = 120;
 
@@ -108,6 +111,7 @@ impl<O: Office + Send + Sync + 'static> Day<O> {
             count += 1;
         }
         let done = clerk.ends();
+        self.wait_for_backlog().await;
         let same = self.wait_until_same().await;
         self.province.verify_log();
         let (agent, hub) =
@@ -122,6 +126,21 @@ impl<O: Office + Send + Sync + 'static> Day<O> {
         self.tell(done, &same, 0);
         let again: Vec<_> = epochs.iter().filter(|(_, epoch)| *epoch != 1).collect();
         assert!(again.is_empty(), "nothing of this is a reason to read anew: {again:?}");
+    }
+
+    /// Waits until what gathered while the line was cut has crossed it.
+    async fn wait_for_backlog(&self) {
+        let began = Instant::now();
+        let names: Vec<String> =
+            self.followed.iter().map(|one| format!("thu.{}", one.way.table())).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        wait_until(&format!("{}: the backlog to arrive", self.engine), BACKLOG_MAX, async || {
+            let ends = self.province.ends_of(AGENCY, &names);
+            ends.iter().all(|[here, there]| here.is_some() && here == there).then_some(())
+        })
+        .await;
+        let seconds = began.elapsed().as_secs_f64();
+        println!("{}: the backlog took {seconds:.0} s to arrive", self.engine);
     }
 
     async fn befall(&mut self, event: Event, far: &mut Far) {
