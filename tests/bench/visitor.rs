@@ -34,7 +34,8 @@ impl Visitor {
         let invited = format!("name={NAME}&invitation={invitation}");
         let shown = visitor.post("/invitation", invited.clone()).await?.text().await?;
         let secret = shown.split_once("<code>").and_then(|(_, rest)| rest.split_once("</code>"));
-        let secret = from_base32(secret.ok_or("no secret is shown")?.0)?;
+        let secret =
+            secret.and_then(|(text, _)| totp::from_base32(text)).ok_or("no secret is shown")?;
         let code = totp::code_at(&secret, now());
         let password = format!("password={PASSWORD}&again={PASSWORD}");
         visitor.post("/invitation", format!("{invited}&step=2&{password}&code={code}")).await?;
@@ -67,20 +68,4 @@ impl Visitor {
 
 fn now() -> u64 {
     Timestamp::now().micros().unsigned_abs() / 1_000_000
-}
-
-/// RFC 4648, section 6, without padding.
-fn from_base32(text: &str) -> Outcome<Vec<u8>> {
-    let (mut bytes, mut bits, mut held) = (Vec::new(), 0_u32, 0_u32);
-    for letter in text.chars() {
-        let place = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".find(letter).ok_or("no base32")?;
-        bits = (bits << 5) | u32::try_from(place)?;
-        held += 5;
-        if held >= 8 {
-            held -= 8;
-            bytes.push(u8::try_from((bits >> held) & 0xFF)?);
-            bits &= (1 << held) - 1;
-        }
-    }
-    Ok(bytes)
 }

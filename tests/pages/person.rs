@@ -19,7 +19,7 @@ pub(crate) fn signs_in(chromium: &mut Chromium, base: &str, name: &str, printed:
     fill(chromium, &[("name", name), ("invitation", &invitation(printed))]);
     chromium.wait("!!document.querySelector('#password')", LOADS_WITHIN);
     let secret = chromium.evaluate("document.querySelector('code').textContent");
-    let secret = from_base32(secret.as_str().unwrap());
+    let secret = totp::from_base32(secret.as_str().unwrap()).unwrap();
     let now = Timestamp::now().micros().unsigned_abs() / 1_000_000;
     let code = totp::code_at(&secret, now);
     fill(chromium, &[("password", PASSWORD), ("again", PASSWORD), ("code", &code)]);
@@ -51,14 +51,4 @@ fn invitation(text: &str) -> String {
     let is_one = |word: &&str| word.len() == 39 && word.matches('-').count() == 7;
     let word = text.split_whitespace().find(is_one);
     word.unwrap_or_else(|| panic!("{text}")).to_owned()
-}
-
-fn from_base32(text: &str) -> Vec<u8> {
-    let mut bits = String::new();
-    for letter in text.chars() {
-        let place = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".find(letter).unwrap();
-        bits += &format!("{place:05b}");
-    }
-    let bytes = bits.as_bytes().chunks_exact(8);
-    bytes.map(|byte| u8::from_str_radix(str::from_utf8(byte).unwrap(), 2).unwrap()).collect()
 }

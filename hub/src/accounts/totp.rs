@@ -67,6 +67,23 @@ pub fn to_base32(secret: &[u8]) -> String {
     text
 }
 
+/// A secret out of the text that a person types, as a program that takes it does; `None` when it is none.
+/// Bits that fill no byte are passed over.
+#[must_use]
+pub fn from_base32(text: &str) -> Option<Vec<u8>> {
+    let (mut secret, mut bits, mut held) = (Vec::new(), 0_u32, 0_u32);
+    for letter in text.bytes() {
+        let place = BASE32.iter().position(|known| *known == letter)?;
+        held = (held << 5 | u32::try_from(place).ok()?) & 0xFFF;
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            secret.push(u8::try_from((held >> bits) & 0xFF).ok()?);
+        }
+    }
+    Some(secret)
+}
+
 fn letter(value: u32) -> char {
     let place = usize::try_from(value & 31).unwrap_or(0);
     BASE32.get(place).map_or('A', |letter| char::from(*letter))
@@ -119,9 +136,14 @@ mod tests {
 
     #[test]
     fn secrets_are_written_as_rfc_4648_says() {
-        let check = |bytes: &[u8], text: &str| assert_eq!(to_base32(bytes), text);
+        let check = |bytes: &[u8], text: &str| {
+            assert_eq!(to_base32(bytes), text);
+            assert_eq!(from_base32(text).as_deref(), Some(bytes));
+        };
         check(b"f", "MY");
         check(b"fooba", "MZXW6YTB");
         check(b"foobar", "MZXW6YTBOI");
+        check(&[0xFF; 20], &"7".repeat(32));
+        assert_eq!(from_base32("MZXW6YT8"), None);
     }
 }

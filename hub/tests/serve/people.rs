@@ -122,23 +122,13 @@ fn now_seconds() -> u64 {
     Timestamp::now().micros().unsigned_abs() / 1_000_000
 }
 
-fn from_base32(text: &str) -> Vec<u8> {
-    let mut bits = String::new();
-    for letter in text.chars() {
-        let place = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".find(letter).unwrap();
-        bits += &format!("{place:05b}");
-    }
-    let bytes = bits.as_bytes().chunks_exact(8);
-    bytes.map(|byte| u8::from_str_radix(str::from_utf8(byte).unwrap(), 2).unwrap()).collect()
-}
-
 /// Takes an invitation as its holder would; the second factor and the recovery codes.
 async fn activate(browser: &Browser, name: &str, invitation: &str) -> (Vec<u8>, Vec<String>) {
     let fields = [("name", name), ("invitation", invitation)];
     let page = browser.post("/invitation", &fields).await;
     assert_eq!(page.status, 200, "{}", page.text);
     assert!(page.text.contains("<svg"), "the square");
-    let secret = from_base32(&page.between("<code>", "</code>"));
+    let secret = totp::from_base32(&page.between("<code>", "</code>")).unwrap();
     let code = totp::code_at(&secret, now_seconds());
     let chosen = |password: &'static str, code: String| {
         let rest = vec![("step", "2".to_owned()), ("code", code)];

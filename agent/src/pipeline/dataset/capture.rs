@@ -26,8 +26,9 @@ use crate::status::State;
 use crate::transport::{Spooled, Standing, entropy};
 
 /// Blocks that wait between two stages. A stage takes the next only when it has room to hand it on, so
-/// that memory is bounded to some eight blocks of `batch_bytes_max`: one that each reader fills, one
-/// between each two stages, and two that are mapped and packed at once.
+/// that memory is bounded to some ten blocks of `batch_bytes_max`: one that each of two readers fills,
+/// one that is numbered, one between each two stages, and two that are mapped and packed at once, each
+/// beside what becomes of it.
 const STAGE_BLOCKS: usize = 1;
 
 /// While this many batches have no receipt, a small block waits a moment so that the next one
