@@ -135,6 +135,34 @@ async fn a_read_gives_way_where_others_are_at_work_and_only_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_at_its_own_work_alone_is_read_without_rests() {
+    let primary = Arc::new(MySqlServer::start(Flavour::MariaDb, ""));
+    let replica = Arc::new(primary.replica());
+    replica.sql(
+        "",
+        "stop slave; set global slave_parallel_threads = 4, global event_scheduler = on; start slave",
+    );
+    let database = primary.database();
+    let name = database.name().to_owned();
+    database.sql(&format!(
+        "create table dan (id int primary key, ten varchar(9)); insert into dan values {ROWS}"
+    ));
+    wait_until("the replica to follow", ARRIVES_WITHIN, async || {
+        replica.accepts(&name, "select 1 from dan").then_some(())
+    })
+    .await;
+    for others in [false, true] {
+        let mut world = World::around(replica.database_named(&name));
+        let server = Arc::clone(&replica);
+        let work = move || drop(server.sql("", "select sleep(2)"));
+        let other = others.then(|| Other::working(work));
+        let gave_way = gave_way(&mut world, "", "capture = \"reconcile\"").await;
+        drop(other);
+        assert_eq!(gave_way, others);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_counts_all_rows_takes_no_more_a_second_than_is_allowed() {
     let mut world = World::new(Version::V15);
     world.source.psql(

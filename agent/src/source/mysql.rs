@@ -18,6 +18,7 @@ mod event;
 mod statement;
 mod said;
 mod session;
+mod work;
 mod server;
 mod grants;
 mod catalogue;

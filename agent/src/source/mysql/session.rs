@@ -12,8 +12,6 @@ use phusa_protocol::fault::{Code, Fault};
 use super::said;
 use super::{Flavour, Settings};
 use crate::source::settings::Tls;
-use crate::source::sharing::Work;
-use crate::source::throttle::Answers;
 
 /// The name under which the agency's database administrator sees the agent.
 pub(super) const APPLICATION_NAME: &str = "phusa-agent";
@@ -139,52 +137,6 @@ impl Session {
         Ok(ReadRows { result, silence_max, doing })
     }
 }
-
-impl Answers for Session {
-    async fn answer(&mut self) -> Result<(), Fault> {
-        self.run("cannot ask how fast the server is", "do 0").await
-    }
-
-    async fn work(&mut self) -> Result<Option<Work>, Fault> {
-        let doing = "cannot ask what the server does";
-        let Some(figures) = self.rows_if_allowed(doing, FIGURES_SQL).await? else {
-            return Ok(None);
-        };
-        let Some(own) = self.rows_if_allowed(doing, OWN_SQL).await? else { return Ok(None) };
-        let figure = |name: &str| {
-            let named = |row: &&Row| {
-                get::<String>(row, 0).is_ok_and(|found| found.eq_ignore_ascii_case(name))
-            };
-            let text = get::<String>(figures.iter().find(named)?, 1).ok()?;
-            text.parse::<u64>().ok()
-        };
-        let number = |at| own.first().and_then(|row| get::<u64>(row, at).ok()).unwrap_or(0);
-        let (own, own_senders) = (number(0), number(1));
-        let replicas = match figure("Slaves_connected") {
-            Some(count) => count,
-            None => self
-                .rows_if_allowed(doing, "show replicas")
-                .await?
-                .map_or(0, |rows| rows.len() as u64),
-        };
-        let Some(running) = figure("Threads_running") else { return Ok(None) };
-        let others = running.saturating_sub(own);
-        let busy = others.saturating_sub(replicas.saturating_sub(own_senders));
-        let busy = u32::try_from(busy).unwrap_or(u32::MAX);
-        Ok(Some(Work { busy, done: figure("Questions") }))
-    }
-}
-
-/// What any login is shown of all sessions together.
-const FIGURES_SQL: &str = "show global status where variable_name in ('Threads_running', 'Questions', \
-                           'Slaves_connected')";
-
-/// This login's own sessions at work, and how many of them are sent the log: those run all the time,
-/// and so do those of replicas.
-const OWN_SQL: &str = "select cast(count(*) as unsigned), \
-                       cast(coalesce(sum(command like 'Binlog Dump%'), 0) as unsigned) \
-                       from information_schema.processlist \
-                       where command <> 'Sleep' and user = substring_index(user(), '@', 1)";
 
 /// Rows of a query, one at a time as they come.
 pub(super) struct ReadRows<'a> {
