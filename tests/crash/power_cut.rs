@@ -1,6 +1,6 @@
 //! The power goes out at the agent: what it had not synced is gone, and still it goes on where it
-//! was. A killed process leaves its unsynced writes to the kernel; only a copy of the disk's image
-//! shows whether anything was promised too early.
+//! was. A killed process leaves its unsynced writes to the kernel; only a file system that was shut
+//! down without a last flush shows whether anything was promised too early.
 
 use std::fs;
 
@@ -21,7 +21,7 @@ async fn an_agent_whose_power_went_out_goes_on_in_the_same_epoch() {
     let mut scene = Scene::new(600).await;
     scene.hurry();
     let folder = scene.province.agent_folder(AGENCY).join("state");
-    let Some(mut disk) = PowerDisk::new(&folder, scene.province.path(), DISK_MIB) else { return };
+    let Some(disk) = PowerDisk::new(&folder, scene.province.path(), DISK_MIB) else { return };
     let config = scene.province.agent_config(AGENCY);
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("[spool]", "[spool]\ndisk_reserve = \"4MiB\"")).unwrap();
@@ -31,9 +31,9 @@ async fn an_agent_whose_power_went_out_goes_on_in_the_same_epoch() {
         scene.stir().await;
         scene.wait_for_batches(random.between(1, 30)).await;
         scene.process(Victim::Agent).signal(Signal::STOP);
-        disk.copy();
+        disk.cut();
         scene.kill(Victim::Agent);
-        disk.fall_back_to_copy();
+        disk.come_back();
         scene.revive(Victim::Agent);
         if cut == 0 {
             scene.wait_until_live().await;

@@ -155,12 +155,12 @@ fn when_the_power_goes_out_at_any_step_of_an_exchange_there_is_a_program_to_star
             let beside = slots.parent().unwrap();
             disk = PowerDisk::new(slots, beside, 32);
         });
-        let Some(mut disk) = disk else { return };
+        let Some(disk) = disk else { return };
         let mut updater = bench.watch(&[("PHUSA_FAILPOINT", point.name())]);
         bench
             .lives_until(&format!("the kill at {}", point.name()), good, |_| !updater.is_running());
-        disk.copy();
-        disk.fall_back_to_copy();
+        disk.cut();
+        disk.come_back();
         let boots = bench.boots();
         println!("power cut at {}: {boots} starts", point.name());
         let mut updater = bench.watch(&[]);

@@ -16,7 +16,7 @@ use tokio_postgres::{Client, NoTls};
 use tokio_util::task::TaskTracker;
 
 use crate::folder::Folder;
-use crate::process::{is_running, output, run, wait_until_blocking};
+use crate::process::{hold_still, is_running, kill, output, run, wait_until_blocking};
 
 /// Which server programs; `packaging/setup --tests` installs them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -333,13 +333,8 @@ impl Server {
     /// When it was not running or does not end.
     pub fn kill(&self) {
         let id = self.process_id().expect("a running server");
-        // Held still first: a child it forks after we counted would outlive it.
-        let _ = Command::new("kill").args(["-STOP", &id.to_string()]).output();
-        let mut ids = children_of(id);
-        ids.push(id);
-        for id in &ids {
-            let _ = Command::new("kill").args(["-9", &id.to_string()]).output();
-        }
+        let ids = hold_still(id);
+        ids.iter().copied().for_each(kill);
         let gone = || !ids.iter().any(|id| is_running(*id));
         wait_until_blocking("the killed server to be gone", Duration::from_secs(20), gone);
         // Its parent may not have noticed its end, and then the next server takes it for alive.
@@ -411,12 +406,6 @@ fn as_database_user(program: &Path) -> Command {
     let mut command = Command::new("runuser");
     command.args(["-u", "postgres", "--"]).arg(program);
     command
-}
-
-fn children_of(parent: u32) -> Vec<u32> {
-    let tasks = format!("/proc/{parent}/task/{parent}/children");
-    let text = fs::read_to_string(tasks).unwrap_or_default();
-    text.split_whitespace().filter_map(|id| id.parse().ok()).collect()
 }
 
 /// A database of one test.

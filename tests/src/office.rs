@@ -9,7 +9,7 @@ mod sqlserver;
 use std::fmt::Write as _;
 
 pub use self::mysql::Replica;
-pub use self::postgres::Standby;
+pub use self::postgres::{Pair, Standby};
 pub use self::sharing::{Followed, Shared, share};
 
 use crate::province::Readable;
@@ -161,6 +161,12 @@ pub trait Office: Readable {
 
     /// `kill -9` to it.
     fn kill(&self);
+
+    /// The server that is read is lost and another takes its place, at another port; whether there was
+    /// one to do so.
+    fn fail_over(&self) -> bool {
+        false
+    }
 
     /// What an administrator does now and then so that an idle server gets on.
     fn nudge(&self) {}

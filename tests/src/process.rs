@@ -108,6 +108,23 @@ pub fn kill(id: u32) {
     let _gone = id.map(|id| rustix::process::kill_process(id, rustix::process::Signal::KILL));
 }
 
+/// Holds a process and its children still, so that nothing of theirs happens any more; their ids.
+#[must_use]
+pub fn hold_still(parent: u32) -> Vec<u32> {
+    let stop = |id: u32| {
+        let id = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw);
+        let _gone = id.map(|id| rustix::process::kill_process(id, rustix::process::Signal::STOP));
+    };
+    // The parent first: a child it has after we counted would go on.
+    stop(parent);
+    let tasks = format!("/proc/{parent}/task/{parent}/children");
+    let children = fs::read_to_string(tasks).unwrap_or_default();
+    let mut ids: Vec<u32> = children.split_whitespace().filter_map(|id| id.parse().ok()).collect();
+    ids.iter().copied().for_each(stop);
+    ids.push(parent);
+    ids
+}
+
 /// Waits until `condition` holds.
 ///
 /// # Panics

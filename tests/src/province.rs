@@ -2,6 +2,7 @@
 //! question whether both ends hold the same.
 
 mod admission;
+mod power;
 mod template;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
-//! Offices with PostgreSQL: a primary, and a hot standby whose tables are changed at its primary.
+//! Offices with PostgreSQL: a primary, a hot standby whose tables are changed at its primary, and a
+//! primary whose standby takes its place when it is lost.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Change, Office, Row, Way, filling, statements};
@@ -19,13 +20,7 @@ impl Office for Database {
     }
 
     fn create(&self, way: Way, rows: &[Row]) {
-        let table = way.table();
-        self.psql(&format!(
-            "create table {table} (id bigint primary key, nhom int not null, ten text, so bigint)"
-        ));
-        for insert in filling(table, rows) {
-            self.psql(&insert);
-        }
+        make_table(self.server(), Readable::name(self), way.table(), rows);
     }
 
     fn commit(&self, way: Way, changes: &[Change]) -> bool {
@@ -34,8 +29,7 @@ impl Office for Database {
     }
 
     fn lines(&self, way: Way) -> Vec<String> {
-        let rows = self.psql(&format!("select id, nhom, ten, so from {} order by id", way.table()));
-        rows.lines().map(str::to_owned).collect()
+        lines(self.server(), Readable::name(self), way.table())
     }
 
     fn stop(&self) {
@@ -137,4 +131,112 @@ impl Office for Standby {
     fn nudge(&self) {
         self.primary.psql("select pg_log_standby_snapshot()");
     }
+}
+
+/// A primary that is read and written to, and the standby that takes its place when it is lost. The
+/// standby is told of commits after they were confirmed, so the last ones may be lost with the primary.
+#[derive(Debug)]
+pub struct Pair {
+    name: String,
+    servers: Mutex<[Arc<Server>; 2]>,
+}
+
+impl Pair {
+    /// Starts both.
+    #[must_use]
+    pub fn start(version: Version) -> Self {
+        let primary = Arc::new(Server::start(version, ""));
+        let name = "thu".to_owned();
+        primary.psql("postgres", &format!("create database {name} template template0"));
+        let standby = Arc::new(primary.standby());
+        Self { name, servers: Mutex::new([primary, standby]) }
+    }
+
+    fn primary(&self) -> Arc<Server> {
+        let [primary, _] = &*self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(primary)
+    }
+}
+
+impl Readable for Pair {
+    fn engine(&self) -> &'static str {
+        "postgresql"
+    }
+
+    fn port(&self) -> u16 {
+        self.primary().port()
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn schema(&self) -> &'static str {
+        "public"
+    }
+
+    fn make_login(&self, user: &str, password: &str) {
+        let sql = format!("create role {user} login replication password '{password}'");
+        self.primary().psql(&self.name, &sql);
+    }
+
+    fn administer(&self, sql: &str) {
+        self.primary().psql(&self.name, sql);
+    }
+}
+
+impl Office for Pair {
+    fn ways(&self) -> &'static [Way] {
+        WAYS
+    }
+
+    fn create(&self, way: Way, rows: &[Row]) {
+        make_table(&self.primary(), &self.name, way.table(), rows);
+    }
+
+    fn commit(&self, way: Way, changes: &[Change]) -> bool {
+        let statements = statements(way.table(), changes);
+        self.primary().accepts(&self.name, &format!("begin;{statements}commit"))
+    }
+
+    fn lines(&self, way: Way) -> Vec<String> {
+        lines(&self.primary(), &self.name, way.table())
+    }
+
+    fn stop(&self) {
+        self.primary().stop();
+    }
+
+    fn resume(&self) {
+        self.primary().resume();
+    }
+
+    fn kill(&self) {
+        self.primary().kill();
+    }
+
+    fn fail_over(&self) -> bool {
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        let [lost, next] = &*servers;
+        lost.kill();
+        next.promote();
+        let standby = Arc::new(next.standby());
+        *servers = [Arc::clone(next), standby];
+        true
+    }
+}
+
+fn make_table(server: &Server, database: &str, table: &str, rows: &[Row]) {
+    let sql = format!(
+        "create table {table} (id bigint primary key, nhom int not null, ten text, so bigint)"
+    );
+    server.psql(database, &sql);
+    for insert in filling(table, rows) {
+        server.psql(database, &insert);
+    }
+}
+
+fn lines(server: &Server, database: &str, table: &str) -> Vec<String> {
+    let sql = format!("select id, nhom, ten, so from {table} order by id");
+    server.psql(database, &sql).lines().map(str::to_owned).collect()
 }
