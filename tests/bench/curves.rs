@@ -1,5 +1,5 @@
-//! Curves instead of points: what a row, a column, a dataset and an entry of the log cost as their
-//! number grows, each as a table and as a drawing on two logarithmic axes.
+//! Curves instead of points: what a row, a column, a dataset, an entry of the log and an agent cost as
+//! their number grows, each as a table and as a drawing on two logarithmic axes.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -10,6 +10,7 @@ use phusa_tests::process::wait_until;
 use phusa_tests::province::Dataset;
 use phusa_tests::workload::probe_contract;
 
+use crate::fleet;
 use crate::footprint::watch_agents;
 use crate::lab::{Engine, Lab, Outcome};
 use crate::log;
@@ -27,6 +28,8 @@ pub(crate) enum Axis {
     Datasets,
     /// Entries of the transfer log, 1,000 and more
     Log,
+    /// Agents that report and deliver nothing, 1 to 1,000
+    Agents,
 }
 
 /// One point of a curve.
@@ -34,11 +37,13 @@ pub(crate) enum Axis {
 pub(crate) struct Point {
     /// How many there were.
     pub(crate) count: u64,
-    /// Microseconds for each of them.
+    /// Microseconds for each of them; of agents, CPU microseconds a second of hub and database.
     pub(crate) micros: f64,
-    /// CPU microseconds of the agent for each of them; of the log, the same as `micros`.
+    /// CPU microseconds of the agent for each of them; of the log, the same as `micros`; of agents, the
+    /// hub's part.
     pub(crate) cpu_micros: f64,
-    /// The most memory the agent had, in MiB; of the log, what its files hold for each entry, in bytes.
+    /// The most memory the agent had, in MiB; of the log, what its files hold for each entry, in bytes;
+    /// of agents, the hub's memory, in MiB.
     pub(crate) memory: f64,
 }
 
@@ -48,7 +53,7 @@ type Table = (String, u64, u64);
 /// Follows each axis up to `max` and writes `curve-<axis>.svg` into `folder`.
 pub(crate) async fn take(axes: &[Axis], max: u64, folder: &Path) -> Outcome<()> {
     std::fs::create_dir_all(folder)?;
-    let needs_lab = axes.iter().any(|axis| *axis != Axis::Log);
+    let needs_lab = axes.iter().any(|axis| !matches!(axis, Axis::Log | Axis::Agents));
     let lab = if needs_lab { Some(Lab::start(1).await?) } else { None };
     for axis in axes {
         println!("\n{axis:?} | µs each | CPU µs each | {}", axis.memory());
@@ -67,6 +72,7 @@ pub(crate) async fn take(axes: &[Axis], max: u64, folder: &Path) -> Outcome<()> 
                         (0..count).map(|at| (format!("{}_{at}", name("d", count)), 500, 5));
                     read(lab, count, tables.collect()).await?
                 }
+                (_, Axis::Agents) => fleet::point(count).await?,
                 (_, Axis::Log) | (None, _) => log::point(count)?,
             };
             let point = Point { count, ..point };
@@ -96,6 +102,7 @@ impl Axis {
             Self::Columns => vec![5, 10, 20, 50, 100, 200],
             Self::Datasets => decades(1, max / 10_000),
             Self::Log => decades(1_000, max),
+            Self::Agents => decades(1, (max / 1_000).min(1_000)),
         }
     }
 
@@ -105,12 +112,14 @@ impl Axis {
             Self::Columns => "columns",
             Self::Datasets => "datasets",
             Self::Log => "log",
+            Self::Agents => "agents",
         }
     }
 
     fn memory(self) -> &'static str {
         match self {
             Self::Log => "bytes of files each",
+            Self::Agents => "MiB of the hub",
             Self::Rows | Self::Columns | Self::Datasets => "peak MiB of the agent",
         }
     }
@@ -142,6 +151,12 @@ impl Axis {
                 "mục · entries",
                 "µs mỗi mục · µs per entry",
                 "byte tệp mỗi mục · bytes of files per entry",
+            ],
+            Self::Agents => [
+                "Đội tác tử báo về trung tâm · A hub and the agents that report",
+                "tác tử · agents",
+                "µs CPU mỗi tác tử mỗi giây · CPU µs per agent and second",
+                "bộ nhớ trung tâm, MiB · memory of the hub, MiB",
             ],
         }
     }
@@ -176,7 +191,7 @@ async fn read(lab: &Lab, units: u64, tables: Vec<Table>) -> Outcome<Point> {
 }
 
 /// The numbers here are far below 2^32.
-fn small(count: u64) -> f64 {
+pub(crate) fn small(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 

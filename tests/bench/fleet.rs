@@ -12,6 +12,7 @@ use phusa_tests::folder::Folder;
 use phusa_tests::process::{Process, output, program, wait_until};
 use serde_json::Value;
 
+use crate::curves::{Point, small};
 use crate::lab::Outcome;
 use crate::meter::{family, own_cpu, private_bytes};
 use crate::report::{Figure, Report};
@@ -56,8 +57,6 @@ const SEEN_AS: [(&str, &str); 8] = [
 
 /// Takes what `agents` agents cost the hub, and what a person sees how soon.
 pub(crate) async fn take(agents: u16, report: &mut Report) -> Outcome<()> {
-    // Its page of figures is read by plain HTTP; the library asks for a provider all the same.
-    let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     eprintln!("{agents} agents that report and deliver nothing more");
     cost(agents, report).await?;
     eprintln!("{TROUBLED_AGENTS} agents in trouble, for {} s", TROUBLED.as_secs());
@@ -65,6 +64,36 @@ pub(crate) async fn take(agents: u16, report: &mut Report) -> Outcome<()> {
 }
 
 async fn cost(agents: u16, report: &mut Report) -> Outcome<()> {
+    let (fleet, Cost { hub, database, bytes }) = watched(agents).await?;
+    report.add(Figure::share("fleet", "hub, CPU", hub));
+    report.add(Figure::share("fleet", "its database, CPU", database));
+    report.add(Figure::bytes("fleet", "hub, memory", bytes));
+    pages(&fleet, report).await?;
+    fleet.end();
+    Ok(())
+}
+
+/// What each of so many agents costs: CPU microseconds a second of hub and database, those of the hub
+/// alone, and the hub's memory.
+pub(crate) async fn point(agents: u64) -> Outcome<Point> {
+    let (fleet, Cost { hub, database, bytes }) = watched(u16::try_from(agents)?).await?;
+    fleet.end();
+    let each = |share: f64| share * 1e6 / small(agents);
+    let memory = small(bytes / 1_024) / 1_024.0;
+    Ok(Point { count: agents, micros: each(hub + database), cpu_micros: each(hub), memory })
+}
+
+/// Shares of a core, and memory.
+struct Cost {
+    hub: f64,
+    database: f64,
+    bytes: u64,
+}
+
+/// A fleet whose agents all report, and what it cost its hub for a while.
+async fn watched(agents: u16) -> Outcome<(Fleet, Cost)> {
+    // Its page of figures is read by plain HTTP; the library asks for a provider all the same.
+    let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let count = agents.to_string();
     let calm = ["--agents", &count, "--troubles", "0", "--delivers", "1h"];
     let fleet = Fleet::start(&calm).await?;
@@ -83,12 +112,8 @@ async fn cost(agents: u16, report: &mut Report) -> Outcome<()> {
     tokio::time::sleep(WATCHED).await;
     let share = |used: f64| used / WATCHED.as_secs_f64();
     let used = own_cpu(hub).unwrap_or(0.0) - own;
-    report.add(Figure::share("fleet", "hub, CPU", share(used)));
-    report.add(Figure::share("fleet", "its database, CPU", share(database() - others)));
-    report.add(Figure::bytes("fleet", "hub, memory", private_bytes(hub)));
-    pages(&fleet, report).await?;
-    fleet.end();
-    Ok(())
+    let (used, database) = (share(used), share(database() - others));
+    Ok((fleet, Cost { hub: used, database, bytes: private_bytes(hub) }))
 }
 
 /// How long a person waits for pages while every agent goes on.

@@ -54,7 +54,7 @@ struct Arguments {
     #[arg(long)]
     elsewhere: Option<PathBuf>,
     /// Of the work `curves`: what grows
-    #[arg(long, value_delimiter = ',', default_value = "rows,columns,datasets,log")]
+    #[arg(long, value_delimiter = ',', default_value = "rows,columns,datasets,log,agents")]
     axes: Vec<curves::Axis>,
     /// Of the work `curves`: rows and entries at the end; datasets are a ten-thousandth of it
     #[arg(long, default_value_t = 1_000_000)]

@@ -117,7 +117,11 @@ impl<O: Office + Send + Sync + 'static> Day<O> {
         let Some(disk) = PowerDisk::new(&state, &beside, DISK_MIB) else { return };
         let hub_state = self.province.hub_folder().join("state");
         let Some(hub_disk) = PowerDisk::new(&hub_state, &beside, HUB_DISK_MIB) else { return };
-        let cut_seconds = if matches!(until, Until::Kills(_)) { 6 } else { 120 };
+        let cut_seconds = match until {
+            Until::Kills(_) => 6,
+            // A tenth of the day.
+            Until::Minutes(minutes) => (minutes * 6).min(120),
+        };
         let mut far = Far { line, disk, hub_disk, state, cut_seconds, failed_over: 0 };
         self.province.start_hub();
         self.province.start_agent(AGENCY);
