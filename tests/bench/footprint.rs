@@ -1,11 +1,14 @@
 //! How small the agent is: idle, at one and at five times the rows, and through one transaction
-//! that changes every row.
+//! that changes every row; where no SQL Server is, beside the scripted one, without the transaction.
 
 use std::path::Path;
 use std::time::Duration;
 
+use phusa_tests::office::{Office as _, Row, Way};
 use phusa_tests::process::{program, wait_until};
 use phusa_tests::registry::Table;
+use phusa_tests::tds::SqlServer;
+use phusa_tests::world::{AGENCY, World};
 
 use crate::lab::{Engine, Lab, Outcome};
 use crate::meter::{Watch, own_cpu, private_bytes};
@@ -16,14 +19,15 @@ use crate::report::{Figure, Report};
 /// How long an idle agent is watched.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// Takes every figure of the agent: at `rows` beside PostgreSQL and beside MariaDB, and at five
-/// times as many beside PostgreSQL.
+/// Takes every figure of the agent: at `rows` beside PostgreSQL, MariaDB and the scripted SQL Server,
+/// and at five times as many beside PostgreSQL.
 pub(crate) async fn take(lab: &Lab, rows: u64, report: &mut Report) -> Outcome<()> {
     for name in ["phusa-agent", "phusa-hub"] {
         report.add(Figure::bytes("binary", name, size_of(&program(name))));
     }
     agent(lab, Engine::PostgreSql, "1 x rows", report).await?;
     agent(lab, Engine::MariaDb, "1 x rows, MariaDB", report).await?;
+    beside_sql_server(rows, report).await?;
     let larger = Lab::start(rows * 5).await?;
     agent(&larger, Engine::PostgreSql, "5 x rows", report).await
 }
@@ -48,6 +52,31 @@ async fn agent(lab: &Lab, engine: Engine, size: &'static str, report: &mut Repor
     report.add(Figure::bytes("agent, one transaction", size, watch.finish().1));
     ours.finish(lab, &target).await?;
     lab.drop_slots();
+    Ok(())
+}
+
+/// Beside the scripted server that stands in SQL Server's place: a full read of a narrow table, and idle
+/// afterwards.
+async fn beside_sql_server(rows: u64, report: &mut Report) -> Outcome<()> {
+    let size = "1 x narrow rows, scripted SQL Server";
+    let (server, way, rows) = (SqlServer::start("bi-mat"), Way::Snapshot, i64::try_from(rows)?);
+    let row = |id| Row { id, part: id % 8, name: format!("Lê Thị {id}"), number: id };
+    server.create(way, &(1..=rows).map(row).collect::<Vec<_>>());
+    let mut world = World::around(server);
+    world.share("", &[way.share(&way.rules())]);
+    let watch = watch_agents();
+    world.start();
+    let client = world.warehouse.connect().await;
+    let sql = "select 1 from phusa.streams having sum(rows)::int8 >= $1";
+    wait_until("every row", WITHIN, async || client.query_opt(sql, &[&rows]).await.ok().flatten())
+        .await;
+    report.add(Figure::bytes("agent, full read", size, watch.finish().1));
+    let id = world.province.agent_process(AGENCY).id();
+    let before = own_cpu(id).unwrap_or(0.0);
+    tokio::time::sleep(IDLE).await;
+    let used = own_cpu(id).unwrap_or(0.0) - before;
+    report.add(Figure::bytes("agent, idle", size, private_bytes(id)));
+    report.add(Figure::share("agent, idle CPU", size, used / IDLE.as_secs_f64()));
     Ok(())
 }
 
