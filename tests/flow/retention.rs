@@ -3,12 +3,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use phusa_protocol::fault::Code;
 use phusa_tests::database::connect_with;
 use phusa_tests::process::wait_until;
 use phusa_tests::province::ARRIVES_WITHIN;
 use serde_json::Value;
+use tokio_util::task::TaskTracker;
 
 use crate::house::{AGENCY, DATASET, House, assert_fault, edit, text};
 
@@ -47,6 +51,26 @@ fn holding(folder: &Path, canary: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Others who read the warehouse all the while, each for a moment, so that somebody always began before
+/// what is being destroyed; they end once the flag is set.
+fn readers(house: &House) -> Arc<AtomicBool> {
+    let tasks = TaskTracker::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    for turn in 0..3 {
+        let (stop, config) = (Arc::clone(&stop), house.province.warehouse_config());
+        tasks.spawn(async move {
+            let client = connect_with(&config).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(70 * turn)).await;
+            while !stop.load(Ordering::Relaxed) {
+                let read = "begin isolation level repeatable read; select count(*) from pg_class; \
+                            select pg_sleep(0.2); commit";
+                client.batch_execute(read).await.unwrap();
+            }
+        });
+    }
+    stop
+}
+
 /// Brings what the server has in memory to its files.
 async fn checkpoint(house: &House) {
     let client = connect_with(&house.province.warehouse_config()).await.unwrap();
@@ -62,7 +86,7 @@ fn rows(house: &House) -> Option<u64> {
 async fn a_second_later() {
     let then = std::time::Instant::now();
     wait_until("the retention to end", ARRIVES_WITHIN, async || {
-        (then.elapsed() > std::time::Duration::from_millis(1_500)).then_some(())
+        (then.elapsed() > Duration::from_millis(1_500)).then_some(())
     })
     .await;
 }
@@ -114,7 +138,9 @@ async fn what_is_destroyed_is_in_no_file_of_the_database_and_does_not_come_back(
 
     // Rows in force too.
     a_second_later().await;
+    let readers = readers(&house);
     let certificate = destroyed(&house, "2", &["--current"]);
+    readers.store(true, Ordering::Relaxed);
     println!("{certificate}");
     assert!(certificate.contains("rows in force destroyed: 201"), "{certificate}");
     assert_eq!(holding(&state, CURRENT), Vec::<PathBuf>::new(), "a row is left");

@@ -327,6 +327,8 @@ pub async fn purge(warehouse: &Warehouse, agreed: &Agreed, number: i64) -> Resul
             let sql = "delete from pg_catalog.pg_statistic where starelid = $1::text::regclass";
             client.execute(sql, &[&table]).await.map_err(failed)?;
         }
+        // These rows were deleted just now, so whoever has begun since the first wait may see them too.
+        until_older_have_ended(&client).await?;
         client.batch_execute("vacuum full pg_catalog.pg_statistic").await.map_err(failed)?;
     }
     for table in tables {
