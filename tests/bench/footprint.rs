@@ -41,11 +41,7 @@ async fn agent(lab: &Lab, engine: Engine, size: &'static str, report: &mut Repor
     report.add(Figure::bytes("agent, full read", size, watch.finish().1));
 
     let id = ours.agent_id();
-    let before = own_cpu(id).unwrap_or(0.0);
-    tokio::time::sleep(IDLE).await;
-    let used = own_cpu(id).unwrap_or(0.0) - before;
-    report.add(Figure::bytes("agent, idle", size, private_bytes(id)));
-    report.add(Figure::share("agent, idle CPU", size, used / IDLE.as_secs_f64()));
+    idle(id, size, report).await;
 
     let watch = watch_agents();
     change_every_row(lab, &target, size).await?;
@@ -72,12 +68,17 @@ async fn beside_sql_server(rows: u64, report: &mut Report) -> Outcome<()> {
         .await;
     report.add(Figure::bytes("agent, full read", size, watch.finish().1));
     let id = world.province.agent_process(AGENCY).id();
+    idle(id, size, report).await;
+    Ok(())
+}
+
+/// What an agent takes that has nothing to do.
+async fn idle(id: u32, size: &'static str, report: &mut Report) {
     let before = own_cpu(id).unwrap_or(0.0);
     tokio::time::sleep(IDLE).await;
     let used = own_cpu(id).unwrap_or(0.0) - before;
     report.add(Figure::bytes("agent, idle", size, private_bytes(id)));
     report.add(Figure::share("agent, idle CPU", size, used / IDLE.as_secs_f64()));
-    Ok(())
 }
 
 /// One transaction over all rows, until the warehouse shows the last of them; `mark` is not to be

@@ -56,15 +56,17 @@ fn holding(folder: &Path, canary: &str) -> Vec<PathBuf> {
 fn readers(house: &House) -> Arc<AtomicBool> {
     let tasks = TaskTracker::new();
     let stop = Arc::new(AtomicBool::new(false));
-    for turn in 0..3 {
+    // Of different lengths, so that they do not end together.
+    for tenths in 1..4 {
         let (stop, config) = (Arc::clone(&stop), house.province.warehouse_config());
         tasks.spawn(async move {
             let client = connect_with(&config).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(70 * turn)).await;
             while !stop.load(Ordering::Relaxed) {
-                let read = "begin isolation level repeatable read; select count(*) from pg_class; \
-                            select pg_sleep(0.2); commit";
-                client.batch_execute(read).await.unwrap();
+                let read = format!(
+                    "begin isolation level repeatable read; select count(*) from pg_class; \
+                     select pg_sleep(0.{tenths}); commit"
+                );
+                client.batch_execute(&read).await.unwrap();
             }
         });
     }

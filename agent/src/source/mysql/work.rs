@@ -149,7 +149,7 @@ mod tests {
             ("two replicas", figures(4, 40, 3), 0, 0),
             ("a quiet replica with a scheduler", figures(5, 40, 1), 3, 0),
             ("a replica with two at work", figures(7, 40, 1), 3, 2),
-            ("sessions that the server does not own to", figures(9, 3, 1), 0, 0),
+            ("more at work than are connected", figures(9, 3, 1), 0, 0),
             ("figures of another moment", figures(1, 1, 0), 9, 0),
         ] {
             assert_eq!(others(figures, OWN, of_itself), busy, "{what}");
