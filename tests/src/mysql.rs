@@ -272,7 +272,7 @@ impl MySqlServer {
         let user = if is_root() { format!("user={user}\n") } else { String::new() };
         let text = format!(
             "[mysqld]\n{user}datadir={path}/data\nsocket={path}/s\npid_file={path}/server.pid\n\
-             port={port}\nserver_id={port}\n{SETTINGS}{own}{settings}\n"
+             tmpdir={path}\nport={port}\nserver_id={port}\n{SETTINGS}{own}{settings}\n"
         );
         fs::write(self.folder.path().join("server.cnf"), text).expect("server.cnf");
     }
@@ -325,9 +325,11 @@ fn mariadb_template() -> &'static Path {
     static TEMPLATE: OnceLock<Folder> = OnceLock::new();
     let make = || {
         let folder = Folder::new();
-        let data = format!("--datadir={}", folder.path().join("data").display());
+        let data = folder.path().join("data").display().to_string();
         let mut command = Command::new("mariadb-install-db");
-        command.args(["--no-defaults", &data, "--innodb-use-native-aio=OFF"]);
+        command.args(["--no-defaults", "--innodb-use-native-aio=OFF"]);
+        // A server that starts removes the temporary tables of all others in the same folder.
+        command.args([format!("--datadir={data}"), format!("--tmpdir={data}")]);
         command.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
         command.args(["--skip-name-resolve", "--innodb-log-file-size=16M"]);
         command.args(is_root().then_some("--user=mysql"));

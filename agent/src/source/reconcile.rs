@@ -295,3 +295,6 @@ impl<E: KeyOrder> Follower<E> {
 
 /// However long a look took, the next one is not further away than this.
 const PAUSE_MAX: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests;

@@ -54,7 +54,8 @@ pub(super) struct Book {
     job: Job,
     index: Index,
     head: Head,
-    /// Rows sent since the last comparison, outside of it.
+    /// Rows that belong to no range until a comparison meets them: sent since the last one outside
+    /// of it, or left over from a range that was cut.
     recent: BTreeMap<Box<[u8]>, u128>,
     outbox: Outbox<()>,
     /// Whether the full read is still under way.
@@ -126,7 +127,11 @@ impl Book {
                 let mut entries = self.index.entries(number)?;
                 apply(&mut entries, &note.steps, count);
                 let pieces = [(number, entries.as_slice())];
-                self.index.write(&Write { pieces: &pieces, ..Write::of(&self.head) })?;
+                // The range tells of them from now on: what was recent is older than what it says.
+                let told = note.steps.iter().take(count);
+                let recent: Vec<Step> = told.map(|step| forget(step.key.clone())).collect();
+                let write = Write { pieces: &pieces, recent: &recent, ..Write::of(&self.head) };
+                self.index.write(&write)?;
             } else {
                 let recent = note.steps.get(..count).unwrap_or(&note.steps);
                 self.index.write(&Write { recent, ..Write::of(&self.head) })?;
@@ -200,7 +205,8 @@ impl Book {
         compared: Compared,
         cut: Option<KeyText>,
     ) -> Result<(), Fault> {
-        let Compared { entries, changes, rest, seen_recent, deferred, untouched, .. } = compared;
+        let Compared { entries, changes, unplaced, seen_recent, deferred, untouched, .. } =
+            compared;
         self.deferred |= deferred;
         if untouched && cut.is_none() {
             self.head.next += 1;
@@ -221,7 +227,7 @@ impl Book {
             self.head.ranges.insert(next, (free, Some(cut)));
             self.head.next += 1;
             pieces.push((free, entries.as_slice()));
-            pieces.push((number, rest.as_slice()));
+            pieces.push((number, &[]));
         } else if entries.is_empty() && next + 1 < self.head.ranges.len() {
             // Its keys belong to the range after it from now on.
             self.head.ranges.remove(next);
@@ -230,26 +236,29 @@ impl Book {
             self.head.next += 1;
             pieces.push((number, entries.as_slice()));
         }
-        let forget = |key: Box<[u8]>| Step { key, digest: None };
-        let recent: Vec<Step> = seen_recent.into_iter().map(forget).collect();
-        for step in &recent {
-            self.recent.remove(&step.key);
+        let mut recent: Vec<Step> = seen_recent.into_iter().map(forget).collect();
+        for Entry { key, digest } in unplaced {
+            recent.push(Step { key, digest: Some(digest) });
         }
+        self.remember(&recent);
         let write =
             Write { pieces: &pieces, dropped: &dropped, recent: &recent, ..Write::of(&self.head) };
         block_in_place(|| self.index.write(&write))
     }
 
-    /// Ends a pass: recent rows that it did not meet are gone, and a full read is over.
+    /// Ends a pass: recent rows that it did not meet are gone, and a full read is over. The pass
+    /// after a full read tells what went meanwhile.
     pub(super) async fn end_pass(&mut self) -> Result<(), Fault> {
-        let gone = std::mem::take(&mut self.recent).into_keys();
-        let changes: Vec<Change> = gone.map(removed).collect();
-        self.send_recent(changes).await?;
         if self.reading {
+            self.deferred |= !self.recent.is_empty();
             self.reading = false;
             self.hand_on(Vec::new(), Phase::ReadEnd, usize::MAX).await?;
             self.outbox.all_durable().await?;
             self.tell_live().await?;
+        } else {
+            let gone = std::mem::take(&mut self.recent).into_keys();
+            let changes: Vec<Change> = gone.map(removed).collect();
+            self.send_recent(changes).await?;
         }
         (self.head.next, self.ranges_unwritten) = (0, 0);
         self.head.passes += 1;
@@ -284,13 +293,17 @@ impl Book {
             return Ok(());
         }
         let steps = self.send(false, changes).await?;
-        for Step { key, digest } in &steps {
+        self.remember(&steps);
+        block_in_place(|| self.index.write(&Write { recent: &steps, ..Write::of(&self.head) }))
+    }
+
+    fn remember(&mut self, steps: &[Step]) {
+        for Step { key, digest } in steps {
             match digest {
                 Some(digest) => self.recent.insert(key.clone(), *digest),
                 None => self.recent.remove(key),
             };
         }
-        block_in_place(|| self.index.write(&Write { recent: &steps, ..Write::of(&self.head) }))
     }
 
     /// Notes changes, hands them on, and waits until they are durable.
@@ -354,8 +367,9 @@ pub(super) struct Compared {
     /// The rows of the range, or of its part before the cut.
     entries: Vec<Entry>,
     changes: Vec<Change>,
-    /// What is known of the part after the cut.
-    rest: Vec<Entry>,
+    /// Rows known of a range that was cut, and not met before the cut: they are gone, or lie after
+    /// it. Only the server knows which, so they belong to no range until one of them is met.
+    unplaced: Vec<Entry>,
     seen_recent: Vec<Box<[u8]>>,
     deferred: bool,
     /// Whether all is as it was known.
@@ -433,11 +447,14 @@ impl<'a> Gathered<'a> {
         let cut_after = is_cut.then(last).transpose()?;
         let mut entries = self.entries;
         let mut seen_recent = self.seen_recent;
-        let (mut rest, mut removals) = (Vec::new(), Vec::new());
+        let (mut unplaced, mut removals) = (Vec::new(), Vec::new());
         let mut deferred = self.deferred;
         for entry in self.comparison.unseen() {
             if cut_after.is_some() {
-                rest.push(entry.clone());
+                // What is known of it as a recent row is newer.
+                if !self.book.recent.contains_key(&entry.key) {
+                    unplaced.push(entry.clone());
+                }
             } else if self.book.reading {
                 deferred = true;
                 entries.push(entry.clone());
@@ -454,13 +471,17 @@ impl<'a> Gathered<'a> {
             && entries.len() == self.known.len();
         removals.extend(self.changes);
         let changes = removals;
-        Ok(Compared { entries, changes, rest, seen_recent, deferred, untouched, cut_after })
+        Ok(Compared { entries, changes, unplaced, seen_recent, deferred, untouched, cut_after })
     }
 }
 
 fn removed(key: Box<[u8]>) -> Change {
     let bytes = Bytes::copy_from_slice(&key);
-    Change { op: Op::Delete, step: Step { key, digest: None }, bytes }
+    Change { op: Op::Delete, step: forget(key), bytes }
+}
+
+fn forget(key: Box<[u8]>) -> Step {
+    Step { key, digest: None }
 }
 
 fn gap(what: &str) -> Fault {
