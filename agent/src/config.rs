@@ -276,6 +276,8 @@ pub struct GuardFile {
     pub rows_per_second_max: u64,
     /// Connections that read chunks at once, 1 to 16. Default `2`.
     pub snapshot_workers: Spanned<usize>,
+    /// Datasets that are read in full at once, 1 to 64; the others wait for their turn. Default `4`.
+    pub reads_at_once: Spanned<usize>,
     /// Rows in a chunk of a full read, 100 to 10,000,000. Default `50000`.
     pub chunk_rows: Spanned<u64>,
     /// How long one statement may run at the source. Default `"5m"`.
@@ -308,6 +310,7 @@ impl Default for GuardFile {
         Self {
             rows_per_second_max: 0,
             snapshot_workers: Spanned::new(0..0, 2),
+            reads_at_once: Spanned::new(0..0, 4),
             chunk_rows: Spanned::new(0..0, 50_000),
             statement_timeout: seconds(300),
             lock_timeout: seconds(5),

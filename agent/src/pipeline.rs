@@ -12,6 +12,7 @@ pub mod dataset;
 pub mod progress;
 pub mod proof;
 pub mod rounds;
+pub mod seats;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use self::dataset::{Dataset, Shown};
 use self::rounds::Rounds;
+use self::seats::Seats;
 use crate::config::plan::Plan;
 use crate::disk::RealDisk;
 use crate::ledger::log::LogBook;
@@ -58,6 +60,7 @@ pub async fn run<S: Source>(
     let hub = Arc::new(Hub::new(wiring::hub_settings(&plan)?)?);
     let signing_key = wiring::signing_key(&plan)?;
     let orders = Arc::new(wiring::orders(&plan)?);
+    let seats = Seats::new(plan.guard.reads_at_once);
     let mut shown = Vec::new();
     for (index, dataset) in plan.datasets.iter().enumerate() {
         let (show, seen) = watch::channel(Shown::new(dataset.dataset()));
@@ -67,6 +70,7 @@ pub async fn run<S: Source>(
             plan: Arc::clone(&plan),
             index,
             source: Arc::clone(&source),
+            seats: seats.clone(),
             spool: spool.clone(),
             hub: Arc::clone(&hub),
             signing_key: signing_key.clone(),
@@ -116,11 +120,16 @@ pub async fn run<S: Source>(
     crate::service::notify("READY=1");
     tracing::info!(agent = %plan.agent, datasets = plan.datasets.len(), "Agent {} is running", plan.agent);
     let served = status::serve(&plan.state_dir, || judge.status(), &tasks, &stop).await;
+    end(&tasks, &stop).await;
+    served
+}
+
+/// Waits until everything has stopped in order.
+async fn end(tasks: &TaskTracker, stop: &CancellationToken) {
     stop.cancel();
     crate::service::notify("STOPPING=1");
     tasks.close();
     tasks.wait().await;
-    served
 }
 
 /// Exchanges the program, where the plan says so, and tells the service manager that it lives.

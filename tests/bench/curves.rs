@@ -100,7 +100,9 @@ impl Axis {
         match self {
             Self::Rows => decades(10_000, max),
             Self::Columns => vec![5, 10, 20, 50, 100, 200],
-            Self::Datasets => decades(1, max / 10_000),
+            Self::Datasets => {
+                [1, 10, 100, 500].into_iter().filter(|count| *count <= max / 10_000).collect()
+            }
             Self::Log => decades(1_000, max),
             Self::Agents => decades(1, (max / 1_000).min(1_000)),
         }

@@ -31,10 +31,12 @@ max_parallel_workers_per_gather = 0
 jit = off
 ";
 
+/// Room for the curve of datasets: each has its slot.
 const SOURCE: &str = "
 wal_level = logical
-max_wal_senders = 20
-max_replication_slots = 20
+max_connections = 1300
+max_wal_senders = 520
+max_replication_slots = 520
 ";
 
 /// The last line lets a subscription's worker start again at once; by default it may wait for 5 s.

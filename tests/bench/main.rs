@@ -12,6 +12,7 @@ mod log;
 mod meter;
 mod movers;
 mod ours;
+mod peers;
 mod proof;
 mod reconcile;
 mod report;
@@ -31,6 +32,7 @@ use maria::{Chameleon, ClientPipe, Pgloader};
 use meter::measured;
 use movers::{Mover, Pipe, Replication, Target};
 use ours::Ours;
+use peers::{Peer, Program};
 use report::{Figure, Report};
 
 /// Measures Phù Sa beside the COPY pipe and PostgreSQL's logical replication.
@@ -73,7 +75,7 @@ struct Arguments {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "pipe,replication,pgloader,chameleon,phusa"
+        default_value = "pipe,replication,pgloader,chameleon,dlt,sling,phusa"
     )]
     movers: Vec<Who>,
     /// Every single figure as a line of JSON is added to this file
@@ -121,6 +123,10 @@ enum Who {
     Pgloader,
     /// `pg_chameleon`, where it is installed
     Chameleon,
+    /// dlt, where it is installed
+    Dlt,
+    /// sling, where it is installed
+    Sling,
     /// Agent and hub
     Phusa,
 }
@@ -220,6 +226,10 @@ async fn turn(work: Work, who: Who, lab: &Lab, size: Size, report: &mut Report) 
             Some(mover) => take(work, lab, mover, size, report).await,
             None => not_there("pg_chameleon"),
         },
+        (Who::Dlt, Snapshot | MariaSnapshot) => peer(Program::Dlt, work, lab, size, report).await,
+        (Who::Sling, Snapshot | MariaSnapshot) => {
+            peer(Program::Sling, work, lab, size, report).await
+        }
         (Who::Phusa, Footprint) => footprint::take(lab, size.rows, report).await,
         (Who::Phusa, Proof) => proof::take(lab, report).await,
         (Who::Phusa, Reconcile) => {
@@ -233,6 +243,20 @@ async fn turn(work: Work, who: Who, lab: &Lab, size: Size, report: &mut Report) 
             take(work, lab, Ours::new(Engine::MariaDb), size, report).await
         }
         _ => Ok(()),
+    }
+}
+
+async fn peer(
+    program: Program,
+    work: Work,
+    lab: &Lab,
+    size: Size,
+    report: &mut Report,
+) -> Outcome<()> {
+    let from = if work == Work::Snapshot { Engine::PostgreSql } else { Engine::MariaDb };
+    match Peer::new(program, from) {
+        Some(mover) => take(work, lab, mover, size, report).await,
+        None => not_there(program.title()),
     }
 }
 

@@ -30,7 +30,7 @@ max_allowed_packet=1G
 ";
 
 /// The login of other movers, and its password.
-const LOGIN: &str = "bench";
+pub(crate) const LOGIN: &str = "bench";
 
 /// A server with the registry as PostgreSQL has it.
 pub(crate) struct Maria {

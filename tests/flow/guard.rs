@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use phusa_protocol::time::Timestamp;
-use phusa_tests::database::Version;
+use phusa_tests::database::{Database, Version};
 use phusa_tests::mysql::{Flavour, MySqlServer};
 use phusa_tests::process::wait_until;
 use phusa_tests::province::{ARRIVES_WITHIN, Readable};
@@ -64,18 +64,19 @@ struct Other {
 }
 
 impl Other {
-    /// Two of them, so that one is always there.
+    /// Two of them in turn, each for two seconds, so that one is always there.
     fn working(work: impl Fn() + Clone + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let one = || {
+        let one = |after| {
             let (stop, work) = (Arc::clone(&stop), work.clone());
             std::thread::spawn(move || {
+                std::thread::sleep(after);
                 while !stop.load(Ordering::Relaxed) {
                     work();
                 }
             })
         };
-        let threads = vec![one(), one()];
+        let threads = vec![one(Duration::ZERO), one(Duration::from_secs(1))];
         Self { stop, threads }
     }
 }
@@ -176,4 +177,55 @@ async fn whoever_counts_all_rows_takes_no_more_a_second_than_is_allowed() {
     assert!(counted.status.success(), "{}", said(&counted));
     // A second's worth may be taken at once.
     assert!(begun.elapsed() >= Duration::from_millis(1_900), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tables_leave_the_connections_to_the_agencys_own_programs() {
+    const TABLES: usize = 16;
+    let mut world = World::new(Version::V15);
+    let names: Vec<String> = (1..=TABLES).map(|at| format!("dan_{at}")).collect();
+    for name in &names {
+        world.source.psql(&format!(
+            "create table {name} (id int primary key, ten text); \
+             insert into {name} select n, 'Lê ' || n from generate_series(1, 400) n"
+        ));
+    }
+    let share =
+        |name| Share { table: name, key: "id", fields: &["id int4", "ten text"], rules: "" };
+    let tables: Vec<Share<'_>> = names.iter().map(|name| share(name)).collect();
+    world.share("[guard]\nreads_at_once = 2\nchunk_rows = 100\n", &tables);
+    let all_read =
+        |world: &World<_>| names.iter().all(|name| world.carried(name, "snapshot") == 400);
+    world.start();
+    let mut most = 0;
+    let begun = Instant::now();
+    while !all_read(&world) {
+        assert!(begun.elapsed() < ARRIVES_WITHIN, "read within {ARRIVES_WITHIN:?}");
+        most = most.max(connections(&world));
+    }
+    // Two reads of two workers, each with a witness of its place, and what goes before them; and the
+    // four that watch all slots.
+    assert!(most <= 20, "{most} connections at once for {TABLES} tables that are read");
+
+    assert!(world.province.agent_process(AGENCY).stop().success());
+    for name in &names {
+        world.source.psql(&format!("insert into {name} values (0, 'Mới')"));
+    }
+    world.start_agent();
+    let begun = Instant::now();
+    let all_follow = |world: &World<_>| names.iter().all(|name| world.carried(name, "insert") == 1);
+    let mut most = 0;
+    while !all_follow(&world) {
+        assert!(begun.elapsed() < ARRIVES_WITHIN, "followed within {ARRIVES_WITHIN:?}");
+        most = most.max(connections(&world));
+    }
+    assert!(most <= 20, "{most} connections at once for {TABLES} tables that go on");
+    assert!(world.province.agent_process(AGENCY).stop().success());
+}
+
+/// Connections of the agent that count against what the server allows; senders of the log do not.
+fn connections(world: &World<Database>) -> u32 {
+    let sql = "select count(*) from pg_stat_activity \
+               where application_name = 'phusa-agent' and backend_type = 'client backend'";
+    world.source.psql(sql).trim().parse().expect("a count")
 }

@@ -157,6 +157,8 @@ pub struct GuardPlan {
     pub rows_per_second_max: Option<u64>,
     /// Connections that read chunks at once.
     pub snapshot_workers: usize,
+    /// Datasets that are read in full at once.
+    pub reads_at_once: usize,
     /// Rows in a chunk.
     pub chunk_rows: u64,
     /// How long a statement may run at the source.
@@ -471,6 +473,7 @@ impl Check<'_> {
 
     fn guard(&mut self, file: &GuardFile) -> GuardPlan {
         let workers_rule = "`snapshot_workers` is 1 to 16";
+        let reads_rule = "`reads_at_once` is 1 to 64";
         let loss_rule = "`work_loss_max_percent` is 1 to 100";
         let chunk_rule = "`chunk_rows` is 100 to 10000000";
         let timeouts = (Span(Duration::from_millis(100)), seconds(86_400));
@@ -484,6 +487,7 @@ impl Check<'_> {
         GuardPlan {
             rows_per_second_max: Some(file.rows_per_second_max).filter(|&rows| rows > 0),
             snapshot_workers: self.within(&file.snapshot_workers, (1, 16), workers_rule),
+            reads_at_once: self.within(&file.reads_at_once, (1, 64), reads_rule),
             chunk_rows: self.within(&file.chunk_rows, (100, 10_000_000), chunk_rule),
             statement_timeout: self.within(&file.statement_timeout, timeouts, statement_rule).0,
             lock_timeout: self.within(&file.lock_timeout, timeouts, lock_rule).0,

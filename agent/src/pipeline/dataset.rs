@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use self::capture::{Capture, News};
 use super::repair;
+use super::seats::Seats;
 use crate::accord::Accord;
 use crate::config::plan::{DatasetPlan, Plan};
 use crate::source::{Progress, Source};
@@ -92,6 +93,8 @@ pub struct Dataset<S> {
     pub index: usize,
     /// Where rows come from.
     pub source: Arc<S>,
+    /// How many datasets may be read there at once.
+    pub seats: Seats,
     /// Where batches wait.
     pub spool: Spool,
     /// Where they go.

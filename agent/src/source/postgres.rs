@@ -50,6 +50,7 @@ use self::place::{Following, Identity, Lsn, Place, Stage};
 use self::probe::{Admitted, Server};
 use self::read::FullRead;
 use self::session::Session;
+pub use self::slot::Watchers;
 use self::target::Target;
 use super::guard::Guard;
 use super::outbox::{Outbox, Sealed};
@@ -94,6 +95,8 @@ pub struct Settings {
     pub log_as_text: bool,
     /// Where rows are remembered by a capture that compares them; without it there is none.
     pub keep: Option<Keep>,
+    /// The connections through which slots are watched.
+    pub watchers: Watchers,
 }
 
 impl Settings {
@@ -116,6 +119,7 @@ impl Settings {
             guard: Guard::default(),
             log_as_text: false,
             keep: None,
+            watchers: Watchers::default(),
         }
     }
 

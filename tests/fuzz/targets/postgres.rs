@@ -20,7 +20,7 @@ fn read(message: &[u8]) {
             let _ = (old, cells(new));
         }
         decode::Message::Delete { old: decode::Old::Key(old) | decode::Old::Full(old), .. } => {
-            drop(cells(old));
+            let _ = cells(old);
         }
         decode::Message::Begin { .. }
         | decode::Message::Commit { .. }

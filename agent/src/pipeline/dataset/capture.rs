@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::super::sample;
+use super::super::seats::{BEGINS_WITHIN, Seat};
 use super::Dataset;
 use super::weave::{self, Weaving};
 use crate::config::plan::DatasetPlan;
@@ -123,6 +124,11 @@ impl<'a, S: Source> Capture<'a, S> {
 
     /// One capture from the last durable block to a fault or the stop.
     async fn once(&mut self) -> Result<(), Fault> {
+        let reads = matches!(self.writer.tail().phase, None | Some(Phase::Read));
+        let seat = tokio::select! {
+            seat = self.owner.seats.take(self.dataset.dataset(), reads) => seat,
+            () = self.stop.cancelled() => return Ok(()),
+        };
         let mapping = tokio::select! {
             mapping = sample::mapping(&*self.owner.source, self.dataset) => mapping?,
             () = self.stop.cancelled() => return Ok(()),
@@ -133,7 +139,9 @@ impl<'a, S: Source> Capture<'a, S> {
         let (written, seen_written) = watch::channel(0);
         let (durable, seen) = watch::channel(0);
         let (progress, shown) = watch::channel(Progress::default());
+        let begun = shown.clone();
         self.owner.show.send_modify(|all| all.progress = Some(shown));
+        let (read, begin) = if seat.reads { (Some(seat), None) } else { (None, Some(seat)) };
         let start = Start { epoch: self.epoch, resume: self.resume.clone() };
         let stop = self.stop.child_token();
         let intake = Intake { blocks, durable: seen, progress, stop: stop.clone() };
@@ -148,7 +156,7 @@ impl<'a, S: Source> Capture<'a, S> {
             onward,
             written: seen_written,
         };
-        let (captured, woven, mapped, written) = tokio::join!(
+        let (captured, woven, mapped, written, ()) = tokio::join!(
             reading,
             weaving.run(taken),
             async {
@@ -156,7 +164,8 @@ impl<'a, S: Source> Capture<'a, S> {
                 stop.cancel();
                 mapped
             },
-            self.write_blocks(mapped, durable, written),
+            self.write_blocks(mapped, durable, (written, read)),
+            until_begun(begun, begin),
         );
         let captured = captured.unwrap_or_else(|error| {
             Err(Fault::because(Code::Bug, "the capture ended early", error))
@@ -168,7 +177,7 @@ impl<'a, S: Source> Capture<'a, S> {
         &mut self,
         mut finished: mpsc::Receiver<JoinHandle<Result<Finished, Fault>>>,
         durable: watch::Sender<u64>,
-        written: watch::Sender<u64>,
+        (written, mut read): (watch::Sender<u64>, Option<Seat>),
     ) -> Result<(), Fault> {
         while let Some(handle) = finished.recv().await {
             let joined = handle.await;
@@ -177,6 +186,9 @@ impl<'a, S: Source> Capture<'a, S> {
             })??;
             if !self.write_block(&block).await? {
                 return Ok(());
+            }
+            if block.packed.phase() != Phase::Read {
+                drop(read.take());
             }
             self.resume = Some(block.resume);
             durable.send_replace(block.packed.number());
@@ -265,6 +277,14 @@ impl<'a, S: Source> Capture<'a, S> {
             add_counts(&mut base.rejects, block.quality.by_rule(true));
             add_counts(&mut base.noted, block.quality.by_rule(false));
         });
+    }
+}
+
+/// Keeps the seat of one that goes on until it shows that it has begun, or has had its time.
+async fn until_begun(mut shown: watch::Receiver<Progress>, seat: Option<Seat>) {
+    if seat.is_some() {
+        // Begun, ended, or late: the next may begin either way.
+        let _ = tokio::time::timeout(BEGINS_WITHIN, shown.changed()).await;
     }
 }
 

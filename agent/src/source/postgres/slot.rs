@@ -4,13 +4,14 @@
 //! server, so it never outlives its use: a half-made one is taken back, and one that holds back
 //! more than `slot_wal_max` is dropped.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pgwire_replication::{ReplicationClient, ReplicationConfig, SslMode, TlsConfig};
 use phusa_protocol::fault::{Code, Fault};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::catalogue::heirs;
@@ -27,6 +28,9 @@ use crate::source::settings::Tls;
 
 /// How often the slot is looked at while it is in use.
 const WATCH_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Connections that all slots of a source are looked at through.
+const WATCH_SESSIONS: usize = 4;
 
 /// How often in a row looking may fail before the capture ends.
 const WATCH_FAILURES_MAX: u32 = 5;
@@ -408,6 +412,32 @@ async fn position(session: &Session, function: &str) -> Result<Lsn, Fault> {
     Lsn::parse(&text).ok_or_else(|| Fault::new(Code::SourceVersion, doing))
 }
 
+/// The connections through which the slots of one source are watched, whichever dataset they are of:
+/// one for each would take as many from the agency's own programs as there are datasets.
+#[derive(Clone)]
+pub struct Watchers {
+    idle: Arc<Mutex<Vec<Session>>>,
+    turns: Arc<Semaphore>,
+}
+
+impl Default for Watchers {
+    fn default() -> Self {
+        Self { idle: Arc::default(), turns: Arc::new(Semaphore::new(WATCH_SESSIONS)) }
+    }
+}
+
+impl fmt::Debug for Watchers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Watchers({} idle)", self.with(|idle| idle.len()))
+    }
+}
+
+impl Watchers {
+    fn with<T>(&self, act: impl FnOnce(&mut Vec<Session>) -> T) -> T {
+        act(&mut self.idle.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Watches one slot for as long as it is polled.
 pub(super) struct Watch {
     pub(super) settings: Arc<Settings>,
@@ -430,25 +460,37 @@ impl Watch {
     /// The last is for a network that went away without a word: nothing else would notice, because
     /// a walsender with nothing to send is silent too.
     pub(super) async fn until_lost(&self) -> Fault {
-        let (mut session, mut failures) = (None, 0);
+        let mut failures = 0;
         loop {
             let silence = || Fault::new(Code::SourceUnreachable, "the server is silent");
-            let looked = timeout(ANSWER_WAIT, self.look(&mut session)).await;
+            let looked = timeout(ANSWER_WAIT, self.look_in_turn()).await;
             match looked.unwrap_or_else(|_| Err(silence())) {
                 Ok(None) => failures = 0,
                 Ok(Some(fault)) => return fault,
                 Err(fault) if failures >= WATCH_FAILURES_MAX => return fault,
-                Err(_) => (session, failures) = (None, failures + 1),
+                Err(_) => failures += 1,
             }
             sleep(WATCH_INTERVAL).await;
         }
     }
 
-    async fn look(&self, session: &mut Option<Session>) -> Result<Option<Fault>, Fault> {
-        let session = match session {
+    /// Looks through one of the source's connections for that; one that failed is not used again.
+    async fn look_in_turn(&self) -> Result<Option<Fault>, Fault> {
+        let watchers = &self.settings.watchers;
+        // Closed by nobody.
+        let _turn = watchers.turns.acquire().await.ok();
+        let session = match watchers.with(Vec::pop) {
             Some(session) => session,
-            None => session.insert(Session::open(&self.settings).await?),
+            None => Session::open(&self.settings).await?,
         };
+        let seen = self.look(&session).await;
+        if seen.is_ok() {
+            watchers.with(|idle| idle.push(session));
+        }
+        seen
+    }
+
+    async fn look(&self, session: &Session) -> Result<Option<Fault>, Fault> {
         let gap = |what: String| Ok(Some(Fault::new(Code::SourceGap, what)));
         let slot = &self.slot;
         match state(session, self.version, slot).await? {
