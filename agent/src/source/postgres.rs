@@ -302,6 +302,7 @@ async fn capture(
     if matches!(capture, super::Capture::Watermark | super::Capture::Reconcile) {
         let job = comparison(settings, &target, capture)?;
         let settings = Arc::clone(settings);
+        let session = Some(session);
         return reconcile::follow(InKeyOrder { settings, target, session }, job, start, intake)
             .await;
     }

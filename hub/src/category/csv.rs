@@ -40,7 +40,9 @@ pub fn read(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
 #[must_use]
 pub fn line(fields: &[&str]) -> String {
     let quoted = |field: &&str| {
-        let plain = !field.contains([',', ';', '"', '\n', '\r']) && field.trim() == *field;
+        // A byte order mark at the beginning would be taken for the file's.
+        let plain =
+            !field.contains([',', ';', '"', '\n', '\r', '\u{feff}']) && field.trim() == *field;
         if plain { (*field).to_owned() } else { format!("\"{}\"", field.replace('"', "\"\"")) }
     };
     fields.iter().map(quoted).collect::<Vec<_>>().join(",") + "\r\n"
@@ -109,8 +111,10 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let fields = ["01", "A, \"B\"; C\nD", "", " mép "];
-        let read = read(&line(&fields)).unwrap();
-        assert_eq!(read, [(1, fields.map(str::to_owned).to_vec())]);
+        for first in ["01", "\u{feff}01"] {
+            let fields = [first, "A, \"B\"; C\nD", "", " mép "];
+            let read = read(&line(&fields)).unwrap();
+            assert_eq!(read, [(1, fields.map(str::to_owned).to_vec())]);
+        }
     }
 }

@@ -25,14 +25,16 @@ const AGE_MAX: u64 = 1 << 31;
 pub(super) struct InKeyOrder {
     pub(super) settings: Arc<Settings>,
     pub(super) target: Arc<Target>,
-    pub(super) session: Session,
+    /// None is kept between two passes: it would be one less for the agency's own programs.
+    pub(super) session: Option<Session>,
 }
 
 impl KeyOrder for InKeyOrder {
     async fn identify(&mut self) -> Result<String, Fault> {
-        let selection = &self.target.selection;
-        let admitted = probe::admit(&self.session, &self.settings, selection).await?;
-        let target = Target::new(selection.clone(), &admitted.table)?;
+        let (settings, selection) = (Arc::clone(&self.settings), self.target.selection.clone());
+        let session = self.session().await?;
+        let admitted = probe::admit(session, &settings, &selection).await?;
+        let target = Target::new(selection, &admitted.table)?;
         let walk: Vec<&str> = target
             .walk
             .iter()
@@ -47,7 +49,7 @@ impl KeyOrder for InKeyOrder {
                    from pg_attribute a join pg_collation c on c.oid = a.attcollation \
                    cross join pg_database d where d.datname = current_database() \
                      and a.attrelid = $1 and a.attname = any($2) order by a.attnum";
-        let rows = self.session.rows(&target.doing(), sql, &[&target.oid, &walk]).await?;
+        let rows = session.rows(&target.doing(), sql, &[&target.oid, &walk]).await?;
         let orders: Vec<String> = rows.iter().map(|row| get(row, 0)).collect::<Result<_, _>>()?;
         let columns = target.fingerprint();
         Ok(format!("{columns} {} {}", walk.join(","), orders.join(",")))
@@ -55,26 +57,32 @@ impl KeyOrder for InKeyOrder {
 
     async fn read(&mut self, range: &Range, rows: Rows) -> Result<(), Fault> {
         let (after, upto) = (range.after.as_ref(), range.upto.as_ref());
-        let (target, bytes_max) = (&self.target, self.settings.batch.row_bytes_max.0);
-        let query = match oversize::may_stand_in(&self.session, target.oid, bytes_max).await? {
+        let (target, bytes_max) = (Arc::clone(&self.target), self.settings.batch.row_bytes_max.0);
+        let session = self.session().await?;
+        let query = match oversize::may_stand_in(session, target.oid, bytes_max).await? {
             true => target.cut_chunk_query(after, upto, bytes_max),
             false => target.chunk_query(after, upto),
         };
         let query = format!("{query} limit {}", range.rows_max);
-        let copied = self.session.copy(&self.target.doing(), &query).await?;
-        pass_on(copied, &rows).await
+        let copied = session.copy(&target.doing(), &query).await?;
+        let count = pass_on(copied, &rows).await?;
+        if upto.is_none() && count.is_some_and(|count| count < range.rows_max) {
+            self.session = None;
+        }
+        Ok(())
     }
 
     async fn answers(&mut self) -> Result<(), Fault> {
-        self.session.answer().await
+        self.session().await?.answer().await
     }
 
     async fn work(&mut self) -> Result<Option<Work>, Fault> {
-        self.session.work().await
+        self.session().await?.work().await
     }
 
     async fn text_of(&mut self, key: &[Vec<u8>]) -> Result<KeyText, Fault> {
-        keys::text_of(&self.session, &self.target, key).await
+        let target = Arc::clone(&self.target);
+        keys::text_of(self.session().await?, &target, key).await
     }
 
     async fn written_since(
@@ -82,47 +90,61 @@ impl KeyOrder for InKeyOrder {
         mark: Option<&str>,
         rows: Rows,
     ) -> Result<Option<String>, Fault> {
-        let doing = self.target.doing();
+        let target = Arc::clone(&self.target);
+        let (session, doing) = (self.session().await?, target.doing());
         let begin = "begin isolation level repeatable read read only";
-        self.session.run(&doing, begin).await?;
-        let looked = self.look(mark, &rows).await;
+        session.run(&doing, begin).await?;
+        let looked = look(session, &target, mark, &rows).await;
         // Where that fails too, the connection is gone, and the first fault says why.
-        let ended = self.session.run(&doing, "rollback").await;
+        let ended = session.run(&doing, "rollback").await;
         looked.and_then(|next| ended.map(|()| next))
     }
 }
 
 impl InKeyOrder {
-    /// Within one snapshot: reads what transactions from `mark` on wrote, and takes the next mark.
-    async fn look(&self, mark: Option<&str>, rows: &Rows) -> Result<Option<String>, Fault> {
-        let doing = self.target.doing();
-        // A server that was restored, or another one, began at another time.
-        let sql = "select txid_snapshot_xmin(s), txid_snapshot_xmax(s), \
-                   extract(epoch from pg_postmaster_start_time())::text \
-                   from txid_current_snapshot() s";
-        let row = self.session.row(&doing, sql, &[]).await?;
-        let number =
-            |index| get::<i64>(&row, index).map(|number| u64::try_from(number).unwrap_or(0));
-        let (horizon, next) = (number(0)?, number(1)?);
-        let server = format!("{} {}", get::<String>(&row, 2)?, self.target.oid);
-        if let Some(mark) = mark {
-            let Some(since) = Mark::parse(mark, &server) else { return Ok(None) };
-            let Some(condition) = written_condition(since.horizon, next) else { return Ok(None) };
-            let query = self.target.written_query(&condition);
-            let copied = self.session.copy(&doing, &query).await?;
-            pass_on(copied, rows).await?;
+    async fn session(&mut self) -> Result<&mut Session, Fault> {
+        match &mut self.session {
+            Some(session) => Ok(session),
+            none => Ok(none.insert(Session::open(&self.settings).await?)),
         }
-        Ok(Some(Mark { server, horizon }.to_string()))
     }
 }
 
-async fn pass_on(mut copied: CopiedRows, rows: &Rows) -> Result<(), Fault> {
+/// Within one snapshot: reads what transactions from `mark` on wrote, and takes the next mark.
+async fn look(
+    session: &Session,
+    target: &Target,
+    mark: Option<&str>,
+    rows: &Rows,
+) -> Result<Option<String>, Fault> {
+    let doing = target.doing();
+    // A server that was restored, or another one, began at another time.
+    let sql = "select txid_snapshot_xmin(s), txid_snapshot_xmax(s), \
+               extract(epoch from pg_postmaster_start_time())::text \
+               from txid_current_snapshot() s";
+    let row = session.row(&doing, sql, &[]).await?;
+    let number = |index| get::<i64>(&row, index).map(|number| u64::try_from(number).unwrap_or(0));
+    let (horizon, next) = (number(0)?, number(1)?);
+    let server = format!("{} {}", get::<String>(&row, 2)?, target.oid);
+    if let Some(mark) = mark {
+        let Some(since) = Mark::parse(mark, &server) else { return Ok(None) };
+        let Some(condition) = written_condition(since.horizon, next) else { return Ok(None) };
+        let copied = session.copy(&doing, &target.written_query(&condition)).await?;
+        pass_on(copied, rows).await?;
+    }
+    Ok(Some(Mark { server, horizon }.to_string()))
+}
+
+/// Hands on all rows and counts them; `None` when no more were wanted.
+async fn pass_on(mut copied: CopiedRows, rows: &Rows) -> Result<Option<u64>, Fault> {
+    let mut count = 0;
     while let Some(row) = copied.next().await? {
+        count += 1;
         if !rows.take(row).await {
-            break;
+            return Ok(None);
         }
     }
-    Ok(())
+    Ok(Some(count))
 }
 
 /// Up to where rows were looked for.
