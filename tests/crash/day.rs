@@ -244,7 +244,10 @@ impl<O: Office + Send + Sync + 'static> Day<O> {
         let seconds = self.began.elapsed().as_secs_f64();
         println!("{}: seed {}, {seconds:.0} s, killed: {:?}", self.engine, self.seed, self.kills);
         println!("  {transactions} transactions of {changes} changes, {unconfirmed} not confirmed");
-        println!("  {generations} whole states were seen, no half; the log is verified");
+        match generations {
+            0 => println!("  the log is verified"),
+            count => println!("  {count} whole states were seen, no half; the log is verified"),
+        }
         for (way, records) in same {
             println!("  {}: {records} records, identical", way.name());
         }
