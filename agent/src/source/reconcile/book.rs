@@ -27,6 +27,9 @@ const CHANGED_BYTES_MAX: usize = 12 << 20;
 /// Ranges without a difference after which the place is written down.
 const RANGES_UNWRITTEN_MAX: usize = 16;
 
+/// Rows of the last comparison that are known not to need sending again; others are sent once more.
+const SETTLED_ROWS_MAX: usize = 100_000;
+
 /// Where a capture goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Place {
@@ -57,6 +60,13 @@ pub(super) struct Book {
     /// Rows that belong to no range until a comparison meets them: sent since the last one outside
     /// of it, or left over from a range that was cut.
     recent: BTreeMap<Box<[u8]>, u128>,
+    /// Rows that the last comparison found as they were sent, or sent: a look that goes back beyond
+    /// it meets them again. Not kept on disk, and no more than [`SETTLED_ROWS_MAX`].
+    settled: BTreeMap<Box<[u8]>, u128>,
+    /// The same of the comparison that is under way.
+    met: BTreeMap<Box<[u8]>, u128>,
+    /// Whether rows written were looked for since the last comparison.
+    looked: bool,
     outbox: Outbox<()>,
     /// Whether the full read is still under way.
     reading: bool,
@@ -109,6 +119,9 @@ impl Book {
             index,
             head,
             recent: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            met: BTreeMap::new(),
+            looked: false,
             outbox,
             reading,
             deferred: false,
@@ -180,6 +193,7 @@ impl Book {
     /// The next pass begins at the beginning, as if this one had not begun.
     pub(super) fn leave_pass(&mut self) {
         self.head.next = 0;
+        self.settled.append(&mut self.met);
     }
 
     pub(super) fn has_ranges_left(&self) -> bool {
@@ -217,7 +231,8 @@ impl Book {
             }
             return Ok(());
         }
-        self.send(true, changes).await?;
+        let sent = self.send(true, changes).await?;
+        self.settle(&sent, &seen_recent);
         self.ranges_unwritten = 0;
         let next = self.head.next;
         let number = self.head.ranges.get(next).map_or(0, |(number, _)| *number);
@@ -236,7 +251,7 @@ impl Book {
             self.head.next += 1;
             pieces.push((number, entries.as_slice()));
         }
-        let mut recent: Vec<Step> = seen_recent.into_iter().map(forget).collect();
+        let mut recent: Vec<Step> = seen_recent.into_iter().map(|step| forget(step.key)).collect();
         for Entry { key, digest } in unplaced {
             recent.push(Step { key, digest: Some(digest) });
         }
@@ -244,6 +259,24 @@ impl Book {
         let write =
             Write { pieces: &pieces, dropped: &dropped, recent: &recent, ..Write::of(&self.head) };
         block_in_place(|| self.index.write(&write))
+    }
+
+    /// Keeps what a range's rows came to, for looks that meet them again.
+    fn settle(&mut self, sent: &[Step], seen_recent: &[Step]) {
+        if !self.job.watermark || self.reading {
+            return;
+        }
+        for Step { key, digest } in sent.iter().chain(seen_recent) {
+            self.settled.remove(key);
+            match digest {
+                Some(digest) if self.met.len() < SETTLED_ROWS_MAX => {
+                    self.met.insert(key.clone(), *digest);
+                }
+                Some(_) | None => {
+                    self.met.remove(key);
+                }
+            }
+        }
     }
 
     /// Ends a pass: recent rows that it did not meet are gone, and a full read is over. The pass
@@ -256,11 +289,20 @@ impl Book {
             self.outbox.all_durable().await?;
             self.tell_live().await?;
         } else {
-            let gone = std::mem::take(&mut self.recent).into_keys();
-            let changes: Vec<Change> = gone.map(removed).collect();
+            let gone = std::mem::take(&mut self.recent);
+            for key in gone.keys() {
+                self.settled.remove(key);
+                self.met.remove(key);
+            }
+            let changes: Vec<Change> = gone.into_keys().map(removed).collect();
             self.send_recent(changes).await?;
         }
         (self.head.next, self.ranges_unwritten) = (0, 0);
+        let most = SETTLED_ROWS_MAX.saturating_sub(self.met.len());
+        if std::mem::take(&mut self.looked) || self.settled.len() > most {
+            self.settled.clear();
+        }
+        self.settled.append(&mut self.met);
         self.head.passes += 1;
         block_in_place(|| self.index.write(&Write::of(&self.head)))
     }
@@ -269,8 +311,14 @@ impl Book {
     pub(super) async fn written(&mut self, row: Bytes) -> Result<(), Fault> {
         let key = key_of(&row, &self.job.key).ok_or_else(no_key)?;
         let digest = digest_of(&row);
-        if self.recent.get(&key) == Some(&digest) {
-            return Ok(());
+        match self.recent.get(&key) {
+            Some(recent) if *recent == digest => return Ok(()),
+            None if self.settled.get(&key) == Some(&digest) => {
+                // The next look may meet it again, whatever the next comparison does.
+                self.met.insert(key, digest);
+                return Ok(());
+            }
+            Some(_) | None => {}
         }
         self.written_bytes += row.len();
         let (step, bytes) = (Step { key, digest: Some(digest) }, Bytes::copy_from_slice(&row));
@@ -283,7 +331,7 @@ impl Book {
 
     /// Hands on the rows written that were taken.
     pub(super) async fn settle_written(&mut self) -> Result<(), Fault> {
-        self.written_bytes = 0;
+        (self.looked, self.written_bytes) = (true, 0);
         let changes = std::mem::take(&mut self.written);
         self.send_recent(changes).await
     }
@@ -354,7 +402,7 @@ pub(super) struct Gathered<'a> {
     entries: Vec<Entry>,
     changes: Vec<Change>,
     changed_bytes: usize,
-    seen_recent: Vec<Box<[u8]>>,
+    seen_recent: Vec<Step>,
     rows: u64,
     last: Bytes,
     deferred: bool,
@@ -370,7 +418,8 @@ pub(super) struct Compared {
     /// Rows known of a range that was cut, and not met before the cut: they are gone, or lie after
     /// it. Only the server knows which, so they belong to no range until one of them is met.
     unplaced: Vec<Entry>,
-    seen_recent: Vec<Box<[u8]>>,
+    /// Recent rows that were met, with what the warehouse has of them now.
+    seen_recent: Vec<Step>,
     deferred: bool,
     /// Whether all is as it was known.
     untouched: bool,
@@ -412,7 +461,8 @@ impl<'a> Gathered<'a> {
         let mut known = self.comparison.find(&key);
         if let Some(recent) = self.book.recent.get(&key) {
             known = Some(*recent);
-            self.seen_recent.push(key.clone());
+            let told = if self.book.reading { *recent } else { digest };
+            self.seen_recent.push(Step { key: key.clone(), digest: Some(told) });
         }
         self.rows += 1;
         self.last = row.clone();
@@ -460,7 +510,7 @@ impl<'a> Gathered<'a> {
                 entries.push(entry.clone());
             } else {
                 if self.book.recent.contains_key(&entry.key) {
-                    seen_recent.push(entry.key.clone());
+                    seen_recent.push(forget(entry.key.clone()));
                 }
                 removals.push(removed(entry.key.clone()));
             }

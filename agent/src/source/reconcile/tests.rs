@@ -1,7 +1,7 @@
 //! A table that changes while it is compared, a server that breaks off, and an agent that ends at
 //! any moment, all from one seed, against the hub's rule for what may come when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,6 +20,9 @@ const SEEDS: u64 = 150;
 
 /// How often the agent ends in one day.
 const LIVES: u64 = 25;
+
+/// How far a look goes back beyond its mark, in rows written.
+const OVERLAP: u64 = 6;
 
 /// Rows are known by one of so many keys.
 const KEYS: u64 = 40;
@@ -153,7 +156,8 @@ impl KeyOrder for Desk {
             if office.busy && office.random.one_in(4) {
                 return Ok(None);
             }
-            let since = mark.map_or(u64::MAX, |mark| mark.parse().unwrap());
+            let mark = mark.map_or(u64::MAX, |mark| mark.parse().unwrap());
+            let since = mark.saturating_sub(OVERLAP);
             let written = office.rows.iter().filter(|(_, row)| row.1 > since);
             let found = written.map(|(key, row)| tuple(*key, row.0)).collect();
             (office.written.to_string(), found)
@@ -212,6 +216,16 @@ impl Warehouse {
     }
 }
 
+/// The rows that a block brings after the full read.
+fn written(block: &Block) -> Vec<Vec<u8>> {
+    let all = runs(&block.body).flat_map(|run| run.unwrap().changes());
+    let row = |change| match change {
+        Change::Insert(row) | Change::Update(row) => Some(row.as_bytes().to_vec()),
+        _ => None,
+    };
+    all.map(Result::unwrap).filter_map(row).collect()
+}
+
 fn job(folder: &std::path::Path, watermark: bool) -> Job {
     let column = |name: &str| Column {
         name: name.to_owned(),
@@ -251,6 +265,7 @@ async fn live_a_day(seed: u64) {
         let (blocks, mut taken) = mpsc::channel(1);
         let (durable, seen) = watch::channel(0);
         let (progress, mut shown) = watch::channel(Progress::default());
+        let mut sent = BTreeSet::new();
         let intake = Intake { blocks, durable: seen, progress, stop: CancellationToken::new() };
         let start = Start { epoch: Epoch(1), resume: resume.clone() };
         let read = follow(desk.clone(), job(folder.path(), seed.is_multiple_of(2)), start, intake);
@@ -259,6 +274,14 @@ async fn live_a_day(seed: u64) {
             while let Some(block) = taken.recv().await {
                 if !at_rest && desk.office().random.one_in(25) {
                     break;
+                }
+                if at_rest {
+                    for row in written(&block) {
+                        assert!(
+                            sent.insert(row),
+                            "seed {seed}: sent again, though nothing changed"
+                        );
+                    }
                 }
                 warehouse.take(&block);
                 resume = Some(block.resume.clone());
