@@ -51,11 +51,13 @@ wal_retrieve_retry_interval = 100ms
 const SEED: u64 = 1;
 
 /// Which source a mover reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Engine {
     /// The first.
+    #[value(name = "postgresql")]
     PostgreSql,
     /// The second.
+    #[value(name = "mariadb")]
     MariaDb,
 }
 

@@ -55,6 +55,16 @@ struct Arguments {
     /// for agent, hub and warehouse
     #[arg(long)]
     elsewhere: Option<PathBuf>,
+    /// Of the work `source-safety`: the sources
+    #[arg(long, value_delimiter = ',', default_value = "postgresql,mariadb")]
+    sources: Vec<Engine>,
+    /// Of the work `source-safety`: beside what the own work goes on
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "nothing,log-reader,capped,unguarded,full-read,streaming"
+    )]
+    beside: Vec<safety::Beside>,
     /// Of the work `curves`: what grows
     #[arg(long, value_delimiter = ',', default_value = "rows,columns,datasets,log,agents")]
     axes: Vec<curves::Axis>,
@@ -186,7 +196,9 @@ async fn bench(arguments: &Arguments) -> Outcome<()> {
     }
     if arguments.work == [Work::SourceSafety] {
         let lab = Lab::start_apart(arguments.elsewhere.as_deref()).await?;
-        safety::take(&lab, (arguments.quick, arguments.rows, size.repeat), &mut report).await?;
+        let sizes = (arguments.quick, arguments.rows, size.repeat);
+        let what = (&*arguments.sources, &*arguments.beside);
+        safety::take(&lab, what, sizes, &mut report).await?;
         return Ok(());
     }
     eprintln!("loading {} citizens and {} dossiers", size.rows, size.rows);

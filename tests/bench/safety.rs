@@ -39,11 +39,17 @@ const PRIORITY: &str = "-15";
 /// Between two looks at the locks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// How long the source's own work goes on before the streaming beside it is measured: the agent looks
+/// every ten seconds how often others commit.
+const WARM: u64 = 25;
+
 /// How much of everything.
 #[derive(Debug, Clone, Copy)]
 struct Size {
     rows: u64,
     seconds: u64,
+    /// Seconds of the own work before they begin.
+    warm: u64,
     rounds: usize,
 }
 
@@ -59,58 +65,108 @@ struct Seen {
     used: f64,
 }
 
-/// What the source's own work goes on beside, in this order; alone once more at the end of a round.
-const BESIDE: [&str; 7] = [
-    "alone",
-    "beside a program on the other processor that touches nothing",
-    "beside the server's own program that reads its log",
-    "beside a capped full read",
-    "beside a full read without rests",
-    "beside a full read",
-    "beside its streaming",
-];
+/// What the source's own work goes on beside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Beside {
+    /// A program on the other processor that touches nothing
+    Nothing,
+    /// The server's own program that reads its log
+    LogReader,
+    /// A full read with a cap on its rows
+    Capped,
+    /// A full read without rests
+    Unguarded,
+    /// A full read with the guard's defaults
+    FullRead,
+    /// Streaming of what the own work changes, with the guard's defaults
+    Streaming,
+}
 
-/// Measures both engines in turn and prints the table.
+impl Beside {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Nothing => "beside a program on the other processor that touches nothing",
+            Self::LogReader => "beside the server's own program that reads its log",
+            Self::Capped => "beside a capped full read",
+            Self::Unguarded => "beside a full read without rests",
+            Self::FullRead => "beside a full read",
+            Self::Streaming => "beside its streaming",
+        }
+    }
+
+    /// Seconds of the own work before it is counted, beside this and alone before and after.
+    fn warm(self) -> u64 {
+        if self == Self::Streaming { WARM } else { 0 }
+    }
+
+    fn settings(self) -> &'static str {
+        match self {
+            Self::Capped => CAP,
+            Self::Unguarded => NO_RESTS,
+            Self::Nothing | Self::LogReader | Self::FullRead | Self::Streaming => "",
+        }
+    }
+}
+
+/// One stretch of a round; alone where it is beside nothing.
+#[derive(Debug)]
+struct Stretch {
+    beside: Option<Beside>,
+    warm: u64,
+    seen: Seen,
+}
+
+/// The stretches of a kind in one round, each with its ratio to those alone before and after it; one
+/// alone is held against the one before.
+fn ratios(round: &[Stretch], kind: Option<Beside>) -> Vec<(&Seen, f64)> {
+    let mut found = Vec::new();
+    for (at, stretch) in round.iter().enumerate() {
+        let alone = |one: &&Stretch| one.beside.is_none() && one.warm == stretch.warm;
+        let before = round.get(..at).into_iter().flatten().rfind(alone);
+        let after = round.get(at..).into_iter().flatten().find(alone);
+        if let (true, Some(before), Some(after)) = (stretch.beside == kind, before, after) {
+            let [before, after] = [before.seen.per_second, after.seen.per_second];
+            let alone = if kind.is_none() { before } else { f64::midpoint(before, after) };
+            found.push((&stretch.seen, stretch.seen.per_second / alone));
+        }
+    }
+    found
+}
+
+/// Measures the engines in turn and prints the table.
 pub(crate) async fn take(
     lab: &Lab,
+    (engines, besides): (&[Engine], &[Beside]),
     (quick, rows, repeat): (bool, Option<u64>, usize),
     report: &mut Report,
 ) -> Outcome<()> {
     let (usual, seconds) = if quick { (200_000, 4) } else { (3_000_000, 15) };
     let rows = rows.unwrap_or(usual);
-    let size = Size { rows, seconds, rounds: repeat };
+    let size = Size { rows, seconds, warm: 0, rounds: repeat };
     println!(
         "| source | its own work | transactions/s, medians of {repeat} | ratio to alone, median of the rounds (least to most) | the agent's sessions, % of the source's processor | locks of the agent beyond AccessShare | looks that found it reading |"
     );
     println!("|---|---|---|---|---|---|---|");
-    for engine in [Engine::PostgreSql, Engine::MariaDb] {
+    for &engine in engines {
         fill(lab, engine, rows)?;
         pin(lab, engine)?;
         let mut rounds = Vec::new();
         for round in 1..=size.rounds {
             eprintln!("source-safety, {}, round {round}", engine.title());
-            rounds.push(round_of(lab, engine, size).await?);
+            rounds.push(round_of(lab, engine, besides, size).await?);
         }
-        for (at, name) in BESIDE.into_iter().enumerate() {
-            print(engine, (at, name), &rounds, report);
+        for kind in [None].into_iter().chain(besides.iter().copied().map(Some)) {
+            print(engine, kind, &rounds, report);
         }
     }
     Ok(())
 }
 
-/// One line of the table. Each stretch is held against the two of its own round that were alone.
-fn print(
-    engine: Engine,
-    (at, name): (usize, &'static str),
-    rounds: &[Vec<Seen>],
-    report: &mut Report,
-) {
-    let all: Vec<&Seen> = rounds.iter().filter_map(|round| round.get(at)).collect();
-    let ratios = rounds.iter().filter_map(|round| {
-        let alone = f64::midpoint(round.first()?.per_second, round.last()?.per_second);
-        Some(round.get(at)?.per_second / alone)
-    });
-    let mut ratios: Vec<f64> = ratios.collect();
+/// One line of the table.
+fn print(engine: Engine, kind: Option<Beside>, rounds: &[Vec<Stretch>], report: &mut Report) {
+    let name = kind.map_or("alone", Beside::title);
+    let (all, mut ratios): (Vec<&Seen>, Vec<f64>) =
+        rounds.iter().flat_map(|round| ratios(round, kind)).unzip();
     ratios.sort_by(f64::total_cmp);
     let ends = (ratios.first().copied(), ratios.last().copied());
     let (least, most) = (ends.0.unwrap_or(f64::NAN), ends.1.unwrap_or(f64::NAN));
@@ -173,50 +229,68 @@ fn pin(lab: &Lab, engine: Engine) -> Outcome<()> {
     Ok(())
 }
 
-/// One stretch of each of [`BESIDE`], and alone once more.
-async fn round_of(lab: &Lab, engine: Engine, size: Size) -> Outcome<Vec<Seen>> {
-    let user = match engine {
-        Engine::PostgreSql => phusa_tests::province::login(&lab.source),
-        Engine::MariaDb => phusa_tests::province::login(lab.maria()?.database()),
-    };
-    let stretch = async |size: Size| stretch(lab, engine, &user, size).await;
+/// One stretch of each kind, and alone before and after it.
+async fn round_of(
+    lab: &Lab,
+    engine: Engine,
+    besides: &[Beside],
+    size: Size,
+) -> Outcome<Vec<Stretch>> {
+    let mut round: Vec<Stretch> = Vec::new();
+    for &kind in besides {
+        let size = Size { warm: kind.warm(), ..size };
+        let last = round.last();
+        if last.is_none_or(|last| last.beside.is_some() || last.warm != size.warm) {
+            round.push(alone(lab, engine, size).await?);
+        }
+        let seen = match kind {
+            Beside::Nothing | Beside::LogReader => other(lab, engine, kind, size).await?,
+            _ => ours(lab, engine, kind, size).await?,
+        };
+        round.push(Stretch { beside: Some(kind), warm: size.warm, seen });
+        lab.drop_slots();
+        round.push(alone(lab, engine, size).await?);
+    }
+    Ok(round)
+}
+
+async fn alone(lab: &Lab, engine: Engine, size: Size) -> Outcome<Stretch> {
     lab.settle();
-    let mut seen = vec![stretch(size).await?];
+    Ok(Stretch { beside: None, warm: size.warm, seen: stretch(lab, engine, size).await? })
+}
+
+/// Beside somebody else's program.
+async fn other(lab: &Lab, engine: Engine, kind: Beside, size: Size) -> Outcome<Seen> {
+    if kind == Beside::LogReader {
+        let mut reader = log_reader(lab, engine)?;
+        let seen = stretch(lab, engine, size).await?;
+        reader.kill()?;
+        reader.wait()?;
+        return Ok(seen);
+    }
     // A thread of this program, which keeps to the second processor and ends with it.
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     let idle = std::thread::spawn(move || while !asked.load(Ordering::Relaxed) {});
-    seen.push(stretch(size).await?);
+    let seen = stretch(lab, engine, size).await;
     stop.store(true, Ordering::Relaxed);
     idle.join().map_err(|_| "the idle thread broke off")?;
-    let mut reader = log_reader(lab, engine)?;
-    seen.push(stretch(size).await?);
-    reader.kill()?;
-    reader.wait()?;
-    lab.drop_slots();
-    for settings in [CAP, NO_RESTS] {
-        lab.settle();
-        let target = lab.fresh_target();
-        let mut ours = Ours::by(engine, "log", settings);
-        ours.prepare_one(lab, &target, &dataset(lab, engine)?)?;
-        ours.start_agent();
-        seen.push(stretch(size).await?);
-        ours.finish(lab, &target).await?;
-        lab.drop_slots();
-    }
+    seen
+}
+
+/// Beside agent and hub.
+async fn ours(lab: &Lab, engine: Engine, kind: Beside, size: Size) -> Outcome<Seen> {
     lab.settle();
     let target = lab.fresh_target();
-    let mut ours = Ours::new(engine);
+    let mut ours = Ours::by(engine, "log", kind.settings());
     ours.prepare_one(lab, &target, &dataset(lab, engine)?)?;
     ours.start_agent();
-    seen.push(stretch(size).await?);
-    wait_for_rows(&target, i64::try_from(size.rows)?).await;
-    lab.settle();
-    seen.push(stretch(size).await?);
+    if kind == Beside::Streaming {
+        wait_for_rows(&target, i64::try_from(size.rows)?).await;
+        lab.settle();
+    }
+    let seen = stretch(lab, engine, size).await?;
     ours.finish(lab, &target).await?;
-    lab.drop_slots();
-    lab.settle();
-    seen.push(stretch(size).await?);
     Ok(seen)
 }
 
@@ -274,14 +348,19 @@ fn dataset(lab: &Lab, engine: Engine) -> Outcome<Dataset> {
 }
 
 /// The source's own work for a while, with looks at what the agent holds.
-async fn stretch(lab: &Lab, engine: Engine, user: &str, size: Size) -> Outcome<Seen> {
+async fn stretch(lab: &Lab, engine: Engine, size: Size) -> Outcome<Seen> {
+    let user = match engine {
+        Engine::PostgreSql => phusa_tests::province::login(&lab.source),
+        Engine::MariaDb => phusa_tests::province::login(lab.maria()?.database()),
+    };
     let mut own = match engine {
         Engine::PostgreSql => pgbench(lab, size)?,
         Engine::MariaDb => loops(lab, size)?,
     };
+    tokio::time::sleep(Duration::from_secs(size.warm)).await;
     let used = || -> f64 {
         let [server, _] = lab.servers(engine);
-        crate::meter::workers(server, &[user]).into_iter().filter_map(crate::meter::own_cpu).sum()
+        crate::meter::workers(server, &[&user]).into_iter().filter_map(crate::meter::own_cpu).sum()
     };
     let (before, used_before) = (done(lab, engine)?, used());
     let began = Instant::now();
@@ -355,7 +434,7 @@ fn pgbench(lab: &Lab, size: Size) -> Outcome<Vec<std::process::Child>> {
              select seq from accounts where id = :b;\ncommit;\n"
         ),
     )?;
-    let seconds = (size.seconds + 60).to_string();
+    let seconds = (size.warm + size.seconds + 60).to_string();
     let mut command = Command::new("nice");
     command
         .args(["-n", PRIORITY, "taskset", "--cpu-list", "0"])

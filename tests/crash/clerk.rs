@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use phusa_tests::office::{Change, Followed, Office, Row, Way};
 use phusa_tests::random::Random;
@@ -18,6 +18,9 @@ const LARGE_CHANGES: u64 = 800;
 
 /// The office's rate: a transaction and then as long a pause as this.
 const PAUSE: Duration = Duration::from_millis(25);
+
+/// The office's other work comes and goes for so long.
+const BUSTLE: Duration = Duration::from_secs(25);
 
 /// The way whose table is changed as a whole alone.
 pub(crate) const BLOCK: Way = Way::Snapshot;
@@ -36,6 +39,7 @@ pub(crate) struct Done {
 pub(crate) struct Clerk {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Done>,
+    others: JoinHandle<()>,
 }
 
 impl Clerk {
@@ -45,6 +49,10 @@ impl Clerk {
         O: Office + Send + Sync + 'static,
     {
         let stop = Arc::new(AtomicBool::new(false));
+        let others = {
+            let (told, office) = (Arc::clone(&stop), Arc::clone(&office));
+            thread::spawn(move || bustle(&*office, &told))
+        };
         let told = Arc::clone(&stop);
         let work = move || {
             let (mut random, mut done) = (Random::new(seed, 77), Done::default());
@@ -62,13 +70,25 @@ impl Clerk {
             }
             done
         };
-        Self { stop, thread: thread::spawn(work) }
+        Self { stop, thread: thread::spawn(work), others }
     }
 
     /// Ends the day; what was done.
     pub(crate) fn ends(self) -> Done {
         self.stop.store(true, Ordering::Relaxed);
+        self.others.join().expect("the others' work");
         self.thread.join().expect("a clerk's work")
+    }
+}
+
+/// Others are busy for a while, and then for as long they are not.
+fn bustle(office: &impl Office, told: &AtomicBool) {
+    let began = Instant::now();
+    while !told.load(Ordering::Relaxed) {
+        if (began.elapsed().as_secs() / BUSTLE.as_secs()).is_multiple_of(2) {
+            office.bustle();
+        }
+        thread::sleep(PAUSE);
     }
 }
 

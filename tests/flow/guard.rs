@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use phusa_protocol::time::Timestamp;
-use phusa_tests::database::{Database, Version};
+use phusa_tests::database::{Database, Server, Version};
 use phusa_tests::mysql::{Flavour, MySqlServer};
 use phusa_tests::process::wait_until;
 use phusa_tests::province::{ARRIVES_WITHIN, Readable};
@@ -220,6 +220,52 @@ async fn many_tables_leave_the_connections_to_the_agencys_own_programs() {
         most = most.max(connections(&world));
     }
     assert!(most <= 20, "{most} connections at once for {TABLES} tables that go on");
+    assert!(world.province.agent_process(AGENCY).stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_others_commit_often_no_sender_of_the_log_is_woken_by_each_of_them() {
+    let server = Arc::new(Server::start(Version::V15, ""));
+    let mut world = World::around(server.database());
+    world.source.psql(
+        "create table dan (id int primary key, ten text);
+         insert into dan select n, 'Dân ' || n from generate_series(1, 100) n;
+         create table viec (id int primary key, lan int not null); insert into viec values (1, 0);
+         create procedure lam() language plpgsql as $$ begin
+           set synchronous_commit = off;
+           for lan in 1..2000 loop update viec set lan = viec.lan + 1; commit; end loop;
+         end $$",
+    );
+    // At one percent, from 200 commits a second on.
+    world.share("[guard]\nwork_loss_max_percent = 1\n", &[people("capture = \"log\"")]);
+    world.start();
+    let senders = "select count(*) from pg_stat_replication where application_name = 'phusa-agent'";
+    let name = world.source.name().to_owned();
+    let senders_now = || server.psql("postgres", senders).trim().to_owned();
+    let follows = async |wanted: &str| {
+        wait_until("senders of the log", ARRIVES_WITHIN, async || {
+            (senders_now() == wanted).then_some(())
+        })
+        .await;
+    };
+    follows("1").await;
+    let busy = Arc::clone(&server);
+    let other = Other::working(move || drop(busy.psql(&name, "call lam()")));
+    follows("0").await;
+    world.source.psql("update dan set ten = 'Người ' || id where id <= 50");
+    world.source.psql("delete from dan where id > 90");
+    wait_until("what was changed meanwhile", ARRIVES_WITHIN, async || {
+        (world.carried("dan", "update") == 50 && world.carried("dan", "delete") == 10).then_some(())
+    })
+    .await;
+    assert_eq!(senders_now(), "0");
+    drop(other);
+    follows("1").await;
+    world.source.psql("insert into dan values (101, 'Mới')");
+    wait_until("what came afterwards", ARRIVES_WITHIN, async || {
+        (world.carried("dan", "insert") == 1).then_some(())
+    })
+    .await;
     assert!(world.province.agent_process(AGENCY).stop().success());
 }
 

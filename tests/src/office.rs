@@ -170,6 +170,9 @@ pub trait Office: Readable {
 
     /// What an administrator does now and then so that an idle server gets on.
     fn nudge(&self) {}
+
+    /// A second of other work: some hundred transactions of a table that nobody shares.
+    fn bustle(&self) {}
 }
 
 /// Statements that every SQL server understands.

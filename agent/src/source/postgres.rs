@@ -29,6 +29,7 @@ mod target;
 mod tables;
 pub mod text;
 pub mod trial;
+mod watchers;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -50,8 +51,8 @@ use self::place::{Following, Identity, Lsn, Place, Stage};
 use self::probe::{Admitted, Server};
 use self::read::FullRead;
 use self::session::Session;
-pub use self::slot::Watchers;
 use self::target::Target;
+pub use self::watchers::Watchers;
 use super::guard::Guard;
 use super::outbox::{Outbox, Sealed};
 use super::reconcile::{self, Job};

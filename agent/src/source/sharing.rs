@@ -81,6 +81,12 @@ impl Sharing {
         Self { loss_max, busy: None, share: 1.0, reading, resting }
     }
 
+    /// What the others may lose, 0 to 1.
+    #[must_use]
+    pub fn loss_max(&self) -> f64 {
+        self.loss_max
+    }
+
     /// So many sessions of others were found at work, on average of a few looks.
     pub fn found(&mut self, busy: f64) {
         self.busy = Some(self.busy.map_or(busy, |before| f64::midpoint(before, busy)));

@@ -48,6 +48,14 @@ impl Turns {
         Self { sharing, one: Arc::new(Semaphore::new(1)) }
     }
 
+    /// Whether something that takes `part` of a processor, 0 to 1 for each, costs others more than
+    /// they may lose, were they to need the whole of one.
+    #[must_use]
+    pub(super) fn forbid(&self, part: f64) -> bool {
+        let loss_max = self.with(|sharing| sharing.loss_max());
+        loss_max < 1.0 && part > loss_max
+    }
+
     fn with<T>(&self, act: impl FnOnce(&mut Sharing) -> T) -> T {
         act(&mut self.sharing.lock().unwrap_or_else(PoisonError::into_inner))
     }

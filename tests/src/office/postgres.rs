@@ -43,7 +43,28 @@ impl Office for Database {
     fn kill(&self) {
         self.server().kill();
     }
+
+    fn bustle(&self) {
+        let (server, name) = (self.server(), Readable::name(self));
+        // It may be away at this moment.
+        if server.accepts(name, BUSTLE) {
+            let _ = server.accepts(name, "call bustle()");
+        }
+    }
 }
+
+/// 400 commits in a second, which is more than followers of several tables are to be woken by.
+const BUSTLE: &str = "
+    create table if not exists bustle (n int not null);
+    create or replace procedure bustle() language plpgsql as $$ begin
+      set synchronous_commit = off;
+      delete from bustle;
+      insert into bustle values (0);
+      for turn in 1..40 loop
+        for part in 1..10 loop update bustle set n = n + 1; commit; end loop;
+        perform pg_sleep(0.02);
+      end loop;
+    end $$";
 
 /// A hot standby that is read, while its primary is written to.
 #[derive(Debug)]

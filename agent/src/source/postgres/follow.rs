@@ -1,8 +1,9 @@
 //! The log: changes of one table as they are committed, and the release of what is durable.
 //!
-//! Two transports carry the same messages. While the lag is large, the SQL slot functions decode
-//! in big strides at little cost; when it is small, the walsender pushes each change as it comes.
-//! A slot has one user at a time, so one ends before the other begins.
+//! Two transports carry the same messages. While the lag is large, or others commit so often that
+//! being woken each time would cost them too much, the SQL slot functions decode in big strides at
+//! little cost; otherwise the walsender pushes each change as it comes. A slot has one user at a
+//! time, so one ends before the other begins.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,11 +45,15 @@ const BEHIND_FACTOR: u64 = 4;
 /// Between strides that found nothing: at least the linger, and never less than this.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 
-/// And at most this.
+/// And at most this; after one that found something, and is late by the pause, less.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+const PAUSE_FOUND_MAX: Duration = Duration::from_secs(20);
 
 /// A stride costs what lies between restart and end; the pause is this many times as long.
 const PAUSE_FACTOR: u32 = 20;
+
+/// It is calm again when twice as many commits would not be too many.
+const CALM_FACTOR: f64 = 2.0;
 
 /// How long the server may take to start sending, and a connection to end.
 const START_WAIT: Duration = Duration::from_secs(30);
@@ -57,6 +62,16 @@ const END_WAIT: Duration = Duration::from_secs(2);
 /// From here on the server can send binary values and knows the option that the walsender
 /// transport always sets.
 pub(super) const VERSION_WALSENDER: u32 = 140_000;
+
+/// Until when the log is read through the slot functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// As long as it is followed: there is no other way.
+    Ended,
+    CaughtUp,
+    /// Others commit seldom enough.
+    Calm,
+}
 
 /// Follows the log of one table.
 pub(super) struct Follower {
@@ -87,16 +102,28 @@ impl Follower {
         if self.assembler.has_become_live() {
             self.cut(outbox).await?;
         }
+        let _reader = self.settings.watchers.join();
         loop {
             if self.version < VERSION_WALSENDER || self.target.through.is_some() {
-                self.stride(outbox, false).await?;
+                self.stride(outbox, Until::Ended).await?;
             } else {
                 if self.lag().await? > self.settings.catch_up_bytes.0 {
-                    self.stride(outbox, true).await?;
+                    self.stride(outbox, Until::CaughtUp).await?;
+                }
+                if self.is_burden(1.0) {
+                    let table = self.target.selection.place();
+                    tracing::info!("Others commit often; the log of {table} is read in strides");
+                    self.stride(outbox, Until::Calm).await?;
                 }
                 self.stream(outbox).await?;
             }
         }
+    }
+
+    /// Whether being woken by `factor` times as many commits as there are would cost others too much.
+    fn is_burden(&self, factor: f64) -> bool {
+        let cost = self.settings.watchers.cost() * factor;
+        self.settings.guard.turns.forbid(cost)
     }
 
     async fn lag(&self) -> Result<u64, Fault> {
@@ -202,7 +229,13 @@ impl Follower {
                 }
                 more = outbox.more_durable() => more?,
                 () = sleep_until(deadline), if may_cut => self.cut(outbox).await?,
-                _ = look.tick() => if self.is_far_behind() { break },
+                _ = look.tick() => {
+                    let burden = self.is_burden(1.0);
+                    if burden && self.assembler.rows() > 0 {
+                        self.cut(outbox).await?;
+                    }
+                    if burden || self.is_far_behind() { break }
+                }
             }
             if let Some(lsn) = outbox.released() {
                 client.update_applied_lsn(pgwire_replication::Lsn(lsn.0));
@@ -274,18 +307,21 @@ impl Follower {
         is_quiet && self.progress.borrow().lag_bytes.is_some_and(|lag| lag > limit)
     }
 
-    /// Reads through the slot functions, stride by stride; returns when caught up, if asked to.
-    async fn stride(
-        &mut self,
-        outbox: &mut Outbox<Lsn>,
-        until_caught_up: bool,
-    ) -> Result<(), Fault> {
+    /// Reads through the slot functions, stride by stride.
+    async fn stride(&mut self, outbox: &mut Outbox<Lsn>, until: Until) -> Result<(), Fault> {
         self.assembler.reconnected();
-        let session = Session::open(&self.settings).await?;
-        // A stride may take minutes inside one large transaction; the limit on silence holds.
-        session.run("cannot prepare for reading", "set statement_timeout = 0").await?;
-        slot::wait_until_free(&session, &self.slot).await?;
+        let watchers = self.settings.watchers.clone();
+        let mut kept = None;
         loop {
+            // Where all datasets read so, few do at a time, and none keeps a connection meanwhile.
+            let turn = match until {
+                Until::Calm => watchers.stride().await,
+                Until::Ended | Until::CaughtUp => None,
+            };
+            let session = match kept.take() {
+                Some(session) => session,
+                None => self.open_for_strides().await?,
+            };
             self.release(&session, outbox).await?;
             let end = slot::end_of_log(&session, self.standby).await?;
             let begun = Instant::now();
@@ -293,22 +329,39 @@ impl Follower {
             if messages < STRIDE_MESSAGES {
                 self.assembler.idle(end);
             }
+            let took = begun.elapsed();
             if self.assembler.rows() > 0 {
                 self.cut(outbox).await?;
             }
             self.note_idle(outbox).await?;
             self.seen.store(self.assembler.following().at.0, Ordering::Relaxed);
             let lag = end.0.saturating_sub(self.assembler.following().at.0);
-            if until_caught_up && lag <= self.settings.catch_up_bytes.0 {
+            let is_over = match until {
+                Until::Ended => false,
+                Until::CaughtUp => lag <= self.settings.catch_up_bytes.0,
+                Until::Calm => !self.is_burden(CALM_FACTOR),
+            };
+            if is_over {
+                self.progress.send_modify(|progress| progress.poll_pause = None);
                 return self.release(&session, outbox).await;
             }
+            kept = (until != Until::Calm).then_some(session);
+            drop(turn);
             let pause = match messages {
-                0 => pause_after(begun.elapsed(), self.settings.batch.linger),
-                _ => Duration::ZERO,
+                STRIDE_MESSAGES.. => Duration::ZERO,
+                found => pause_after(took, self.settings.batch.linger, found > 0),
             };
             self.progress.send_modify(|progress| progress.poll_pause = Some(pause));
             sleep(pause).await;
         }
+    }
+
+    async fn open_for_strides(&self) -> Result<Session, Fault> {
+        let session = Session::open(&self.settings).await?;
+        // A stride may take minutes inside one large transaction; the limit on silence holds.
+        session.run("cannot prepare for reading", "set statement_timeout = 0").await?;
+        slot::wait_until_free(&session, &self.slot).await?;
+        Ok(session)
     }
 
     /// Waits until all that was handed on is durable, and lets the server forget it.
@@ -364,11 +417,11 @@ impl Follower {
     }
 }
 
-/// How long to wait after a stride that found nothing and took so long: a server that had to decode
-/// much for nothing is asked less often, and soon again once that has passed.
-fn pause_after(empty_stride: Duration, linger: Duration) -> Duration {
-    let least = linger.max(PAUSE_MIN);
-    empty_stride.saturating_mul(PAUSE_FACTOR).clamp(least, PAUSE_MAX.max(least))
+/// How long to wait after a stride that took so long and left nothing unread: a server that has to
+/// decode much is asked less often, and one that had nothing to tell may be asked later still.
+fn pause_after(stride: Duration, linger: Duration, found: bool) -> Duration {
+    let (least, most) = (linger.max(PAUSE_MIN), if found { PAUSE_FOUND_MAX } else { PAUSE_MAX });
+    stride.saturating_mul(PAUSE_FACTOR).clamp(least, most.max(least))
 }
 
 #[cfg(test)]
@@ -376,16 +429,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_costly_empty_stride_is_followed_by_a_long_pause_within_bounds() {
-        let check = |stride: u64, linger: u64, pause: u64| {
+    fn a_costly_stride_is_followed_by_a_long_pause_within_bounds() {
+        let check = |stride: u64, linger: u64, [nothing, found]: [u64; 2]| {
             let millis = Duration::from_millis;
-            assert_eq!(pause_after(millis(stride), millis(linger)), millis(pause));
+            let after = |found| pause_after(millis(stride), millis(linger), found);
+            assert_eq!([after(false), after(true)], [millis(nothing), millis(found)]);
         };
-        check(0, 0, 10);
-        check(1, 50, 50);
-        check(5, 50, 100);
-        check(1_000, 50, 20_000);
-        check(4_000, 50, 30_000);
-        check(4_000, 60_000, 60_000);
+        check(0, 0, [10, 10]);
+        check(1, 50, [50, 50]);
+        check(5, 50, [100, 100]);
+        check(800, 50, [16_000, 16_000]);
+        check(4_000, 50, [30_000, 20_000]);
+        check(4_000, 60_000, [60_000, 60_000]);
     }
 }

@@ -4,14 +4,13 @@
 //! server, so it never outlives its use: a half-made one is taken back, and one that holds back
 //! more than `slot_wal_max` is dropped.
 
-use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pgwire_replication::{ReplicationClient, ReplicationConfig, SslMode, TlsConfig};
 use phusa_protocol::fault::{Code, Fault};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::catalogue::heirs;
@@ -28,9 +27,6 @@ use crate::source::settings::Tls;
 
 /// How often the slot is looked at while it is in use.
 const WATCH_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Connections that all slots of a source are looked at through.
-const WATCH_SESSIONS: usize = 4;
 
 /// How often in a row looking may fail before the capture ends.
 const WATCH_FAILURES_MAX: u32 = 5;
@@ -412,32 +408,6 @@ async fn position(session: &Session, function: &str) -> Result<Lsn, Fault> {
     Lsn::parse(&text).ok_or_else(|| Fault::new(Code::SourceVersion, doing))
 }
 
-/// The connections through which the slots of one source are watched, whichever dataset they are of:
-/// one for each would take as many from the agency's own programs as there are datasets.
-#[derive(Clone)]
-pub struct Watchers {
-    idle: Arc<Mutex<Vec<Session>>>,
-    turns: Arc<Semaphore>,
-}
-
-impl Default for Watchers {
-    fn default() -> Self {
-        Self { idle: Arc::default(), turns: Arc::new(Semaphore::new(WATCH_SESSIONS)) }
-    }
-}
-
-impl fmt::Debug for Watchers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Watchers({} idle)", self.with(|idle| idle.len()))
-    }
-}
-
-impl Watchers {
-    fn with<T>(&self, act: impl FnOnce(&mut Vec<Session>) -> T) -> T {
-        act(&mut self.idle.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
 /// Watches one slot for as long as it is polled.
 pub(super) struct Watch {
     pub(super) settings: Arc<Settings>,
@@ -477,15 +447,14 @@ impl Watch {
     /// Looks through one of the source's connections for that; one that failed is not used again.
     async fn look_in_turn(&self) -> Result<Option<Fault>, Fault> {
         let watchers = &self.settings.watchers;
-        // Closed by nobody.
-        let _turn = watchers.turns.acquire().await.ok();
-        let session = match watchers.with(Vec::pop) {
+        let _turn = watchers.turn().await;
+        let session = match watchers.take() {
             Some(session) => session,
             None => Session::open(&self.settings).await?,
         };
         let seen = self.look(&session).await;
         if seen.is_ok() {
-            watchers.with(|idle| idle.push(session));
+            watchers.give_back(session);
         }
         seen
     }
@@ -502,9 +471,12 @@ impl Watch {
             return Ok(Some(fault));
         }
         let end = end_of_log(session, self.standby).await?;
-        let sql = "select restart_lsn::text from pg_replication_slots where slot_name::text = $1";
+        // Transactions that write are numbered; a standby knows the numbers of its primary.
+        let sql = "select restart_lsn::text, txid_snapshot_xmax(txid_current_snapshot()) \
+                   from pg_replication_slots where slot_name::text = $1";
         let row = session.row("cannot look up the replication slot", sql, &[slot]).await?;
-        let restart: Option<String> = get(&row, 0)?;
+        let (restart, numbered): (Option<String>, i64) = (get(&row, 0)?, get(&row, 1)?);
+        self.settings.watchers.counted(Instant::now(), numbered.unsigned_abs());
         let Some(restart) = restart.as_deref().and_then(Lsn::parse) else { return Ok(None) };
         let retained = end.0.saturating_sub(restart.0);
         let lag = end.0.saturating_sub(self.seen.load(Ordering::Relaxed));
@@ -518,6 +490,7 @@ impl Watch {
             Fault::new(Code::SourceSlotGivenUp, what)
         }))
     }
+
     /// Looks whether something happened to the table that the log does not tell.
     async fn drift(&self, session: &Session) -> Result<Option<Fault>, Fault> {
         let (known, name) = (self.identity.borrow().clone(), &self.publication);
