@@ -10,6 +10,7 @@ pub mod settings;
 mod outbox;
 pub mod sharing;
 pub mod throttle;
+mod wakes;
 mod scanned;
 pub mod snapshot;
 mod reconcile;

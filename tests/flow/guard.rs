@@ -239,7 +239,8 @@ async fn while_others_commit_often_no_sender_of_the_log_is_woken_by_each_of_them
     // At one percent, from 200 commits a second on.
     world.share("[guard]\nwork_loss_max_percent = 1\n", &[people("capture = \"log\"")]);
     world.start();
-    let senders = "select count(*) from pg_stat_replication where application_name = 'phusa-agent'";
+    let senders = "select count(*) from pg_stat_replication \
+                   where application_name = 'phusa-agent' and state = 'streaming'";
     let name = world.source.name().to_owned();
     let senders_now = || server.psql("postgres", senders).trim().to_owned();
     let follows = async |wanted: &str| {
@@ -251,6 +252,7 @@ async fn while_others_commit_often_no_sender_of_the_log_is_woken_by_each_of_them
     follows("1").await;
     let busy = Arc::clone(&server);
     let other = Other::working(move || drop(busy.psql(&name, "call lam()")));
+    says_strides(&mut world).await;
     follows("0").await;
     world.source.psql("update dan set ten = 'Người ' || id where id <= 50");
     world.source.psql("delete from dan where id > 90");
@@ -267,6 +269,49 @@ async fn while_others_commit_often_no_sender_of_the_log_is_woken_by_each_of_them
     })
     .await;
     assert!(world.province.agent_process(AGENCY).stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_others_commit_often_the_sender_of_mariadbs_log_sleeps() {
+    let server = Arc::new(MySqlServer::start(Flavour::MariaDb, ""));
+    let mut world = World::around(server.database());
+    world.source.sql(
+        "create table dan (id int primary key, ten varchar(20));
+         insert into dan select seq, concat('Dân ', seq) from seq_1_to_100;
+         create table viec (id int primary key, lan int not null); insert into viec values (1, 0);
+         set global innodb_flush_log_at_trx_commit = 0",
+    );
+    world.share("[guard]\nwork_loss_max_percent = 1\n", &[people("capture = \"log\"")]);
+    world.start();
+    let name = world.source.name().to_owned();
+    let busy = Arc::clone(&server);
+    let work = "update viec set lan = lan + 1;".repeat(500);
+    let other = Other::working(move || drop(busy.sql(&name, &work)));
+    says_strides(&mut world).await;
+    world.source.sql("update dan set ten = concat('Người ', id) where id <= 50");
+    world.source.sql("delete from dan where id > 90");
+    wait_until("what was changed meanwhile", ARRIVES_WITHIN, async || {
+        (world.carried("dan", "update") == 50 && world.carried("dan", "delete") == 10).then_some(())
+    })
+    .await;
+    drop(other);
+    // Whatever rest is left, and then no more of them.
+    for (id, within) in [(101, 30), (102, 30), (103, 5), (104, 5)] {
+        world.source.sql(&format!("insert into dan values ({id}, 'Mới')"));
+        wait_until("what came afterwards", Duration::from_secs(within), async || {
+            (world.carried("dan", "insert") == id - 100).then_some(())
+        })
+        .await;
+    }
+    assert!(world.province.agent_process(AGENCY).stop().success());
+}
+
+async fn says_strides<S: Readable>(world: &mut World<S>) {
+    wait_until("the agent to say that it reads in strides", ARRIVES_WITHIN, async || {
+        let log = world.province.agent_process(AGENCY).log();
+        log.contains("dan is read in strides").then_some(())
+    })
+    .await;
 }
 
 /// Connections of the agent that count against what the server allows; senders of the log do not.

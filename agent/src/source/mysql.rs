@@ -33,6 +33,7 @@ mod compare;
 mod shape;
 mod assemble;
 mod stream;
+mod strides;
 mod packed;
 mod follow;
 pub mod trial;
@@ -54,6 +55,7 @@ use self::probe::Admitted;
 use self::read::FullRead;
 use self::server::Server;
 use self::session::Session;
+use self::strides::Strides;
 use self::target::Target;
 use super::guard::Guard;
 use super::outbox::{Outbox, Sealed};
@@ -310,6 +312,7 @@ impl Capture {
             block_since: None,
             left_open,
             packs: self.server.packs_transactions(),
+            strides: Strides::new(&self.settings.guard.turns),
         };
         Box::pin(follower.run(&mut outbox)).await
     }

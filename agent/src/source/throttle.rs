@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::guard::{Guard, Hours, Pace, RowBudget, latency_limit};
 use super::sharing::{Sharing, Work, rest_after};
+use super::wakes::{Followers, Follows};
 
 /// How long at most until the clock is looked at again: it may have been set.
 const HOURS_LOOK_MAX: Duration = Duration::from_secs(60);
@@ -38,6 +39,7 @@ pub(super) trait Answers {
 pub struct Turns {
     sharing: Arc<Mutex<Sharing>>,
     one: Arc<Semaphore>,
+    followers: Followers,
 }
 
 impl Turns {
@@ -45,15 +47,19 @@ impl Turns {
     #[must_use]
     pub fn new(loss_max_percent: u32) -> Self {
         let sharing = Arc::new(Mutex::new(Sharing::new(loss_max_percent)));
-        Self { sharing, one: Arc::new(Semaphore::new(1)) }
+        Self { sharing, one: Arc::new(Semaphore::new(1)), followers: Followers::default() }
     }
 
-    /// Whether something that takes `part` of a processor, 0 to 1 for each, costs others more than
-    /// they may lose, were they to need the whole of one.
-    #[must_use]
-    pub(super) fn forbid(&self, part: f64) -> bool {
+    /// One more reader follows the log.
+    pub(super) fn follow(&self) -> Follows {
+        self.followers.join()
+    }
+
+    /// Whether waking all who follow the log at so many commits a second costs others more than they
+    /// may lose, were they to need the whole of a processor.
+    pub(super) fn forbid_waking(&self, commits_per_second: f64) -> bool {
         let loss_max = self.with(|sharing| sharing.loss_max());
-        loss_max < 1.0 && part > loss_max
+        loss_max < 1.0 && self.followers.cost(commits_per_second) > loss_max
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Sharing) -> T) -> T {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use phusa_protocol::fault::{Code, Fault};
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::assemble::{Asks, Assembler, Incomplete};
 use super::event::{self, BadEvent, Event, Head};
@@ -12,6 +12,7 @@ use super::place::{Identity, Place, Stage, Tracking};
 use super::server::Server;
 use super::session::Session;
 use super::stream::{Log, Next, Received, Unpacked};
+use super::strides::{REST, Strides};
 use super::target::Target;
 use super::{Settings, packed, probe, read};
 use crate::source::outbox::Outbox;
@@ -41,6 +42,8 @@ pub(super) struct Follower {
     pub(super) left_open: bool,
     /// Whether transactions may be packed in the log, and whether they are known to be.
     pub(super) packs: Option<bool>,
+    /// When it rests.
+    pub(super) strides: Strides,
 }
 
 impl Follower {
@@ -79,7 +82,35 @@ impl Follower {
                 _ = look.tick() => {}
             }
             self.note_idle(outbox).await?;
+            self.rest(outbox).await?;
         }
+    }
+
+    /// Rests where others commit so often that waking the sender each time would cost them too much.
+    async fn rest(&mut self, outbox: &mut Outbox<()>) -> Result<(), Fault> {
+        if self.strides.asks(Instant::now()) {
+            let server = self.server.clone();
+            let end = server.end_of_log(self.reader().await?).await?;
+            self.strides.end = Some(end);
+        }
+        let Some(end) = &self.strides.end else { return Ok(()) };
+        let (at, tracking) = (&self.assembler.following().at, self.identity.tracking);
+        if self.assembler.in_transaction() || !at.has_reached(end, tracking) {
+            return Ok(());
+        }
+        let before = self.strides.is_on();
+        if !self.strides.reached(Instant::now()) {
+            return Ok(());
+        }
+        if !before {
+            let table = self.target.selection.place();
+            tracing::info!("Others commit often; the log of {table} is read in strides");
+        }
+        if self.assembler.rows() > 0 {
+            self.cut(outbox).await?;
+        }
+        sleep(REST).await;
+        Ok(())
     }
 
     /// Goes on in the file after one that ends inside an event. The server was ended while it wrote
@@ -115,6 +146,9 @@ impl Follower {
     ) -> Result<(), Fault> {
         let head = received.head();
         let event = event::read(head, received.body()).map_err(|error| self.refused(error))?;
+        if matches!(event, Event::Gtid | Event::Domain { .. }) {
+            self.strides.came += 1;
+        }
         if event == Event::Gtid {
             self.assembler.named(received.name(self.identity.tracking)?);
         }

@@ -28,6 +28,7 @@ use super::{Settings, said, slot};
 use crate::failpoint::Failpoint;
 use crate::source::Progress;
 use crate::source::outbox::Outbox;
+use crate::source::wakes::CALM_FACTOR;
 
 /// Messages in one stride of the slot functions. Each stride decodes from the slot's restart
 /// position again, so small strides cost more (measured: 20,000 are four times slower).
@@ -51,9 +52,6 @@ const PAUSE_FOUND_MAX: Duration = Duration::from_secs(20);
 
 /// A stride costs what lies between restart and end; the pause is this many times as long.
 const PAUSE_FACTOR: u32 = 20;
-
-/// It is calm again when twice as many commits would not be too many.
-const CALM_FACTOR: f64 = 2.0;
 
 /// How long the server may take to start sending, and a connection to end.
 const START_WAIT: Duration = Duration::from_secs(30);
@@ -102,7 +100,7 @@ impl Follower {
         if self.assembler.has_become_live() {
             self.cut(outbox).await?;
         }
-        let _reader = self.settings.watchers.join();
+        let _counted = self.settings.guard.turns.follow();
         loop {
             if self.version < VERSION_WALSENDER || self.target.through.is_some() {
                 self.stride(outbox, Until::Ended).await?;
@@ -122,8 +120,8 @@ impl Follower {
 
     /// Whether being woken by `factor` times as many commits as there are would cost others too much.
     fn is_burden(&self, factor: f64) -> bool {
-        let cost = self.settings.watchers.cost() * factor;
-        self.settings.guard.turns.forbid(cost)
+        let commits = self.settings.watchers.commits_per_second();
+        self.settings.guard.turns.forbid_waking(commits * factor)
     }
 
     async fn lag(&self) -> Result<u64, Fault> {

@@ -221,7 +221,7 @@ fn written(block: &Block) -> Vec<Vec<u8>> {
     let all = runs(&block.body).flat_map(|run| run.unwrap().changes());
     let row = |change| match change {
         Change::Insert(row) | Change::Update(row) => Some(row.as_bytes().to_vec()),
-        _ => None,
+        Change::Snapshot(_) | Change::Delete(_) | Change::Truncate | Change::Rekey { .. } => None,
     };
     all.map(Result::unwrap).filter_map(row).collect()
 }
