@@ -466,6 +466,7 @@ impl Capture {
             noted_at: Instant::now(),
             block_since: None,
             left_open,
+            streams_until: None,
         }
     }
 }

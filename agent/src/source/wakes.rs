@@ -11,6 +11,10 @@ use tokio::time::Instant;
 /// (measured: PERFORMANCE.md).
 const WAKE: Duration = Duration::from_micros(50);
 
+/// Below so many commits a second strides are not cheaper: a stride has a price of its own, and
+/// decodes some of the log again.
+const COMMITS_MIN: f64 = 200.0;
+
 /// Over how long commits are counted at least.
 const COUNT_SPAN: Duration = Duration::from_secs(5);
 
@@ -66,8 +70,11 @@ impl Followers {
         Follows(self.clone())
     }
 
-    /// The part of one processor that waking all of them takes.
+    /// The part of one processor that waking all of them takes, so far as strides would take less.
     pub(super) fn cost(&self, commits_per_second: f64) -> f64 {
+        if commits_per_second < COMMITS_MIN {
+            return 0.0;
+        }
         commits_per_second * WAKE.as_secs_f64() * f64::from(self.0.load(Ordering::Relaxed))
     }
 }
@@ -102,6 +109,7 @@ mod tests {
         check(0.1);
         drop(one);
         check(0.05);
+        assert_eq!(all.cost(199.0), 0.0);
         drop(two);
         check(0.0);
     }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use phusa_protocol::fault::{Code, Fault};
-use tokio::time::{Instant, interval, sleep, sleep_until};
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 
 use super::assemble::{Asks, Assembler, Incomplete};
 use super::event::{self, BadEvent, Event, Head};
-use super::place::{Identity, Place, Stage, Tracking};
+use super::place::{Identity, Place, Position, Stage, Tracking};
 use super::server::Server;
 use super::session::Session;
 use super::stream::{Log, Next, Received, Unpacked};
@@ -22,6 +22,9 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often an idle position is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the server may take to say where its log ends.
+const ASK_WAIT: Duration = Duration::from_secs(5);
 
 /// Follows the log of one table.
 pub(super) struct Follower {
@@ -89,9 +92,7 @@ impl Follower {
     /// Rests where others commit so often that waking the sender each time would cost them too much.
     async fn rest(&mut self, outbox: &mut Outbox<()>) -> Result<(), Fault> {
         if self.strides.asks(Instant::now()) {
-            let server = self.server.clone();
-            let end = server.end_of_log(self.reader().await?).await?;
-            self.strides.end = Some(end);
+            self.strides.end = self.end_of_log().await;
         }
         let Some(end) = &self.strides.end else { return Ok(()) };
         let (at, tracking) = (&self.assembler.following().at, self.identity.tracking);
@@ -111,6 +112,18 @@ impl Follower {
         }
         sleep(REST).await;
         Ok(())
+    }
+
+    /// Where the log ends, if the server says so. Through a connection of its own, which a busy server
+    /// gets back at once; and one that has none to spare is followed as before.
+    async fn end_of_log(&self) -> Option<Position> {
+        let ask = async {
+            let mut session = Session::open(&self.settings).await?;
+            let end = self.server.end_of_log(&mut session).await;
+            session.close().await;
+            end
+        };
+        timeout(ASK_WAIT, ask).await.ok()?.ok()
     }
 
     /// Goes on in the file after one that ends inside an event. The server was ended while it wrote

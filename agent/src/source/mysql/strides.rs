@@ -2,7 +2,7 @@
 //!
 //! A sender whose reader does not read fills what lies between them and then sleeps, however often
 //! others commit; afterwards it sends in bulk. A reader rests only where it stood at the end of the
-//! log a moment ago, so it never falls behind by more than a rest.
+//! log a moment ago, so it falls behind by little more than a rest.
 
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use crate::source::wakes::{CALM_FACTOR, Commits, Follows};
 
 /// How long a rest is.
 pub(super) const REST: Duration = Duration::from_secs(10);
+
+/// How soon a server that did not say where its log ends is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// How the log is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +40,14 @@ pub(super) struct Strides {
     pub(super) came: u64,
     /// The end of the log as it was a moment ago, while it is being reached.
     pub(super) end: Option<Position>,
+    asked_at: Option<Instant>,
 }
 
 impl Strides {
     pub(super) fn new(turns: &Turns) -> Self {
         let (turns, counted) = (turns.clone(), turns.follow());
         let (way, commits) = (Way::Live, Commits::default());
-        Self { turns, _counted: counted, way, commits, came: 0, end: None }
+        Self { turns, _counted: counted, way, commits, came: 0, end: None, asked_at: None }
     }
 
     /// Whether the log is read in strides.
@@ -56,24 +60,31 @@ impl Strides {
         if self.end.is_some() {
             return false;
         }
-        if self.way == Way::Strides {
-            return true;
-        }
-        self.commits.counted(now, self.came);
-        match self.commits.per_second() {
-            None => false,
-            Some(commits) if self.turns.forbid_waking(commits) => true,
-            Some(_) => {
+        if self.way != Way::Strides {
+            self.commits.counted(now, self.came);
+            let Some(commits) = self.commits.per_second() else { return false };
+            if !self.turns.forbid_waking(commits) {
                 self.way = Way::Live;
-                false
+                return false;
             }
         }
+        // A server that does not say it is asked again later.
+        let asks = self.asked_at.is_none_or(|at| now.saturating_duration_since(at) >= ASK_AGAIN);
+        if asks {
+            self.asked_at = Some(now);
+        }
+        asks
     }
 
     /// The reader stands where the log ended a moment ago; whether it rests now.
     pub(super) fn reached(&mut self, now: Instant) -> bool {
         self.end = None;
+        let asked_at = self.asked_at.take();
+        // The reader is slower than it seemed: what it has not read yet comes first.
+        let late = asked_at.is_some_and(|at| now.saturating_duration_since(at) > REST);
         match self.way {
+            Way::Doubtful if late => self.commits = Commits::default(),
+            Way::Strides if late => return false,
             // Counted anew: what came so far may have waited for it.
             Way::Live => (self.way, self.commits) = (Way::Doubtful, Commits::default()),
             Way::Doubtful => self.way = Way::Strides,

@@ -50,6 +50,17 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 const PAUSE_FOUND_MAX: Duration = Duration::from_secs(20);
 
+/// Beside others' work at least this: what a stride costs in any case is spent more seldom.
+const PAUSE_BESIDE_MIN: Duration = Duration::from_secs(10);
+
+/// A stride beside others' work that takes longer though it finds little costs too much; for how
+/// long the log is then read as it comes.
+const STRIDE_MAX: Duration = Duration::from_secs(5);
+const STREAMS_FOR: Duration = Duration::from_secs(300);
+
+/// How often in a row a stride beside others' work may fail for want of a connection.
+const FAILURES_MAX: u32 = 3;
+
 /// A stride costs what lies between restart and end; the pause is this many times as long.
 const PAUSE_FACTOR: u32 = 20;
 
@@ -60,16 +71,6 @@ const END_WAIT: Duration = Duration::from_secs(2);
 /// From here on the server can send binary values and knows the option that the walsender
 /// transport always sets.
 pub(super) const VERSION_WALSENDER: u32 = 140_000;
-
-/// Until when the log is read through the slot functions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Until {
-    /// As long as it is followed: there is no other way.
-    Ended,
-    CaughtUp,
-    /// Others commit seldom enough.
-    Calm,
-}
 
 /// Follows the log of one table.
 pub(super) struct Follower {
@@ -92,6 +93,8 @@ pub(super) struct Follower {
     pub(super) block_since: Option<Instant>,
     /// Whether the last block handed on ended inside a transaction.
     pub(super) left_open: bool,
+    /// Until when strides are known to cost more than they are worth.
+    pub(super) streams_until: Option<Instant>,
 }
 
 impl Follower {
@@ -103,15 +106,15 @@ impl Follower {
         let _counted = self.settings.guard.turns.follow();
         loop {
             if self.version < VERSION_WALSENDER || self.target.through.is_some() {
-                self.stride(outbox, Until::Ended).await?;
+                self.stride(outbox, false).await?;
             } else {
                 if self.lag().await? > self.settings.catch_up_bytes.0 {
-                    self.stride(outbox, Until::CaughtUp).await?;
+                    self.stride(outbox, true).await?;
                 }
                 if self.is_burden(1.0) {
                     let table = self.target.selection.place();
                     tracing::info!("Others commit often; the log of {table} is read in strides");
-                    self.stride(outbox, Until::Calm).await?;
+                    self.stride_beside_others(outbox).await?;
                 }
                 self.stream(outbox).await?;
             }
@@ -120,6 +123,9 @@ impl Follower {
 
     /// Whether being woken by `factor` times as many commits as there are would cost others too much.
     fn is_burden(&self, factor: f64) -> bool {
+        if self.streams_until.is_some_and(|until| Instant::now() < until) {
+            return false;
+        }
         let commits = self.settings.watchers.commits_per_second();
         self.settings.guard.turns.forbid_waking(commits * factor)
     }
@@ -211,6 +217,7 @@ impl Follower {
     /// Reads from the walsender until it fails or falls far behind.
     async fn stream(&mut self, outbox: &mut Outbox<Lsn>) -> Result<(), Fault> {
         self.assembler.reconnected();
+        self.progress.send_modify(|progress| progress.poll_pause = None);
         let mut client = self.start_walsender().await?;
         let mut look = interval(LOOK_INTERVAL);
         loop {
@@ -305,53 +312,94 @@ impl Follower {
         is_quiet && self.progress.borrow().lag_bytes.is_some_and(|lag| lag > limit)
     }
 
-    /// Reads through the slot functions, stride by stride.
-    async fn stride(&mut self, outbox: &mut Outbox<Lsn>, until: Until) -> Result<(), Fault> {
+    /// Reads through the slot functions, stride by stride; returns when caught up, if asked to.
+    async fn stride(
+        &mut self,
+        outbox: &mut Outbox<Lsn>,
+        until_caught_up: bool,
+    ) -> Result<(), Fault> {
         self.assembler.reconnected();
-        let watchers = self.settings.watchers.clone();
-        let mut kept = None;
+        let session = self.open_for_strides().await?;
         loop {
-            // Where all datasets read so, few do at a time, and none keeps a connection meanwhile.
-            let turn = match until {
-                Until::Calm => watchers.stride().await,
-                Until::Ended | Until::CaughtUp => None,
-            };
-            let session = match kept.take() {
-                Some(session) => session,
-                None => self.open_for_strides().await?,
-            };
             self.release(&session, outbox).await?;
-            let end = slot::end_of_log(&session, self.standby).await?;
             let begun = Instant::now();
-            let messages = self.one_stride(&session, outbox).await?;
-            if messages < STRIDE_MESSAGES {
-                self.assembler.idle(end);
-            }
+            let (messages, end) = self.one_stride(&session, outbox).await?;
             let took = begun.elapsed();
-            if self.assembler.rows() > 0 {
-                self.cut(outbox).await?;
-            }
-            self.note_idle(outbox).await?;
-            self.seen.store(self.assembler.following().at.0, Ordering::Relaxed);
+            self.after_stride(outbox).await?;
             let lag = end.0.saturating_sub(self.assembler.following().at.0);
-            let is_over = match until {
-                Until::Ended => false,
-                Until::CaughtUp => lag <= self.settings.catch_up_bytes.0,
-                Until::Calm => !self.is_burden(CALM_FACTOR),
-            };
-            if is_over {
-                self.progress.send_modify(|progress| progress.poll_pause = None);
+            if until_caught_up && lag <= self.settings.catch_up_bytes.0 {
                 return self.release(&session, outbox).await;
             }
-            kept = (until != Until::Calm).then_some(session);
-            drop(turn);
             let pause = match messages {
                 STRIDE_MESSAGES.. => Duration::ZERO,
                 found => pause_after(took, self.settings.batch.linger, found > 0),
             };
-            self.progress.send_modify(|progress| progress.poll_pause = Some(pause));
-            sleep(pause).await;
+            self.pause(pause).await;
         }
+    }
+
+    /// The same while others commit often: few datasets at a time, and none keeps a connection
+    /// meanwhile. Returns when they do no more, or when a stride costs more than it is worth: beside a
+    /// transaction that is open for long, each decodes everything since it began.
+    async fn stride_beside_others(&mut self, outbox: &mut Outbox<Lsn>) -> Result<(), Fault> {
+        let mut failures = 0;
+        loop {
+            self.assembler.reconnected();
+            // Before a connection is taken: the spool may be full for days.
+            let free = outbox.all_durable().await?;
+            let (messages, took) = match self.stride_in_turn(free, outbox).await {
+                Ok(done) => done,
+                Err(fault) if failures < FAILURES_MAX && is_passing(&fault) => {
+                    failures += 1;
+                    self.pause(PAUSE_BESIDE_MIN).await;
+                    continue;
+                }
+                Err(fault) => return Err(fault),
+            };
+            failures = 0;
+            self.after_stride(outbox).await?;
+            if messages < STRIDE_MESSAGES && took > STRIDE_MAX {
+                self.streams_until = Some(Instant::now() + STREAMS_FOR);
+            }
+            if !self.is_burden(CALM_FACTOR) {
+                return Ok(());
+            }
+            if messages < STRIDE_MESSAGES {
+                let pause = pause_after(took, self.settings.batch.linger, true);
+                self.pause(pause.max(PAUSE_BESIDE_MIN)).await;
+            }
+        }
+    }
+
+    /// One stride through a connection of its own; how many messages it found, and how long it took.
+    async fn stride_in_turn(
+        &mut self,
+        free: Option<Lsn>,
+        outbox: &mut Outbox<Lsn>,
+    ) -> Result<(u64, Duration), Fault> {
+        let watchers = self.settings.watchers.clone();
+        let _turn = watchers.stride().await;
+        let begun = Instant::now();
+        let session = self.open_for_strides().await?;
+        if let Some(lsn) = free {
+            self.release_to(&session, lsn).await?;
+        }
+        let (messages, _) = self.one_stride(&session, outbox).await?;
+        Ok((messages, begun.elapsed()))
+    }
+
+    async fn after_stride(&mut self, outbox: &mut Outbox<Lsn>) -> Result<(), Fault> {
+        if self.assembler.rows() > 0 {
+            self.cut(outbox).await?;
+        }
+        self.note_idle(outbox).await?;
+        self.seen.store(self.assembler.following().at.0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn pause(&self, pause: Duration) {
+        self.progress.send_modify(|progress| progress.poll_pause = Some(pause));
+        sleep(pause).await;
     }
 
     async fn open_for_strides(&self) -> Result<Session, Fault> {
@@ -365,6 +413,10 @@ impl Follower {
     /// Waits until all that was handed on is durable, and lets the server forget it.
     async fn release(&self, session: &Session, outbox: &mut Outbox<Lsn>) -> Result<(), Fault> {
         let Some(lsn) = outbox.all_durable().await? else { return Ok(()) };
+        self.release_to(session, lsn).await
+    }
+
+    async fn release_to(&self, session: &Session, lsn: Lsn) -> Result<(), Fault> {
         if let Some(functions) = &self.target.through {
             functions.advance(session, lsn).await?;
             Failpoint::AfterSourceReleased.pass();
@@ -380,11 +432,13 @@ impl Follower {
         Ok(())
     }
 
+    /// Takes in what there is, up to a limit; how many messages, and where the log ended before.
     async fn one_stride(
         &mut self,
         session: &Session,
         outbox: &mut Outbox<Lsn>,
-    ) -> Result<u64, Fault> {
+    ) -> Result<(u64, Lsn), Fault> {
+        let end = slot::end_of_log(session, self.standby).await?;
         let doing = format!("cannot read the log from slot {}", self.slot);
         let query = self.peek_query();
         let broken = |error| Fault::because(Code::Bug, doing.clone(), error);
@@ -399,7 +453,10 @@ impl Follower {
             let message = decode::read(data).map_err(broken)?;
             self.message(message, outbox).await?;
         }
-        Ok(messages)
+        if messages < STRIDE_MESSAGES {
+            self.assembler.idle(end);
+        }
+        Ok((messages, end))
     }
 
     fn peek_query(&self) -> String {
@@ -413,6 +470,11 @@ impl Follower {
              'proto_version', '1', 'publication_names', {publication}{binary})"
         )
     }
+}
+
+/// Whether it may well go away by itself, on a server that has much to do.
+fn is_passing(fault: &Fault) -> bool {
+    matches!(fault.code, Code::SourceUnreachable | Code::SourceSlotBusy)
 }
 
 /// How long to wait after a stride that took so long and left nothing unread: a server that has to

@@ -193,7 +193,7 @@ impl Book {
     /// The next pass begins at the beginning, as if this one had not begun.
     pub(super) fn leave_pass(&mut self) {
         self.head.next = 0;
-        self.settled.append(&mut self.met);
+        self.keep_settled();
     }
 
     pub(super) fn has_ranges_left(&self) -> bool {
@@ -261,6 +261,13 @@ impl Book {
         block_in_place(|| self.index.write(&write))
     }
 
+    fn keep_settled(&mut self) {
+        if self.settled.len() > SETTLED_ROWS_MAX.saturating_sub(self.met.len()) {
+            self.settled.clear();
+        }
+        self.settled.append(&mut self.met);
+    }
+
     /// Keeps what a range's rows came to, for looks that meet them again.
     fn settle(&mut self, sent: &[Step], seen_recent: &[Step]) {
         if !self.job.watermark || self.reading {
@@ -298,11 +305,10 @@ impl Book {
             self.send_recent(changes).await?;
         }
         (self.head.next, self.ranges_unwritten) = (0, 0);
-        let most = SETTLED_ROWS_MAX.saturating_sub(self.met.len());
-        if std::mem::take(&mut self.looked) || self.settled.len() > most {
+        if std::mem::take(&mut self.looked) {
             self.settled.clear();
         }
-        self.settled.append(&mut self.met);
+        self.keep_settled();
         self.head.passes += 1;
         block_in_place(|| self.index.write(&Write::of(&self.head)))
     }
