@@ -272,7 +272,7 @@ async fn while_others_commit_often_no_sender_of_the_log_is_woken_by_each_of_them
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_others_commit_often_the_sender_of_mariadbs_log_sleeps() {
+async fn while_others_commit_often_mariadbs_log_is_read_in_strides() {
     let server = Arc::new(MySqlServer::start(Flavour::MariaDb, ""));
     let mut world = World::around(server.database());
     world.source.sql(
