@@ -48,6 +48,8 @@ const WARM: u64 = 25;
 struct Size {
     rows: u64,
     seconds: u64,
+    /// Beside streaming: strides lie up to 20 s apart (decision 0030), and a stretch must hold some.
+    streaming_seconds: u64,
     /// Seconds of the own work before they begin.
     warm: u64,
     rounds: usize,
@@ -99,6 +101,12 @@ impl Beside {
         if self == Self::Streaming { WARM } else { 0 }
     }
 
+    /// This size, with stretches as long as what is seen beside this takes.
+    fn stretch_of(self, size: Size) -> Size {
+        let seconds = if self == Self::Streaming { size.streaming_seconds } else { size.seconds };
+        Size { warm: self.warm(), seconds, ..size }
+    }
+
     fn settings(self) -> &'static str {
         match self {
             Self::Capped => CAP,
@@ -140,9 +148,10 @@ pub(crate) async fn take(
     (quick, rows, repeat): (bool, Option<u64>, usize),
     report: &mut Report,
 ) -> Outcome<()> {
-    let (usual, seconds) = if quick { (200_000, 4) } else { (3_000_000, 15) };
+    let (usual, seconds, streaming_seconds) =
+        if quick { (200_000, 4, 4) } else { (3_000_000, 15, 60) };
     let rows = rows.unwrap_or(usual);
-    let size = Size { rows, seconds, warm: 0, rounds: repeat };
+    let size = Size { rows, seconds, streaming_seconds, warm: 0, rounds: repeat };
     println!(
         "| source | its own work | transactions/s, medians of {repeat} | ratio to alone, median of the rounds (least to most) | the agent's sessions, % of the source's processor | locks of the agent beyond AccessShare | looks that found it reading |"
     );
@@ -238,7 +247,7 @@ async fn round_of(
 ) -> Outcome<Vec<Stretch>> {
     let mut round: Vec<Stretch> = Vec::new();
     for &kind in besides {
-        let size = Size { warm: kind.warm(), ..size };
+        let size = kind.stretch_of(size);
         let last = round.last();
         if last.is_none_or(|last| last.beside.is_some() || last.warm != size.warm) {
             round.push(alone(lab, engine, size).await?);

@@ -1,10 +1,12 @@
 //! The long form: a random workload on every way of following an engine, with random `kill -9` of
 //! agent, hub and database; a short form of it runs always for engines that `points` does not kill.
 
+mod calm;
 mod far;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use phusa_tests::database::{Server, Version, connect_with};
@@ -35,6 +37,36 @@ const SHORT_KILLS: u64 = 12;
 
 /// How many batches pass at most between two kills.
 const BATCHES_MAX: u64 = 40;
+
+/// How long the soak is to last, in minutes.
+fn minutes() -> Option<u64> {
+    std::env::var("PHUSA_SOAK_MINUTES").ok()?.parse().ok()
+}
+
+/// What a process holds.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    files: u64,
+    mib: u64,
+}
+
+impl Held {
+    /// Of the process with this id.
+    fn by(id: u32) -> Self {
+        let files = std::fs::read_dir(format!("/proc/{id}/fd")).map_or(0, |all| all.count() as u64);
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = resident.and_then(|of| of.split_whitespace().next()?.parse::<u64>().ok());
+        Self { files, mib: kib.unwrap_or(0) / 1024 }
+    }
+}
+
+/// Runs a day with threads of its own, whatever it holds up.
+fn alone(day: impl Future<Output = ()>) {
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    let runtime = threads.worker_threads(1).enable_all().build().expect("threads");
+    runtime.block_on(day);
+}
 
 /// When a day of kills is over.
 #[derive(Debug, Clone, Copy)]
@@ -163,6 +195,10 @@ impl<O: Office + Send + Sync + 'static> Day<O> {
         self.tell(done, &same, witness.generations());
         let again: Vec<_> = epochs.iter().filter(|(_, epoch)| *epoch != 1).collect();
         assert!(again.is_empty(), "a kill is no reason to read anew: {again:?}");
+    }
+
+    fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
     }
 
     fn is_over(&self, until: Until) -> bool {

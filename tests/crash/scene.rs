@@ -222,17 +222,24 @@ impl Scene {
     }
 }
 
-/// Waits until so many batches more than now are at the hub; what is then killed is in their midst.
-pub(crate) async fn wait_for_batches(province: &Province, count: u64) {
+/// Waits until so many batches more than now are at the hub; what is then killed is in their midst. How
+/// many are there then. Each of them must come within [`PASSES_WITHIN`].
+pub(crate) async fn wait_for_batches(province: &Province, count: u64) -> u64 {
     let sql = "select count(*) from phusa.transfers where kind = 'push'";
-    let mut wanted = None;
-    wait_until("more batches to be at the hub", PASSES_WITHIN, async || {
-        let client = connect_with(&province.warehouse_config()).await.ok()?;
-        let row = client.query_one(sql, &[]).await.ok()?;
-        let there = u64::try_from(row.get::<_, i64>(0)).unwrap_or(0);
-        (there >= *wanted.get_or_insert(there + count)).then_some(())
-    })
-    .await;
+    let (mut wanted, mut newest) = (None, 0);
+    loop {
+        newest =
+            wait_until(&format!("a batch after {newest} at the hub"), PASSES_WITHIN, async || {
+                let client = connect_with(&province.warehouse_config()).await.ok()?;
+                let row = client.query_one(sql, &[]).await.ok()?;
+                let there = u64::try_from(row.get::<_, i64>(0)).unwrap_or(0);
+                (there > newest).then_some(there)
+            })
+            .await;
+        if newest >= *wanted.get_or_insert(newest + count) {
+            return newest;
+        }
+    }
 }
 
 /// Changes every row of the table in one transaction, again and again, whatever happens to the

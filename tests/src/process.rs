@@ -288,7 +288,9 @@ impl Drop for Process {
         if std::thread::panicking() {
             use std::io::Write as _;
             let log = self.log();
-            let tail = log.char_indices().rev().nth(8_000).map_or(0, |(at, _)| at);
+            let shown = std::env::var("PHUSA_LOG_SHOWN").ok().and_then(|text| text.parse().ok());
+            let shown = shown.unwrap_or(8_000);
+            let tail = log.char_indices().rev().nth(shown).map_or(0, |(at, _)| at);
             let said = log.get(tail..).unwrap_or_default();
             let _ = writeln!(std::io::stderr(), "--- {} said:\n{said}", self.name);
         }

@@ -35,7 +35,7 @@ const RESERVE: &str = "[spool]\ndisk_reserve = \"4MiB\"";
 const BACKLOG_MAX: Duration = Duration::from_secs(900);
 
 /// Open files that a hub or an agent of one agency needs at most.
-const FILES_MAX: usize = 120;
+const FILES_MAX: u64 = 120;
 
 /// What befalls those who are at work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,25 +82,27 @@ async fn a_day_at_the_end_of_a_bad_line_loses_nothing() {
     Day::prepared("mariadb", server.database()).far_away(Until::Kills(SHORT_EVENTS)).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn long_days_of_three_engines_at_the_end_of_bad_lines_lose_nothing() {
+#[test]
+fn long_days_of_three_engines_at_the_end_of_bad_lines_lose_nothing() {
     let Some(minutes) = minutes() else {
         println!("the long form needs PHUSA_SOAK_MINUTES");
         return;
     };
     let until = Until::Minutes(minutes);
-    let postgres = Pair::start(Version::V15.or_given());
-    let mariadb = Arc::new(MySqlServer::start(Flavour::MariaDb, "")).database();
-    let sqlserver = SqlServer::start("bi-mat");
-    tokio::join!(
-        Day::prepared("postgres", postgres).far_away(until),
-        Day::prepared("mariadb", mariadb).far_away(until),
-        Day::prepared("sqlserver", sqlserver).far_away(until),
-    );
-}
-
-fn minutes() -> Option<u64> {
-    std::env::var("PHUSA_SOAK_MINUTES").ok()?.parse().ok()
+    // Each on threads of its own: while one waits for its database to be there again, the others go on.
+    thread::scope(|days| {
+        days.spawn(|| {
+            let office = Pair::start(Version::V15.or_given());
+            alone(Day::prepared("postgres", office).far_away(until));
+        });
+        days.spawn(|| {
+            let server = Arc::new(MySqlServer::start(Flavour::MariaDb, ""));
+            alone(Day::prepared("mariadb", server.database()).far_away(until));
+        });
+        days.spawn(|| {
+            alone(Day::prepared("sqlserver", SqlServer::start("bi-mat")).far_away(until));
+        });
+    });
 }
 
 impl<O: Office + Send + Sync + 'static> Day<O> {
@@ -128,10 +130,12 @@ impl<O: Office + Send + Sync + 'static> Day<O> {
         let clerk = Clerk::begins(Arc::clone(&self.office), self.followed.clone(), self.seed);
         let mut count = 0;
         while !self.is_over(until) {
-            wait_for_batches(&self.province, self.random.between(1, BATCHES_BETWEEN)).await;
+            let wanted = self.random.between(1, BATCHES_BETWEEN);
+            let there = wait_for_batches(&self.province, wanted).await;
             let any = self.random.below(FIRST.len() as u64 + 2);
             let any = usize::try_from(if count < FIRST.len() as u64 { count } else { any });
             let event = any.ok().and_then(|any| FIRST.get(any)).unwrap_or(&Event::Kill);
+            println!("{:6.1} s  {}: {there} batches", self.seconds(), self.engine);
             self.befall(*event, &mut far).await;
             count += 1;
         }
@@ -189,7 +193,7 @@ impl<O: Office + Send + Sync + 'static> Day<O> {
     async fn befall(&mut self, event: Event, far: &mut Far) {
         let seconds = self.random.between(far.cut_seconds / 3, far.cut_seconds);
         if event != Event::Kill {
-            println!("{:6.1} s  {}: {event:?}", self.began.elapsed().as_secs_f64(), self.engine);
+            println!("{:6.1} s  {}: {event:?}", self.seconds(), self.engine);
         }
         match event {
             Event::Kill => self.kill_someone(),
@@ -238,10 +242,8 @@ impl<O: Office + Send + Sync + 'static> Day<O> {
 
     /// Memory and open files of a process, which must be those of one that just began.
     fn look_at(&self, who: &str, id: u32) {
-        let files = fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count);
-        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-        let resident = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
-        println!("{}: {who}: {files} open files, {resident}", self.engine);
+        let Held { files, mib } = Held::by(id);
+        println!("{}: {who}: {files} open files, {mib} MiB", self.engine);
         assert!(files <= FILES_MAX, "{who} holds {files} files");
     }
 }
