@@ -77,6 +77,8 @@ struct Waiting {
     /// Batches up to `after` that an earlier run found missing from the log.
     missing: BTreeSet<Seq>,
     receipts: VecDeque<SignedReceipt>,
+    /// Since when this one has been the oldest.
+    first: Option<(Seq, Instant)>,
     /// Read to its end after a later epoch began: nothing is added to it any more.
     is_closed: bool,
 }
@@ -143,6 +145,7 @@ impl Witness {
                         after,
                         missing,
                         receipts: VecDeque::new(),
+                        first: None,
                         is_closed: false,
                     }
                 }

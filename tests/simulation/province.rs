@@ -53,6 +53,7 @@ pub enum Trouble {
     Suspend,
     Readmit,
     ClockJump,
+    SkewAgent,
     Leap,
     ChangeContract,
     AdoptContract,
@@ -61,7 +62,7 @@ pub enum Trouble {
 use Trouble as T;
 
 /// Each with its weight among all; `Time` moves the network on.
-const TROUBLES: [(u64, Trouble); 22] = [
+const TROUBLES: [(u64, Trouble); 23] = [
     (500, T::Time),
     (110, T::Write),
     (150, T::Read),
@@ -81,6 +82,7 @@ const TROUBLES: [(u64, Trouble); 22] = [
     (4, T::Suspend),
     (6, T::Readmit),
     (4, T::ClockJump),
+    (4, T::SkewAgent),
     (4, T::Leap),
     (2, T::ChangeContract),
     (5, T::AdoptContract),
@@ -262,10 +264,8 @@ impl World {
                 self.let_in(office, trouble == T::Readmit);
                 Ok(())
             }
-            T::ClockJump => {
-                let micros = i64::try_from(self.random.below(4_000_000_000_000)).unwrap_or(0);
-                let now = self.hub.clock.micros() + micros - 2_000_000_000_000;
-                self.hub.clock = Timestamp::from_micros(now);
+            T::ClockJump | T::SkewAgent => {
+                self.set_clock((trouble == T::SkewAgent).then_some(office));
                 Ok(())
             }
             T::Leap => {
@@ -275,6 +275,21 @@ impl World {
             T::ChangeContract => {
                 self.hub.version = 1;
                 Ok(())
+            }
+        }
+    }
+
+    /// The clock of an office shows any moment from 1970 to 2100, as after a flat battery; the hub's is
+    /// moved by 23 days at most.
+    fn set_clock(&mut self, office: Option<usize>) {
+        let mut micros = |count| i64::try_from(self.random.below(count)).unwrap_or(0);
+        match office {
+            Some(office) => {
+                self.offices[office].clock = Timestamp::from_micros(micros(4_102_444_800_000_000));
+            }
+            None => {
+                let now = self.hub.clock.micros() + micros(4_000_000_000_000) - 2_000_000_000_000;
+                self.hub.clock = Timestamp::from_micros(now);
             }
         }
     }

@@ -12,9 +12,9 @@ use phusa_protocol::leaf::Placed;
 use phusa_protocol::policy::Policy;
 use phusa_protocol::receipt::SignedReceipt;
 use phusa_protocol::tile::Loaded;
-use phusa_protocol::time::Timestamp;
 use phusa_protocol::tree::inclusion_plan;
 use std::time::Duration;
+use tokio::time::Instant;
 
 use super::{Waiting, Witness};
 use crate::ledger::log::{Proven, StreamName};
@@ -39,6 +39,22 @@ struct Own {
     seq: Seq,
     header: Digest,
     transfer: u64,
+}
+
+impl Waiting {
+    /// The oldest receipt, when it has been that for longer than [`OVERDUE`]. It is not its time that says
+    /// so: that is of the hub's clock, and this machine's may be hours ahead.
+    fn overdue(&mut self, now: Instant) -> Option<&SignedReceipt> {
+        let first = self.receipts.front()?;
+        let seq = first.receipt.seq;
+        match self.first.filter(|(known, _)| *known == seq) {
+            Some((_, since)) => (now.duration_since(since) > OVERDUE).then_some(first),
+            None => {
+                self.first = Some((seq, now));
+                None
+            }
+        }
+    }
 }
 
 impl Witness {
@@ -79,11 +95,10 @@ impl Witness {
                 .filter(|(other, _)| other.dataset == name.dataset && other.epoch > name.epoch);
             let is_passed = later.any(|(_, waiting)| waiting.after > Seq::NONE);
             let done = self.prove_stream(&name, &mut waiting, is_passed, &mut under).await;
-            let first = waiting.receipts.front().map(|r| r.receipt.clone());
+            let late = waiting.overdue(Instant::now()).map(|late| late.receipt.clone());
             self.streams.insert(name, waiting);
             done?;
-            let is_old = |at: Timestamp| Timestamp::now().since(at) > OVERDUE;
-            overdue = overdue.or(first.filter(|receipt| is_old(receipt.committed_at)));
+            overdue = overdue.or(late);
         }
         let pending: usize = self.streams.values().map(|waiting| waiting.receipts.len()).sum();
         self.parts.show.send_modify(|status| status.pending = pending as u64);
@@ -193,4 +208,55 @@ fn matches(own: &Own, receipt: &SignedReceipt) -> bool {
 fn without_entry(receipt: &SignedReceipt) -> Proven {
     let seq = receipt.receipt.seq;
     Proven { seq, number: 0, entry: String::new(), evidence: String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeSet, VecDeque};
+
+    use phusa_protocol::ids::{AgentId, DatasetId, Epoch};
+    use phusa_protocol::keys::SigningKey;
+    use phusa_protocol::receipt::Receipt;
+    use phusa_protocol::time::Timestamp;
+
+    use super::*;
+    use crate::ledger::log::Reading;
+
+    fn receipt(seq: u64, key: &SigningKey) -> SignedReceipt {
+        let receipt = Receipt {
+            v: 1,
+            agent: AgentId::try_from("H57.12/may-1".to_owned()).unwrap(),
+            dataset: DatasetId::try_from("cong_dan.nguoi".to_owned()).unwrap(),
+            epoch: Epoch(1),
+            seq: Seq(seq),
+            header: Digest::ZERO,
+            transfer: seq,
+            // By this machine's clock the hub lives in the past.
+            committed_at: Timestamp::UNIX_EPOCH,
+        };
+        SignedReceipt::sign(receipt, key)
+    }
+
+    #[test]
+    fn an_entry_is_missed_when_it_was_waited_for_and_not_when_clocks_differ() {
+        let key = SigningKey::generate().unwrap();
+        let mut waiting = Waiting {
+            reading: Reading::default(),
+            after: Seq::NONE,
+            missing: BTreeSet::new(),
+            receipts: VecDeque::from([receipt(1, &key), receipt(2, &key)]),
+            first: None,
+            is_closed: false,
+        };
+        let begun = Instant::now();
+        let late = |waiting: &mut Waiting, after: Duration| {
+            waiting.overdue(begun + after).map(|late| late.receipt.seq)
+        };
+        assert_eq!(late(&mut waiting, Duration::ZERO), None, "just come");
+        assert_eq!(late(&mut waiting, OVERDUE), None);
+        waiting.receipts.pop_front();
+        assert_eq!(late(&mut waiting, OVERDUE * 2), None, "the first was proven: it goes on");
+        assert_eq!(late(&mut waiting, OVERDUE * 3), None);
+        assert_eq!(late(&mut waiting, OVERDUE * 3 + Duration::from_secs(1)), Some(Seq(2)));
+    }
 }

@@ -13,7 +13,6 @@ use phusa_protocol::time::Timestamp;
 use super::stream::{self, Staged, Standing, Step};
 use super::turn::Known;
 use super::{Ingest, Stop, Work, blocking, is_next, stop_of};
-use crate::catalog::Agreed;
 use crate::error::Refused;
 use crate::error::database_fault;
 use crate::failpoint::{self, Point};
@@ -70,7 +69,7 @@ impl Ingest {
         let header = work.header();
         let mut client = self.warehouse.client().await?;
         let tx = begin(&mut client).await?;
-        let delivery = delivery(&work.agreed, header, assumed);
+        let delivery = delivery(work, header, assumed);
         // Rows copied straight into their table name their transfer already; merged ones get it in
         // turn, so that `_version` rises per record.
         let mut transfer = None;
@@ -140,7 +139,7 @@ impl Ingest {
             self.apply_staged(&tx, work, &standing).await?;
         }
         let transfer = self.log.next_transfer(&tx).await?;
-        let delivery = delivery(&work.agreed, header, &standing);
+        let delivery = delivery(work, header, &standing);
         let prepared = apply::prepare(&tx, &delivery, transfer, &work.body).await?;
         failpoint::pass(Point::AfterPrepare);
         apply::finish(&tx, &delivery, transfer, prepared).await?;
@@ -181,7 +180,7 @@ impl Ingest {
                 let what = "the contract changed inside a source transaction";
                 return Err(Refused::new(Code::BatchConflict, what).into());
             }
-            let delivery = delivery(&work.agreed, &header, standing);
+            let delivery = delivery(work, &header, standing);
             let prepared = apply::prepare(tx, &delivery, transfer, &body).await?;
             apply::finish(tx, &delivery, transfer, prepared).await?;
         }
@@ -236,11 +235,14 @@ async fn begin(client: &mut Object) -> Result<Transaction<'_>, Fault> {
     begun.map_err(|error| database_fault("cannot begin a batch's transaction", &error))
 }
 
-fn delivery<'a>(agreed: &'a Agreed, header: &'a Header, standing: &Standing) -> Delivery<'a> {
+/// What the warehouse needs of a batch. Nothing happened at a source after it arrived here: one whose clock
+/// is ahead would write rows into the future, where no question for now finds them. The entry keeps the time
+/// that the agent signed.
+fn delivery<'a>(work: &'a Work, header: &'a Header, standing: &Standing) -> Delivery<'a> {
     Delivery {
-        shape: &agreed.shape,
+        shape: &work.agreed.shape,
         agency: header.agent.agency(),
-        source_time: header.source_time,
+        source_time: header.source_time.min(work.arrival.at),
         phase: header.phase,
         initial_load: standing.initial_load,
         stream_key: standing.stream_key,

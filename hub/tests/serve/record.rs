@@ -1,5 +1,7 @@
 //! The history of a record at the portal: by right, for a purpose, each look an entry, the key nowhere.
 
+use std::time::Duration;
+
 use phusa_protocol::batch::Phase;
 use phusa_protocol::change::Op;
 
@@ -57,6 +59,47 @@ async fn a_records_versions_are_shown_to_who_may_read_and_each_look_is_an_entry_
     let dataset = inspector.get("/datasets/cong_dan.citizens").await;
     for word in [path, "svg class=\"axes\"", "p95", "Bảng số liệu theo giờ"] {
         assert!(dataset.text.contains(word), "{word} not in {}", dataset.text);
+    }
+    world.log_verify();
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_source_whose_clock_is_ahead_changed_is_there_now_and_its_entry_keeps_what_it_said()
+{
+    const AHEAD: Duration = Duration::from_secs(40 * 86_400);
+    let world = World::start().await;
+    let mut agent = world.sender("H57.12/may-1");
+    agent.source_ahead = AHEAD;
+    let first =
+        agent.seal(Phase::Read, false, &[(Op::Snapshot, 1, "Một"), (Op::Snapshot, 2, "Hai")]);
+    let begun = agent.seal(Phase::ReadEnd, false, &[]);
+    let moved = agent.seal(Phase::Live, false, &[(Op::Update, 1, "Một mới")]);
+    for batch in [first, begun, moved] {
+        agent.send(&batch).await.unwrap();
+    }
+    // Its clock is set right: by it, the next commit is long before the last one.
+    agent.source_ahead = Duration::ZERO;
+    let names = [(Op::Update, 1, "Một mới nhất"), (Op::Update, 2, "Hai mới")];
+    let after = agent.seal(Phase::Live, false, &names);
+    agent.send(&after).await.unwrap();
+    for (what, sql) in [
+        (
+            "what is in force",
+            "select count(*) = 2 and bool_and(_source_time <= now()) from cong_dan.citizens",
+        ),
+        (
+            "what was",
+            "select count(*) = 3 and bool_and(_source_time < _until and _until <= now()) \
+             from cong_dan.citizens__history",
+        ),
+        (
+            "what the source said",
+            "select count(*) = 3 from phusa.transfers where kind = 'push' and \
+             ((entry::jsonb ->> 'header')::jsonb ->> 'source_time')::timestamptz > now() + '39 days'",
+        ),
+    ] {
+        assert!(world.ask(sql).await, "{what}");
     }
     world.log_verify();
     world.stop().await;

@@ -63,6 +63,8 @@ pub(crate) struct World {
 #[derive(Clone)]
 pub(crate) struct Sender {
     pub(crate) signing_key: SigningKey,
+    /// How far the clock of its source is ahead.
+    pub(crate) source_ahead: Duration,
     agent: AgentId,
     url: String,
     client: reqwest::Client,
@@ -352,6 +354,7 @@ impl World {
             .unwrap();
         Sender {
             signing_key: SigningKey::from_text(&read("signing.key")).unwrap(),
+            source_ahead: Duration::ZERO,
             agent: AgentId::try_from(agent.to_owned()).unwrap(),
             url: format!("https://127.0.0.1:{}/v1", self.port),
             client,
@@ -557,7 +560,7 @@ impl Sender {
             encoding,
             commitment: commitment(&salt, &body),
             read_at: Timestamp::now(),
-            source_time: Timestamp::now(),
+            source_time: Timestamp::now().after(self.source_ahead),
             agent_version: "0.1.0".to_owned(),
         };
         let signed = SignedHeader::sign(header, &self.signing_key);

@@ -30,7 +30,7 @@ use phusa_protocol::time::Timestamp;
 use phusa_protocol::tree::{consistency_plan, extends};
 use phusa_protocol::value::Field;
 
-use super::registry::{FORBIDDEN, Place, Registry, State, UNSHARED_END, contract};
+use super::registry::{CLOCK_MICROS, FORBIDDEN, Place, Registry, State, UNSHARED_END, contract};
 
 /// One agency's rows and its stream.
 #[derive(Debug, Clone)]
@@ -96,7 +96,7 @@ impl Hub {
             register: Register::default(),
             rules: vec![rule(0), rule(1)],
             version: 0,
-            clock: Timestamp::from_micros(1_800_000_000_000_000),
+            clock: Timestamp::from_micros(CLOCK_MICROS),
             heads: Vec::new(),
             commits: 0,
         }

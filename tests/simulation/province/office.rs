@@ -16,10 +16,11 @@ use phusa_protocol::fault::{Code, Fault};
 use phusa_protocol::ids::{AgentId, Epoch, Seq};
 use phusa_protocol::keys::{PublicKey, SigningKey};
 use phusa_protocol::receipt::SignedReceipt;
+use phusa_protocol::time::Timestamp;
 use phusa_protocol::units::ByteSize;
 
 use super::disk::FaultyDisk;
-use super::registry::{Place, Registry, contract, dataset, read_columns, rules};
+use super::registry::{CLOCK_MICROS, Place, Registry, contract, dataset, read_columns, rules};
 
 /// A spool small enough to be full now and then.
 const SPOOL_BYTES_MAX: u64 = 24 << 10;
@@ -32,6 +33,8 @@ pub struct Office {
     pub folder: PathBuf,
     pub disk: Arc<FaultyDisk>,
     pub source: Registry,
+    /// What agent and source take for the time.
+    pub clock: Timestamp,
     /// The version of the contract it was given.
     pub version: usize,
     /// Counts starts, so that answers to a process that is gone reach nobody.
@@ -72,6 +75,7 @@ impl Office {
             folder,
             disk: Arc::default(),
             source: Registry::new(),
+            clock: Timestamp::from_micros(CLOCK_MICROS),
             version: 0,
             life: 0,
             process: None,
@@ -176,7 +180,8 @@ impl Office {
     pub fn read(&mut self, most: usize, now: Moment) -> Result<Vec<Action>, Fault> {
         let Some(process) = self.process.as_mut() else { return Ok(Vec::new()) };
         let number = process.blocks + 1;
-        let Some((block, next)) = self.source.block(process.place, most, number) else {
+        let Some((block, next)) = self.source.block(process.place, most, (number, self.clock))
+        else {
             return Ok(Vec::new());
         };
         let packed = Packed::new(process.bound.apply(block)?.shareable, 3)?;

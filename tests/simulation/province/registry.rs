@@ -22,6 +22,9 @@ use crate::random::Random;
 /// What no byte that leaves the agency may hold: what masks hide, and the column nobody mapped.
 pub const FORBIDDEN: [&[u8]; 2] = [b"0905555", b"BI-MAT"];
 
+/// What every clock shows until it is set otherwise: 15 January 2027.
+pub const CLOCK_MICROS: i64 = 1_800_000_000_000_000;
+
 /// A phone that ends so belongs to a row that is filtered out.
 pub const UNSHARED_END: &str = "99";
 
@@ -121,7 +124,12 @@ impl Registry {
 
     /// The next block after `place` of about `most` changes, and the place behind it; `None` when
     /// everything was read.
-    pub fn block(&self, place: Place, most: usize, number: u64) -> Option<(Block, Place)> {
+    pub fn block(
+        &self,
+        place: Place,
+        most: usize,
+        (number, clock): (u64, Timestamp),
+    ) -> Option<(Block, Place)> {
         let mut body = BodyWriter::default();
         let (phase, next) = if place.live {
             if place.whole == self.end() {
@@ -140,8 +148,8 @@ impl Registry {
             tx_open: next.live && next.within > 0,
             position: text.clone(),
             resume: Resume(text.into_bytes()),
-            read_at: Timestamp::UNIX_EPOCH,
-            source_time: Timestamp::UNIX_EPOCH,
+            read_at: clock,
+            source_time: clock,
         };
         Some((block, next))
     }
