@@ -25,6 +25,10 @@ const BATCHES_BETWEEN: u64 = 12;
 /// Size of the agent's disk.
 const DISK_MIB: u64 = 96;
 
+/// And for each minute of a long day: of every batch some 4 KB of receipt, entry and proof stay for good,
+/// and an agent whose disk they have filled rightly waits. Some 300 batches come in a minute.
+const DISK_MIB_A_MINUTE: u64 = 3;
+
 /// Size of the hub's disk; what is never written takes no room.
 const HUB_DISK_MIB: u64 = 3_072;
 
@@ -116,7 +120,11 @@ impl<O: Office + Send + Sync + 'static> Day<O> {
         fs::write(&config, text.replace("[spool]", RESERVE)).unwrap();
         let state = self.province.agent_folder(AGENCY).join("state");
         let beside = self.province.path().to_owned();
-        let Some(disk) = PowerDisk::new(&state, &beside, DISK_MIB) else { return };
+        let kept = match until {
+            Until::Kills(_) => 0,
+            Until::Minutes(minutes) => minutes * DISK_MIB_A_MINUTE,
+        };
+        let Some(disk) = PowerDisk::new(&state, &beside, DISK_MIB + kept) else { return };
         let hub_state = self.province.hub_folder().join("state");
         let Some(hub_disk) = PowerDisk::new(&hub_state, &beside, HUB_DISK_MIB) else { return };
         let cut_seconds = match until {
