@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use phusa_tests::process::wait_until;
@@ -45,7 +45,13 @@ pub(crate) struct Point {
     /// The most memory the agent had, in MiB; of the log, what its files hold for each entry, in bytes;
     /// of agents, the hub's memory, in MiB.
     pub(crate) memory: f64,
+    /// CPU microseconds a second of the agent for each of them once all is read; `None` where it was
+    /// not looked at.
+    pub(crate) at_rest: Option<f64>,
 }
+
+/// How long an agent whose datasets are read is looked at.
+const REST: Duration = Duration::from_secs(60);
 
 /// A table that is read: its name, rows and columns.
 type Table = (String, u64, u64);
@@ -56,7 +62,8 @@ pub(crate) async fn take(axes: &[Axis], max: u64, folder: &Path) -> Outcome<()> 
     let needs_lab = axes.iter().any(|axis| !matches!(axis, Axis::Log | Axis::Agents));
     let lab = if needs_lab { Some(Lab::start(1).await?) } else { None };
     for axis in axes {
-        println!("\n{axis:?} | µs each | CPU µs each | {}", axis.memory());
+        let rest = if *axis == Axis::Datasets { " | at rest, CPU µs a second each" } else { "" };
+        println!("\n{axis:?} | µs each | CPU µs each | {}{rest}", axis.memory());
         let mut points = Vec::new();
         for count in axis.counts(max) {
             let point = match (&lab, axis) {
@@ -76,8 +83,9 @@ pub(crate) async fn take(axes: &[Axis], max: u64, folder: &Path) -> Outcome<()> 
                 (_, Axis::Log) | (None, _) => log::point(count)?,
             };
             let point = Point { count, ..point };
-            let Point { micros, cpu_micros, memory, .. } = point;
-            println!("{count} | {micros:.2} | {cpu_micros:.2} | {memory:.1}");
+            let Point { micros, cpu_micros, memory, at_rest, .. } = point;
+            let rest = at_rest.map_or_else(String::new, |micros| format!(" | {micros:.0}"));
+            println!("{count} | {micros:.2} | {cpu_micros:.2} | {memory:.1}{rest}");
             points.push(point);
         }
         std::fs::write(folder.join(format!("curve-{}.svg", axis.file())), drawn(*axis, &points))?;
@@ -164,7 +172,8 @@ impl Axis {
     }
 }
 
-/// Reads tables from beginning to end, from the agent's start to the last row in the warehouse.
+/// Reads tables from beginning to end, from the agent's start to the last row in the warehouse; of
+/// datasets, what they cost thereafter.
 async fn read(lab: &Lab, units: u64, tables: Vec<Table>) -> Outcome<Point> {
     tables.iter().for_each(|table| make(lab, table));
     let datasets: Vec<Dataset> = tables.iter().map(dataset).collect();
@@ -182,6 +191,7 @@ async fn read(lab: &Lab, units: u64, tables: Vec<Table>) -> Outcome<Point> {
         .await;
     let seconds = began.elapsed().as_secs_f64();
     let (cpu, peak) = watch.finish();
+    let at_rest = if units == tables.len() as u64 { Some(rests().await) } else { None };
     ours.finish(lab, &target).await?;
     lab.drop_slots();
     for (name, ..) in &tables {
@@ -189,7 +199,18 @@ async fn read(lab: &Lab, units: u64, tables: Vec<Table>) -> Outcome<Point> {
     }
     let each = |seconds: f64| seconds * 1e6 / small(units);
     let memory = small(peak / 1_024) / 1_024.0;
-    Ok(Point { count: units, micros: each(seconds), cpu_micros: each(cpu), memory })
+    let at_rest = at_rest.map(each);
+    Ok(Point { count: units, micros: each(seconds), cpu_micros: each(cpu), memory, at_rest })
+}
+
+/// CPU seconds a second of agents that have nothing to send.
+async fn rests() -> f64 {
+    // What follows the last row: its proof, the hub's answers.
+    tokio::time::sleep(REST / 6).await;
+    let (watch, began) = (watch_agents(), Instant::now());
+    tokio::time::sleep(REST).await;
+    let (cpu, _) = watch.finish();
+    cpu / began.elapsed().as_secs_f64()
 }
 
 /// The numbers here are far below 2^32.

@@ -80,7 +80,13 @@ pub(crate) async fn point(agents: u64) -> Outcome<Point> {
     fleet.end();
     let each = |share: f64| share * 1e6 / small(agents);
     let memory = small(bytes / 1_024) / 1_024.0;
-    Ok(Point { count: agents, micros: each(hub + database), cpu_micros: each(hub), memory })
+    Ok(Point {
+        count: agents,
+        micros: each(hub + database),
+        cpu_micros: each(hub),
+        memory,
+        at_rest: None,
+    })
 }
 
 /// Shares of a core, and memory.

@@ -101,7 +101,7 @@ pub(crate) fn point(length: u64) -> Outcome<Point> {
     }
     let micros = span.as_secs_f64() * 1e6 / (BATCHES * BATCH) as f64;
     let memory = bytes_below(folder.path())? as f64 / (length + BATCHES * BATCH) as f64;
-    Ok(Point { count: length, micros, cpu_micros: micros, memory })
+    Ok(Point { count: length, micros, cpu_micros: micros, memory, at_rest: None })
 }
 
 /// Bytes of all files in a folder and below.

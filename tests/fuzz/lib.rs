@@ -1,6 +1,9 @@
 //! What the fuzz targets share: fixed keys, names, and the one property of everything that travels as
 //! JSON.
 
+// In the short form (`short.rs`) a target is a function.
+#[cfg(fuzzing)]
+pub use libfuzzer_sys::fuzz_target;
 use phusa_protocol::ids::AgentId;
 use phusa_protocol::keys::SigningKey;
 use serde::Serialize;

@@ -1,11 +1,11 @@
 //! Bodies of batches: the hub's walk refuses them or finds what the header counts, and what it lets
 //! through can be written again as it stood.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::sync::LazyLock;
 
-use libfuzzer_sys::fuzz_target;
+use phusa_fuzz::fuzz_target;
 use phusa_hub::catalog::rule::BodyRule;
 use phusa_hub::category::Lists;
 use phusa_protocol::batch::Phase;

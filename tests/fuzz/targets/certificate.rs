@@ -1,12 +1,11 @@
 //! What strangers hand over in DER: certificates, requests for them, and timestamps.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use libfuzzer_sys::fuzz_target;
-use phusa_fuzz::agent;
+use phusa_fuzz::{agent, fuzz_target};
 use phusa_hub::identity::facts::Facts;
 use phusa_hub::identity::issue::Issuing;
 use phusa_hub::identity::{self, Wanted};

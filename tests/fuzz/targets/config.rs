@@ -1,10 +1,10 @@
 //! Configuration files: any text is read or refused, in every form there is.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use phusa_agent::config::rules::ListFile;
 use phusa_agent::config::{AgentFile, DatasetFile};
+use phusa_fuzz::fuzz_target;
 use phusa_protocol::contract::Contract;
 
 fuzz_target!(|data: &[u8]| {

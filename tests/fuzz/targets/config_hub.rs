@@ -1,8 +1,8 @@
 //! The hub's files: any text is read or refused, in every form there is.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
+use phusa_fuzz::fuzz_target;
 use phusa_hub::category::list::List;
 use phusa_hub::config::HubFile;
 use phusa_hub::config::profile::Profile;

@@ -1,9 +1,9 @@
 //! Contracts: a file is one or none, it is written so that it is read with the same fingerprint, and
 //! what a later one changes can be told.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
+use phusa_fuzz::fuzz_target;
 use phusa_hub::catalog::rule::BodyRule;
 use phusa_hub::category::Lists;
 use phusa_protocol::batch::{Phase, canonical_json};

@@ -1,11 +1,11 @@
 //! Legacy texts: any bytes are scored in every encoding, and one that is clear is among those scored.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use phusa_agent::mapping::decode::detect::detect;
 use phusa_agent::mapping::evidence::Evidence;
 use phusa_agent::source::Native;
+use phusa_fuzz::fuzz_target;
 use phusa_protocol::value::{Field, Kind};
 
 fuzz_target!(|data: &[u8]| {

@@ -1,11 +1,10 @@
 //! Entries of the log: read, sealed, counted, verified and told to a collector, whatever they hold.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::collections::BTreeMap;
 
-use libfuzzer_sys::fuzz_target;
-use phusa_fuzz::{comes_back, key};
+use phusa_fuzz::{comes_back, fuzz_target, key};
 use phusa_hub::siem::{message::Form, told};
 use phusa_protocol::batch::Header;
 use phusa_protocol::digest::Digest;

@@ -1,9 +1,9 @@
 //! The row filter: any text is a condition or a refusal, and a condition can be written as SQL.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use phusa_agent::mapping::filter::{Dialect, Filter};
+use phusa_fuzz::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };

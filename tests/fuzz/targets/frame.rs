@@ -1,12 +1,11 @@
 //! Frames: what is decoded is encoded to the same bytes, and a body is never unpacked beyond what its
 //! header states, whatever it holds.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::sync::LazyLock;
 
-use libfuzzer_sys::fuzz_target;
-use phusa_fuzz::{agent, key};
+use phusa_fuzz::{agent, fuzz_target, key};
 use phusa_hub::ingest::check;
 use phusa_protocol::batch::{
     Batch, Encoding, HEADER_VERSION, Header, Phase, SignedHeader, commitment,

@@ -1,9 +1,8 @@
 //! Headers of batches: any JSON is a header or none, and a header has one form alone.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
-use phusa_fuzz::{comes_back, key};
+use phusa_fuzz::{comes_back, fuzz_target, key};
 use phusa_protocol::batch::{
     HEADER_VERSION, Header, QUALITY_COUNTS_MAX, SignedHeader, canonical_json,
 };

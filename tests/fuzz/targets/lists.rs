@@ -1,8 +1,8 @@
 //! Category lists as they arrive: text of any separator, and spreadsheets.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
+use phusa_fuzz::fuzz_target;
 use phusa_hub::category::list::List;
 use phusa_hub::category::{csv, xlsx};
 

@@ -1,17 +1,17 @@
 //! Every sample mapping on arbitrary bytes: whatever a source hands over, mapping answers with rows
 //! that keep to their contract, with counted rejections, or with a fault; it never panics.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use libfuzzer_sys::fuzz_target;
 use phusa_agent::config::plan::Plan;
 use phusa_agent::config::secret::SecretFile;
 use phusa_agent::mapping::field::{FieldRule, Mask};
 use phusa_agent::mapping::{Bound, Mapping};
 use phusa_agent::source::{Block, Column, Native, Resume};
+use phusa_fuzz::fuzz_target;
 use phusa_protocol::batch::Phase;
 use phusa_protocol::change::{BodyWriter, Change, Op, runs};
 use phusa_protocol::row::put_tuple;
@@ -26,7 +26,10 @@ fn samples() -> Vec<(Bound, Arc<[Column]>)> {
     let key = std::env::temp_dir().join(format!("phusa-fuzz-{}.key", std::process::id()));
     std::fs::write(&key, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=").expect("a key");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("a closed key");
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/agent.toml");
+    // Above the package of the fuzzers or of the tests, whichever this is built in.
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let mut configs = above.map(|folder| folder.join("configs/agent.toml"));
+    let config = configs.find(|file| file.exists()).expect("the samples");
     let plan = Plan::load(&config).expect("the samples");
     let mut samples = Vec::new();
     for dataset in plan.datasets {

@@ -1,10 +1,9 @@
 //! What agent and hub say to each other beside batches: any bytes are a message or none, and a message
 //! is read again as it was written.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
-use phusa_fuzz::{comes_back, key};
+use phusa_fuzz::{comes_back, fuzz_target, key};
 use phusa_protocol::contract::consent::{Agreement, Asked, Proposal, SignedConsent};
 use phusa_protocol::digest::Digest;
 use phusa_protocol::hello::{Hello, ListAsked, Refusal, Welcome};

@@ -1,11 +1,10 @@
 //! The link: any bytes are packets as the hub's end reads them, or end the session; what the hub
 //! answers is a packet, and what it stores is the agent's own report within its bounds.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use bytes::BytesMut;
-use libfuzzer_sys::fuzz_target;
-use phusa_fuzz::{agent, comes_back, key};
+use phusa_fuzz::{agent, comes_back, fuzz_target, key};
 use phusa_hub::link::rules::{Act, Rules};
 use phusa_protocol::orders::{ORDERS_MAX, SignedOrders};
 use phusa_protocol::report::{Channel, DATASETS_MAX, Life, REPORT_BYTES_MAX, Report};

@@ -1,10 +1,9 @@
 //! The log of MySQL and MariaDB: any events become changes of whole rows, or a fault.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use phusa_agent::source::mysql::trial::{self, Logged};
-use phusa_fuzz::parts;
+use phusa_fuzz::{fuzz_target, parts};
 use phusa_protocol::change::runs;
 
 fuzz_target!(|data: &[u8]| {

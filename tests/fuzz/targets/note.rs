@@ -1,14 +1,13 @@
 //! Signed texts of the log: notes, checkpoints, cosignatures, policies, proofs and leaves have one form
 //! each, and nobody's signature is found on what they did not sign.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
-use phusa_fuzz::{comes_back, key};
+use phusa_fuzz::{comes_back, fuzz_target, key};
 use phusa_protocol::checkpoint::{Checkpoint, Cosignature, Head, LogKey};
 use phusa_protocol::digest::Digest;
 use phusa_protocol::evidence::Evidence;
-use phusa_protocol::keys::SigningKey;
+use phusa_protocol::keys::{PublicKey, SigningKey};
 use phusa_protocol::leaf::{Placed, bundle, unbundle};
 use phusa_protocol::note::{Line, Note};
 use phusa_protocol::policy::Policy;
@@ -44,7 +43,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(note) = Note::parse(text) {
         assert_eq!(note.to_text(), text);
-        assert_eq!(Checkpoint::parse(text, &key().public()).err().is_some(), true);
+        assert!(Checkpoint::parse(text, &key().public()).is_err());
     }
     if let Some(line) = Line::parse(text) {
         assert_eq!(line.to_text().trim_end_matches('\n'), text.trim_end_matches('\n'));
@@ -56,7 +55,7 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(policy) = &policy {
         let again = Policy::parse(&policy.to_text());
         assert_eq!(again.as_ref().map(Policy::logs), Ok(policy.logs()));
-        let _ = policy.is_met(&policy.witnesses().map(|key| key.hash()).collect());
+        let _ = policy.is_met(&policy.witnesses().map(PublicKey::hash).collect());
     }
     if let Ok(evidence) = Evidence::parse(text) {
         assert_eq!(Evidence::parse(&evidence.to_text()).as_ref(), Ok(&evidence));

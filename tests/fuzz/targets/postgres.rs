@@ -1,12 +1,11 @@
 //! The log of PostgreSQL: any messages become changes of whole rows, or a fault.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use phusa_agent::source::Native;
 use phusa_agent::source::postgres::text::{Form, to_binary};
 use phusa_agent::source::postgres::{decode, trial};
-use phusa_fuzz::parts;
+use phusa_fuzz::{fuzz_target, parts};
 use phusa_protocol::change::runs;
 
 fn read(message: &[u8]) {

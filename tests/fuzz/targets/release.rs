@@ -1,9 +1,8 @@
 //! Releases: what people signed of a program and what the hub says an agent is to run.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
-use phusa_fuzz::{agent, comes_back, key};
+use phusa_fuzz::{agent, comes_back, fuzz_target, key};
 use phusa_protocol::release::{Facts, SignedAssignment, UpdateReport, Version};
 use tough::schema::{Root, Signed, Snapshot, Target, Targets, Timestamp};
 

@@ -1,12 +1,11 @@
 //! Reports of agents: whatever figures one gives, what is said of it is said without a panic, and each
 //! limit holds.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::time::Duration;
 
-use libfuzzer_sys::fuzz_target;
-use phusa_fuzz::{agent, comes_back};
+use phusa_fuzz::{agent, comes_back, fuzz_target};
 use phusa_protocol::report::{Alive, Report, plain};
 use phusa_protocol::time::Timestamp;
 use phusa_protocol::verdict::{Arrived, Ended, Heard, Seen, judge, judge_datasets, judge_machine};

@@ -1,14 +1,14 @@
 //! Values of SQL Server as its driver hands them on: carried exactly or refused, and a key is written
 //! so that it means the value it was.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::borrow::Cow;
 
-use libfuzzer_sys::fuzz_target;
 use phusa_agent::source::Native;
 use phusa_agent::source::postgres::text::{Form, to_binary};
 use phusa_agent::source::sqlserver::trial;
+use phusa_fuzz::fuzz_target;
 use phusa_protocol::row::Tuple;
 use phusa_protocol::value::Field;
 use tiberius::ColumnData;

@@ -1,11 +1,11 @@
 //! Proofs about the log: no proof that can be put together shows an entry where it does not stand, or
 //! a past that was not.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::sync::LazyLock;
 
-use libfuzzer_sys::fuzz_target;
+use phusa_fuzz::fuzz_target;
 use phusa_protocol::digest::Digest;
 use phusa_protocol::tile::{Asked, Edge, Loaded, Tile};
 use phusa_protocol::tree::{
