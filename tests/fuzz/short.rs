@@ -4,6 +4,7 @@
 //! `PHUSA_FUZZ_INPUTS=100000` makes more of those (1,000 by default), `PHUSA_FUZZ_SEED=7` others (1).
 //! What a target fails of is left in `artifacts`. The long form is `tests/fuzz/run TARGET SECONDS`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -83,7 +84,7 @@ fn every_target_has_its_short_form_and_inputs_that_were_kept() {
     names.sort();
     assert_eq!(names, TARGETS);
     for name in TARGETS {
-        let kept = fs::read_dir(CORPUS.join(name)).unwrap().count();
+        let kept = CORPUS[name].len();
         assert!(kept >= KEPT_MIN, "{name} has {kept} inputs; `tests/fuzz/run keep` renews them");
     }
 }
@@ -101,14 +102,18 @@ const CHANGES_MAX: u64 = 5;
 const BYTES: &[u8] =
     &[0, 1, 0x7F, 0x80, 0xFE, 0xFF, b'"', b'\\', b'\n', b'-', b'0', b'9', b'{', b'['];
 
-/// The seeds and what the long form kept, unpacked.
-static CORPUS: LazyLock<PathBuf> = LazyLock::new(|| {
-    let corpus = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz-corpus");
-    if corpus.exists() {
-        fs::remove_dir_all(&corpus).unwrap();
-    }
-    run(Command::new("python3").arg(here().join("seeds.py")).arg(&corpus));
-    corpus
+/// The seeds and what the long form kept, of each target.
+static CORPUS: LazyLock<BTreeMap<&str, Vec<Vec<u8>>>> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    run(Command::new("python3").arg(here().join("seeds.py")).arg(folder.path()));
+    let inputs = |name: &&'static str| {
+        let files = fs::read_dir(folder.path().join(name)).unwrap();
+        let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+        // Each machine lists them as it likes; what is made of them is to be the same.
+        files.sort();
+        (*name, files.iter().map(|file| fs::read(file).unwrap()).collect())
+    };
+    TARGETS.iter().map(inputs).collect()
 });
 
 fn here() -> PathBuf {
@@ -121,15 +126,12 @@ fn setting(name: &str, default: u64) -> u64 {
 
 /// Gives the target its corpus and what can be made of it.
 fn holds(name: &str, target: fn(&[u8])) {
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(CORPUS.join(name)).unwrap().map(|file| file.unwrap().path()).collect();
-    files.sort();
-    let corpus: Vec<Vec<u8>> = files.iter().map(|file| fs::read(file).unwrap()).collect();
+    let corpus = &CORPUS[name];
     corpus.iter().for_each(|input| give(name, target, input));
     let (inputs, seed) = (setting("PHUSA_FUZZ_INPUTS", 1_000), setting("PHUSA_FUZZ_SEED", 1));
     let mut random = Random::new(seed, 0);
     for _ in 0..inputs {
-        give(name, target, &made_of(&corpus, &mut random));
+        give(name, target, &made_of(corpus, &mut random));
     }
     println!("{name}: {} inputs of the corpus and {inputs} made of them", corpus.len());
 }
