@@ -14,6 +14,7 @@ use crate::fleet;
 use crate::footprint::watch_agents;
 use crate::lab::{Engine, Lab, Outcome};
 use crate::log;
+use crate::meter::family_cpu;
 use crate::movers::{Mover as _, WITHIN};
 use crate::ours::{AGENCY, Ours};
 
@@ -45,9 +46,9 @@ pub(crate) struct Point {
     /// The most memory the agent had, in MiB; of the log, what its files hold for each entry, in bytes;
     /// of agents, the hub's memory, in MiB.
     pub(crate) memory: f64,
-    /// CPU microseconds a second of the agent for each of them once all is read; `None` where it was
-    /// not looked at.
-    pub(crate) at_rest: Option<f64>,
+    /// CPU microseconds a second of the agent and of the source for each of them once all is read;
+    /// `None` where it was not looked at.
+    pub(crate) at_rest: Option<[f64; 2]>,
 }
 
 /// How long an agent whose datasets are read is looked at.
@@ -62,7 +63,11 @@ pub(crate) async fn take(axes: &[Axis], max: u64, folder: &Path) -> Outcome<()> 
     let needs_lab = axes.iter().any(|axis| !matches!(axis, Axis::Log | Axis::Agents));
     let lab = if needs_lab { Some(Lab::start(1).await?) } else { None };
     for axis in axes {
-        let rest = if *axis == Axis::Datasets { " | at rest, CPU µs a second each" } else { "" };
+        let rest = if *axis == Axis::Datasets {
+            " | at rest, CPU µs a second each: agent | source"
+        } else {
+            ""
+        };
         println!("\n{axis:?} | µs each | CPU µs each | {}{rest}", axis.memory());
         let mut points = Vec::new();
         for count in axis.counts(max) {
@@ -84,7 +89,8 @@ pub(crate) async fn take(axes: &[Axis], max: u64, folder: &Path) -> Outcome<()> 
             };
             let point = Point { count, ..point };
             let Point { micros, cpu_micros, memory, at_rest, .. } = point;
-            let rest = at_rest.map_or_else(String::new, |micros| format!(" | {micros:.0}"));
+            let rest = at_rest
+                .map_or_else(String::new, |[agent, source]| format!(" | {agent:.0} | {source:.0}"));
             println!("{count} | {micros:.2} | {cpu_micros:.2} | {memory:.1}{rest}");
             points.push(point);
         }
@@ -191,7 +197,7 @@ async fn read(lab: &Lab, units: u64, tables: Vec<Table>) -> Outcome<Point> {
         .await;
     let seconds = began.elapsed().as_secs_f64();
     let (cpu, peak) = watch.finish();
-    let at_rest = if units == tables.len() as u64 { Some(rests().await) } else { None };
+    let at_rest = if units == tables.len() as u64 { Some(rests(lab).await) } else { None };
     ours.finish(lab, &target).await?;
     lab.drop_slots();
     for (name, ..) in &tables {
@@ -199,18 +205,19 @@ async fn read(lab: &Lab, units: u64, tables: Vec<Table>) -> Outcome<Point> {
     }
     let each = |seconds: f64| seconds * 1e6 / small(units);
     let memory = small(peak / 1_024) / 1_024.0;
-    let at_rest = at_rest.map(each);
+    let at_rest = at_rest.map(|used| used.map(each));
     Ok(Point { count: units, micros: each(seconds), cpu_micros: each(cpu), memory, at_rest })
 }
 
-/// CPU seconds a second of agents that have nothing to send.
-async fn rests() -> f64 {
+/// CPU seconds a second of agents that have nothing to send, and of their source.
+async fn rests(lab: &Lab) -> [f64; 2] {
     // What follows the last row: its proof, the hub's answers.
     tokio::time::sleep(REST / 6).await;
-    let (watch, began) = (watch_agents(), Instant::now());
+    let [server, _] = lab.servers(Engine::PostgreSql);
+    let (watch, began, before) = (watch_agents(), Instant::now(), family_cpu(server));
     tokio::time::sleep(REST).await;
-    let (cpu, _) = watch.finish();
-    cpu / began.elapsed().as_secs_f64()
+    let used = [watch.finish().0, family_cpu(server) - before];
+    used.map(|cpu| cpu / began.elapsed().as_secs_f64())
 }
 
 /// The numbers here are far below 2^32.

@@ -129,7 +129,7 @@ fn children_cpu() -> f64 {
 }
 
 /// CPU seconds of a server: its first process, its running children, and those it has seen end.
-fn family_cpu(root: u32) -> f64 {
+pub(crate) fn family_cpu(root: u32) -> f64 {
     let ended = stat(&root.to_string())
         .map_or(0.0, |fields| seconds(ticks(&fields, 13) + ticks(&fields, 14)));
     let living: f64 = family(root).into_iter().filter_map(own_cpu).sum();

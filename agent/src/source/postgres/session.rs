@@ -1,7 +1,8 @@
 //! One SQL connection to the source, with everything pinned that could change what is read.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -11,7 +12,7 @@ use phusa_protocol::row::{BadRow, Tuple};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, CopyOutStream, NoTls, Row};
+use tokio_postgres::{Client, Config, CopyOutStream, NoTls, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -33,9 +34,18 @@ pub(super) struct Session {
     _connection: AbortOnDropHandle<()>,
     /// How long the server may stay silent while rows are awaited.
     silence_max: Duration,
+    /// Statements of the catalogue that are not prepared again, where they are kept.
+    statements: Option<Mutex<BTreeMap<String, Statement>>>,
 }
 
 impl Session {
+    /// Connects; each statement of the catalogue is prepared once, for one who asks the same again and
+    /// again.
+    pub(super) async fn open_to_ask_often(settings: &Settings) -> Result<Self, Fault> {
+        let session = Self::open(settings).await?;
+        Ok(Self { statements: Some(Mutex::default()), ..session })
+    }
+
     /// Connects.
     pub(super) async fn open(settings: &Settings) -> Result<Self, Fault> {
         let what = format!("cannot connect to {}", settings.server());
@@ -55,7 +65,8 @@ impl Session {
             }
         };
         let silence_max = settings.guard.statement_timeout;
-        Ok(Self { client, _connection: AbortOnDropHandle::new(connection), silence_max })
+        let _connection = AbortOnDropHandle::new(connection);
+        Ok(Self { client, _connection, silence_max, statements: None })
     }
 
     /// Runs statements that return nothing and touch no rows.
@@ -70,7 +81,24 @@ impl Session {
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Fault> {
-        self.client.query(sql, parameters).await.map_err(|error| said::plain(doing, error))
+        let said = |error| said::plain(doing, error);
+        match self.prepared(sql).await.map_err(said)? {
+            Some(statement) => self.client.query(&statement, parameters).await.map_err(said),
+            None => self.client.query(sql, parameters).await.map_err(said),
+        }
+    }
+
+    /// The statement, prepared at its first use, where this connection keeps them.
+    async fn prepared(&self, sql: &str) -> Result<Option<Statement>, tokio_postgres::Error> {
+        let Some(statements) = &self.statements else { return Ok(None) };
+        let locked = || statements.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = locked().get(sql).cloned();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let statement = self.client.prepare(sql).await?;
+        locked().insert(sql.to_owned(), statement.clone());
+        Ok(Some(statement))
     }
 
     /// The only row of the catalogue that answers.
@@ -80,7 +108,11 @@ impl Session {
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Row, Fault> {
-        self.client.query_one(sql, parameters).await.map_err(|error| said::plain(doing, error))
+        let said = |error| said::plain(doing, error);
+        match self.prepared(sql).await.map_err(said)? {
+            Some(statement) => self.client.query_one(&statement, parameters).await.map_err(said),
+            None => self.client.query_one(sql, parameters).await.map_err(said),
+        }
     }
 
     /// The first row of a statement over the agency's rows, if there is one.

@@ -450,7 +450,7 @@ impl Watch {
         let _turn = watchers.turn().await;
         let session = match watchers.take() {
             Some(session) => session,
-            None => Session::open(&self.settings).await?,
+            None => Session::open_to_ask_often(&self.settings).await?,
         };
         let seen = self.look(&session).await;
         if seen.is_ok() {
