@@ -211,7 +211,7 @@ async fn read(lab: &Lab, units: u64, tables: Vec<Table>) -> Outcome<Point> {
 
 /// CPU seconds a second of agents that have nothing to send, and of their source.
 async fn rests(lab: &Lab) -> [f64; 2] {
-    // What follows the last row: its proof, the hub's answers.
+    // Receipts and proofs of the last rows still arrive; no side tells when the last of them has.
     tokio::time::sleep(REST / 6).await;
     let [server, _] = lab.servers(Engine::PostgreSql);
     let (watch, began, before) = (watch_agents(), Instant::now(), family_cpu(server));
