@@ -82,23 +82,21 @@ impl Session {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Fault> {
         let said = |error| said::plain(doing, error);
-        match self.prepared(sql).await.map_err(said)? {
-            Some(statement) => self.client.query(&statement, parameters).await.map_err(said),
-            None => self.client.query(sql, parameters).await.map_err(said),
-        }
+        let statement = self.prepared(sql).await.map_err(said)?;
+        self.client.query(&statement, parameters).await.map_err(said)
     }
 
-    /// The statement, prepared at its first use, where this connection keeps them.
-    async fn prepared(&self, sql: &str) -> Result<Option<Statement>, tokio_postgres::Error> {
-        let Some(statements) = &self.statements else { return Ok(None) };
+    /// The statement, prepared; where this connection keeps them, at its first use alone.
+    async fn prepared(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        let Some(statements) = &self.statements else { return self.client.prepare(sql).await };
         let locked = || statements.lock().unwrap_or_else(PoisonError::into_inner);
         let known = locked().get(sql).cloned();
-        if known.is_some() {
+        if let Some(known) = known {
             return Ok(known);
         }
         let statement = self.client.prepare(sql).await?;
         locked().insert(sql.to_owned(), statement.clone());
-        Ok(Some(statement))
+        Ok(statement)
     }
 
     /// The only row of the catalogue that answers.
@@ -109,10 +107,8 @@ impl Session {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Row, Fault> {
         let said = |error| said::plain(doing, error);
-        match self.prepared(sql).await.map_err(said)? {
-            Some(statement) => self.client.query_one(&statement, parameters).await.map_err(said),
-            None => self.client.query_one(sql, parameters).await.map_err(said),
-        }
+        let statement = self.prepared(sql).await.map_err(said)?;
+        self.client.query_one(&statement, parameters).await.map_err(said)
     }
 
     /// The first row of a statement over the agency's rows, if there is one.
