@@ -59,6 +59,9 @@ struct Shared {
     lives: Mutex<Option<Vec<TcpStream>>>,
 }
 
+/// How long its port may be another's.
+const PORT_WITHIN: Duration = Duration::from_secs(20);
+
 /// A server on a port of its own; it ends with the test.
 #[derive(Debug, Clone)]
 pub struct SqlServer {
@@ -90,9 +93,15 @@ impl SqlServer {
     /// Starts it where it had stopped; its database is as it was left.
     ///
     /// # Panics
-    /// When its port is taken.
+    /// When its port stays taken.
     pub fn resume(&self) {
-        let listener = TcpListener::bind(("127.0.0.1", self.port)).expect("the server's port");
+        // A program that another test starts just then may hold what was open here until it runs.
+        let mut listener = None;
+        wait_until_blocking("the server's port", PORT_WITHIN, || {
+            listener = TcpListener::bind(("127.0.0.1", self.port)).ok();
+            listener.is_some()
+        });
+        let listener = listener.expect("it was waited for");
         *self.shared.lives() = Some(Vec::new());
         let shared = Arc::clone(&self.shared);
         std::thread::spawn(move || {
@@ -126,7 +135,7 @@ impl SqlServer {
             let _ = TcpStream::connect(("127.0.0.1", self.port)); // so that it notices
             TcpListener::bind(("127.0.0.1", self.port)).is_ok()
         };
-        wait_until_blocking("the server's port to be free", Duration::from_secs(20), free);
+        wait_until_blocking("the server's port to be free", PORT_WITHIN, free);
     }
 
     /// Its port.
